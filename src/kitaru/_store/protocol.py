@@ -1,0 +1,508 @@
+"""What the engine asks of a store: writes, answers, reads.
+
+A *write* is a value; applying one is one transaction and one sentence of the
+manual, written as the docstring of its class. Every write for a running
+execution carries the owner's epoch and takes effect only if that epoch still
+rules; what it does when it does not is to raise :class:`Fenced` and change
+nothing. Writes queued together are committed together, each on its own terms:
+one that is refused does not fail its neighbours.
+
+A store knows nothing of user values (it keeps bytes), of clocks (every write
+carries its instants, in microseconds since the epoch) or of threads waiting
+for executions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from kitaru._core.lifecycle import CallSource, CallState, State
+from kitaru._core.payload import Payload
+
+
+class Owner(NamedTuple):
+    """A process that may own executions. Once declared dead it never lives again.
+
+    ``lock_name`` is a fresh random name; on one host the process holds the
+    operating system's lock on the file of that name for as long as it lives.
+    """
+
+    id: int
+    lock_name: str
+    pid: int
+    host: str
+    started_at: int
+    died_at: int | None
+
+
+class ExecutionRow(NamedTuple):
+    """An execution as recorded. ``owner`` is set exactly while running or cancelling."""
+
+    id: int
+    exec_id: str
+    project: str
+    flow_id: str
+    flow_name: str
+    status: State
+    status_reason: str | None
+    epoch: int
+    owner: int | None
+    home: int | None
+    """The process that started or parked it and will serve it while it lives."""
+    deaths: int
+    """Deaths of owners since the last new outcome."""
+    attempt: int
+    key: str | None
+    inputs_digest: bytes
+    inputs: Payload | None
+    result: Payload | None
+    failure: Payload | None
+    """How the last attempt failed: an encoded failure record."""
+    failed_calls: tuple[bytes, ...]
+    """Identities of the calls whose exception left the flow: what a retry runs again."""
+    seed: bytes
+    spec: str
+    metadata: str
+    tags: str
+    code_folder: str | None
+    code_module: str | None
+    created_at: int
+    started_at: int | None
+    ended_at: int | None
+    due_at: int | None
+    parent_exec_id: str | None
+    parent_call: bytes | None
+    original_exec_id: str | None
+
+
+class CallRow(NamedTuple):
+    """The outcome of one attempt of one call, as it is recorded.
+
+    ``state`` completed: ``payload`` is the value; failed: the encoded
+    exception, and ``retry_at`` says when the next attempt is due (None: final).
+    Only rows that ran carry a ``reuse_key``.
+    """
+
+    identity: bytes
+    attempt: int
+    state: CallState
+    source: CallSource
+    seq: int
+    place: int
+    """Which call of this checkpoint in (parent, branch) this is, from 0."""
+    n: int
+    checkpoint: str
+    named: str | None
+    kind: str | None
+    parent: bytes | None
+    parent_attempt: int
+    branch: str
+    arguments: str
+    """JSON: argument name -> hex digest of its canonical encoding."""
+    inputs: str | None
+    """JSON preview of the arguments, at most 4 KiB."""
+    inputs_digest: bytes
+    reuse_key: bytes | None
+    code: bytes | None
+    """Digest of the code fingerprint; its parts are a :class:`CodeRow`."""
+    reused_from: int | None
+    reason: str
+    metadata: str | None
+    retry_at: int | None
+    started_at: int
+    ended_at: int
+    payload: Payload
+
+
+class CodeRow(NamedTuple):
+    """A version of a checkpoint's code: ``parts`` is JSON, name -> digest of each function."""
+
+    checkpoint: str
+    digest: bytes
+    parts: str
+
+
+class LearntRow(NamedTuple):
+    """A fact the execution has learnt (a ``now()``), by the identity of its asking."""
+
+    identity: bytes
+    kind: str
+    value: str
+
+
+class NoteRow(NamedTuple):
+    kind: str
+    message: str
+    at: int
+
+
+class Facts(NamedTuple):
+    """What rides in one transaction of an execution besides its own transition."""
+
+    calls: Sequence[CallRow] = ()
+    learnt: Sequence[LearntRow] = ()
+    codes: Sequence[CodeRow] = ()
+    notes: Sequence[NoteRow] = ()
+    metadata: str | None = None
+    """JSON: the execution's whole metadata from now on."""
+
+
+NO_FACTS = Facts()
+
+
+# --- writes ------------------------------------------------------------------
+
+
+class RegisterOwner(NamedTuple):
+    """Name a process that may own executions -> its :class:`Owner`."""
+
+    lock_name: str
+    pid: int
+    host: str
+    at: int
+
+
+class DeclareDead(NamedTuple):
+    """Declare a process dead, for ever; nothing if it already was -> bool: whether it changed."""
+
+    owner: int
+    at: int
+
+
+class Start(NamedTuple):
+    """Record a new execution, or find the one that has its key -> :class:`Started`.
+
+    With ``owner`` it is born running at epoch 1, owned; else pending at epoch
+    0. With a key that (project, flow) already has, nothing is written and the
+    existing execution is the answer. An owner that was declared dead gets
+    :class:`Fenced`.
+    """
+
+    exec_id: str
+    project: str
+    flow_id: str
+    flow_name: str
+    key: str | None
+    inputs_digest: bytes
+    inputs: Payload
+    seed: bytes
+    spec: str
+    tags: str
+    code_folder: str | None
+    code_module: str | None
+    owner: int | None
+    home: int | None
+    at: int
+    parent_exec_id: str | None = None
+    parent_call: bytes | None = None
+    original_exec_id: str | None = None
+
+
+class Started(NamedTuple):
+    row: ExecutionRow
+    created: bool
+
+
+class Claim(NamedTuple):
+    """Take a pending execution, or a running one from a dead owner -> :class:`ExecutionRow`.
+
+    Conditioned on the epoch that the claimer saw and, for a running one, on
+    ``from_owner`` still being its owner; that owner is declared dead in the
+    same transaction and counts as a death: ``deaths`` becomes 1 if a call was
+    recorded since the last death, else one more. The epoch grows by one. Who
+    comes too late gets :class:`Fenced`, as does an owner that is dead itself.
+    """
+
+    execution: int
+    epoch: int
+    owner: int
+    from_owner: int | None
+    at: int
+
+
+class Record(NamedTuple):
+    """Record outcomes and what was learnt, in one transaction -> None."""
+
+    execution: int
+    epoch: int
+    facts: Facts
+
+
+class Finish(NamedTuple):
+    """Make an execution completed (``result``) or failed (``failure``) -> None.
+
+    From running only; from cancelling it becomes cancelled whatever it
+    returned, and the answer is the row's status, which says so.
+    """
+
+    execution: int
+    epoch: int
+    result: Payload | None
+    failure: Payload | None
+    failed_calls: Sequence[bytes]
+    reason: str | None
+    facts: Facts
+    at: int
+
+
+class TryAgain(NamedTuple):
+    """Record a failed attempt of a flow and begin the next one, under the same owner -> None.
+
+    ``failed_calls`` are opened again: their final failures no longer count as outcomes.
+    """
+
+    execution: int
+    epoch: int
+    failure: Payload
+    failed_calls: Sequence[bytes]
+    facts: Facts
+    at: int
+
+
+class Release(NamedTuple):
+    """Hand a running execution back: pending, without an owner, the epoch one higher -> None.
+
+    Not a death. A cancelling one becomes cancelled.
+    """
+
+    execution: int
+    epoch: int
+    facts: Facts
+    at: int
+
+
+class Retry(NamedTuple):
+    """Open a failed execution again: pending, attempt + 1, deaths 0 -> :class:`ExecutionRow`.
+
+    The calls in its ``failed_calls`` are opened again. Conditioned on the epoch seen.
+    """
+
+    execution: int
+    epoch: int
+    at: int
+
+
+class GiveUp(NamedTuple):
+    """Fail an execution that nobody runs, with a reason (poison) -> None.
+
+    A running one only if ``from_owner`` is its owner, who is declared dead in
+    the same transaction and whose death counts like any.
+    """
+
+    execution: int
+    epoch: int
+    from_owner: int | None
+    failure: Payload
+    reason: str
+    at: int
+
+
+Write = (
+    RegisterOwner
+    | DeclareDead
+    | Start
+    | Claim
+    | Record
+    | Finish
+    | TryAgain
+    | Release
+    | Retry
+    | GiveUp
+)
+
+
+class Refused(Exception):
+    """A write's precondition did not hold; nothing changed. ``row`` is what stands there now."""
+
+    def __init__(self, message: str, row: ExecutionRow | None = None) -> None:
+        super().__init__(message)
+        self.row = row
+
+
+class Fenced(Refused):
+    """The writer no longer owns the execution, or never did."""
+
+
+class NotInState(Refused):
+    """The execution is not in a state that allows the write."""
+
+
+class AlreadyRecorded(Refused):
+    """The attempt, or the call, already has its outcome."""
+
+
+class Missing(Refused):
+    """No such execution."""
+
+
+# --- reads -------------------------------------------------------------------
+
+
+class Outcome(NamedTuple):
+    """What resume loads of each recorded attempt, all of an execution in one query.
+
+    ``reopened``: a final failure that a retry of the execution opened again;
+    it counts as an attempt, but not as an outcome.
+    """
+
+    id: int
+    identity: bytes
+    attempt: int
+    state: CallState
+    retry_at: int | None
+    reopened: bool
+
+
+class Place(NamedTuple):
+    """A recorded success in one (parent, branch, checkpoint): what drift is judged by."""
+
+    identity: bytes
+    place: int
+    arguments: str
+
+
+class Reusable(NamedTuple):
+    """A success that another execution may reuse."""
+
+    id: int
+    exec_id: str
+    identity: bytes
+    ended_at: int
+    payload: Payload
+
+
+class RecordedCode(NamedTuple):
+    digest: bytes
+    parts: str
+    execution: int
+    """The execution in which this version was first recorded."""
+
+
+class RecordedCall(NamedTuple):
+    """A full row of a call, for looking at."""
+
+    id: int
+    row: CallRow
+    reopened: bool
+    reused_from: str | None
+    """``exec_id:identity-hex`` of the source, where the call was reused."""
+
+
+class RecordedAttempt(NamedTuple):
+    """A failed attempt of an execution."""
+
+    attempt: int
+    ended_at: int
+    failure: Payload
+
+
+class Store(Protocol):
+    """Durable state. One instance per process and location; safe to use from many threads."""
+
+    def apply(self, write: Write) -> Any:
+        """Commit a write and return its answer; everything queued rides along.
+
+        Raises :class:`Refused` if its precondition does not hold, and
+        ``KitaruBackendError`` if the store cannot be written.
+        """
+        ...
+
+    def post(self, write: Write, done: Callable[[Any, BaseException | None], None]) -> None:
+        """Queue a write; ``done(answer, error)`` is called after its commit, by the committer."""
+        ...
+
+    def flush(self, *, wait: bool) -> bool:
+        """Commit what is queued. ``wait=False``: give up at once if the write lock is
+        taken, here or by another process, and return False."""
+        ...
+
+    def find_execution(self, exec_id: str) -> ExecutionRow | None: ...
+
+    def get_status(self, execution: int) -> tuple[State, int, int | None]:
+        """(status, epoch, owner) of an execution that is known to exist."""
+        ...
+
+    def search_executions(self, part: str, *, project: str, limit: int) -> list[ExecutionRow]:
+        """Executions whose id contains ``part``, newest first."""
+        ...
+
+    def list_executions(
+        self,
+        *,
+        project: str,
+        flow: str | None = None,
+        statuses: Sequence[State] = (),
+        before: int | None = None,
+        limit: int,
+    ) -> list[ExecutionRow]:
+        """Newest first; ``flow`` matches flow id or name; ``before`` is a row id."""
+        ...
+
+    def list_unfinished(
+        self, *, project: str, flow_ids: Sequence[str], limit: int
+    ) -> list[ExecutionRow]:
+        """Pending, running and cancelling executions of these flows, oldest first."""
+        ...
+
+    def count_executions(self, *, project: str) -> dict[State, int]: ...
+
+    def list_attempts(self, execution: int) -> list[RecordedAttempt]: ...
+
+    def list_notes(self, execution: int) -> list[NoteRow]: ...
+
+    def get_owner(self, owner: int) -> Owner: ...
+
+    def list_owners(self) -> list[Owner]:
+        """Those not declared dead."""
+        ...
+
+    def load_outcomes(self, execution: int) -> list[Outcome]:
+        """Every recorded attempt of the execution, in the order of recording."""
+        ...
+
+    def load_learnt(self, execution: int) -> list[LearntRow]: ...
+
+    def load_payloads(self, execution: int, first: int, count: int) -> list[tuple[int, Payload]]:
+        """Payloads of up to ``count`` calls of the execution with id >= ``first``, by id."""
+        ...
+
+    def load_payload(self, call: int) -> Payload: ...
+
+    def list_places(
+        self,
+        execution: int,
+        *,
+        parent: bytes | None,
+        parent_attempt: int,
+        branch: str,
+        checkpoint: str,
+    ) -> list[Place]:
+        """Recorded successes there, by place. Read once, when a resume meets its first
+        unrecorded call of that kind."""
+        ...
+
+    def find_reusable(
+        self, reuse_key: bytes, *, execution: int, before: int | None, since: int | None
+    ) -> Reusable | None:
+        """The newest success with this key in another execution, with a row id below
+        ``before`` and ended at or after ``since``. A corrupt payload is skipped."""
+        ...
+
+    def list_codes(self, *, project: str, checkpoint: str, limit: int) -> list[RecordedCode]:
+        """Versions of the checkpoint's code, newest first."""
+        ...
+
+    def sample_arguments(self, execution: int, *, checkpoint: str, limit: int) -> list[str]:
+        """The ``arguments`` of some recorded calls of the checkpoint in that execution."""
+        ...
+
+    def list_calls(self, execution: int, *, after: int = 0, limit: int) -> list[RecordedCall]:
+        """Recorded attempts with row id > ``after``, by id."""
+        ...
+
+    def info(self) -> dict[str, Any]:
+        """Where the store is, its schema version, size in bytes, project, SQLite version."""
+        ...
+
+    def close(self) -> None: ...

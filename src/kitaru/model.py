@@ -1,0 +1,277 @@
+"""The frozen records that Kitaru shows: executions, calls, attempts, failures.
+
+Plain data without behaviour of their own beyond a few derived properties; what
+loads them and what acts on them lives in ``client.py``. All times are aware
+UTC datetimes.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from kitaru.errors import FailureOrigin, KitaruUsageError
+
+__all__ = [
+    "ArtifactRef",
+    "CheckpointAttempt",
+    "CheckpointCall",
+    "Execution",
+    "ExecutionStatus",
+    "FailureInfo",
+    "FailureOrigin",
+    "LogEntry",
+    "Note",
+    "PendingWait",
+    "Retry",
+]
+
+
+class ExecutionStatus(enum.StrEnum):
+    """What an execution is doing.
+
+    ``interrupted`` is derived, never stored: recorded as running, owner known dead.
+    """
+
+    PENDING = "pending"
+    RUNNING = "running"
+    WAITING = "waiting"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing more happens unless somebody retries."""
+        return self in (self.COMPLETED, self.FAILED, self.CANCELLED)
+
+    @property
+    def is_successful(self) -> bool:
+        return self is self.COMPLETED
+
+
+@dataclass(frozen=True, slots=True)
+class FailureInfo:
+    """Why something failed, as it was recorded."""
+
+    message: str
+    exception_type: str
+    traceback: str
+    origin: FailureOrigin
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something about an execution that a person should know: a drift, a takeover."""
+
+    kind: str
+    message: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PendingWait:
+    wait_id: str
+    name: str
+    question: str | None
+    schema: Mapping[str, Any] | None
+    metadata: Mapping[str, Any]
+    entered_waiting_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    message: str
+    level: str | None
+    timestamp: datetime
+    source: str
+    checkpoint_name: str | None
+    module: str | None
+    filename: str | None
+    lineno: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointAttempt:
+    """One try of a call."""
+
+    attempt_id: str
+    status: str
+    started_at: datetime
+    ended_at: datetime | None
+    metadata: Mapping[str, Any]
+    failure: FailureInfo | None
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRef:
+    artifact_id: str
+    name: str
+    kind: str
+    save_type: str | None
+    producing_call: str | None
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointCall:
+    """One call of a checkpoint in an execution, with its attempts.
+
+    ``source`` says where the outcome came from: ``ran``, ``recalled``,
+    ``reused``, ``carried`` or ``override``; ``reason`` says why in words.
+    """
+
+    call_id: str
+    name: str
+    status: str
+    started_at: datetime
+    ended_at: datetime | None
+    metadata: Mapping[str, Any]
+    original_call_id: str | None
+    parent_call_ids: tuple[str, ...]
+    failure: FailureInfo | None
+    attempts: tuple[CheckpointAttempt, ...]
+    artifacts: tuple[ArtifactRef, ...]
+    checkpoint_type: str | None
+    seq: int
+    branch: str
+    source: str
+    reused_from: str | None
+    reason: str
+    inputs: Any
+    _load: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
+
+    def result(self) -> Any:
+        """The call's recorded result, decoded now.
+
+        Raises ``KitaruStateError`` if it did not succeed and
+        ``KitaruValueError`` if the value cannot be read back.
+        """
+        from kitaru.errors import KitaruStateError
+
+        if self._load is None:
+            raise KitaruStateError(
+                f"call {self.call_id} of checkpoint {self.name!r} is {self.status}: "
+                "it has no result; see its `failure`"
+            )
+        return self._load()
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How a failing checkpoint is tried again: exponential backoff with full jitter.
+
+    ``max_attempts`` counts the first try too. The delay before attempt *k + 1*
+    is uniform in ``[0, min(max_seconds, initial_seconds * factor ** (k - 1))]``
+    (full jitter after the AWS Architecture Blog, "Exponential Backoff And
+    Jitter"); with ``jitter=False`` it is that upper bound itself. A
+    ``retry_after`` that the error carries is honoured where it is longer.
+    Programming errors (``TypeError``, ``NameError`` and their like) are not
+    retried unless ``retry_on`` names them; ``never_on`` always wins.
+
+    >>> Retry(max_attempts=3).max_attempts
+    3
+    """
+
+    max_attempts: int = 3
+    initial_seconds: float = 1.0
+    factor: float = 2.0
+    max_seconds: float = 60.0
+    jitter: bool = True
+    retry_on: tuple[type[BaseException], ...] | None = None
+    never_on: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int):
+            raise KitaruUsageError(
+                f"Retry(max_attempts={self.max_attempts!r}): pass a whole number, 1 or more"
+            )
+        if not 1 <= self.max_attempts <= 1_000_000:
+            raise KitaruUsageError(
+                f"Retry(max_attempts={self.max_attempts}): pass a number from 1 to 1,000,000"
+            )
+        for name, least in (("initial_seconds", 0.0), ("factor", 1.0), ("max_seconds", 0.0)):
+            value = getattr(self, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not least <= value <= 1e9:
+                raise KitaruUsageError(
+                    f"Retry({name}={value!r}): pass a number from {least} to 1e9"
+                )
+        for name in ("retry_on", "never_on"):
+            value = getattr(self, name)
+            if isinstance(value, type):
+                value = (value,)
+            if value is not None:
+                value = tuple(value)
+                if not all(isinstance(t, type) and issubclass(t, BaseException) for t in value):
+                    raise KitaruUsageError(
+                        f"Retry({name}={value!r}): pass exception classes, "
+                        "for example retry_on=(ConnectionError,)"
+                    )
+            object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """One life of a flow, as it was when it was read; ``refresh()`` reads it again."""
+
+    exec_id: str
+    flow_id: str
+    flow_name: str
+    status: ExecutionStatus
+    status_reason: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    metadata: Mapping[str, Any]
+    failure: FailureInfo | None
+    pending_wait: PendingWait | None
+    original_exec_id: str | None
+    parent_exec_id: str | None
+    tags: tuple[str, ...]
+    key: str | None
+    attempts: int
+    notes: tuple[Note, ...]
+    inputs: Any
+    frozen_execution_spec: Mapping[str, Any]
+    _client: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def checkpoints(self) -> tuple[CheckpointCall, ...]:
+        """The recorded calls in the order in which they were made."""
+        return tuple(self._client.list_checkpoints(self.exec_id))
+
+    @property
+    def artifacts(self) -> tuple[ArtifactRef, ...]:
+        return tuple(self._client.list_artifacts(self.exec_id))
+
+    def list_checkpoints(self) -> list[CheckpointCall]:
+        return list(self.checkpoints)
+
+    def list_artifacts(self) -> list[ArtifactRef]:
+        return list(self.artifacts)
+
+    def result(self) -> Any:
+        """What the flow returned, or a typed error; never waits."""
+        return self._client.handle(self.exec_id).get()
+
+    def refresh(self) -> Execution:
+        refreshed: Execution = self._client.get(self.exec_id)
+        return refreshed
+
+    def retry(self) -> Any:
+        return self._client.retry(self.exec_id)
+
+    def resume(self) -> Any:
+        return self._client.resume(self.exec_id)
+
+    def cancel(self) -> Any:
+        return self._client.cancel(self.exec_id)
+
+    def replay(self, **options: Any) -> Any:
+        return self._client.replay(self.exec_id, **options)
