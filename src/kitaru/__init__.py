@@ -1,1 +1,110 @@
-"""Durable execution for plain Python."""
+"""Kitaru: durable execution for plain Python.
+
+Two decorators, :func:`flow` and :func:`checkpoint`; one SQLite file. What has
+been done is not done again, whatever dies in between.
+
+Names are loaded when they are first used, so that ``import kitaru`` stays
+light; nothing inside the package imports this module.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kitaru.checkpoints import Checkpoint as Checkpoint
+    from kitaru.checkpoints import CheckpointFuture as CheckpointFuture
+    from kitaru.checkpoints import checkpoint as checkpoint
+    from kitaru.checkpoints import step as step
+    from kitaru.checkpoints import unmapped as unmapped
+    from kitaru.client import KitaruClient as KitaruClient
+    from kitaru.errors import FailureOrigin as FailureOrigin
+    from kitaru.errors import KitaruBackendError as KitaruBackendError
+    from kitaru.errors import KitaruCancelledError as KitaruCancelledError
+    from kitaru.errors import KitaruContextError as KitaruContextError
+    from kitaru.errors import KitaruDivergenceError as KitaruDivergenceError
+    from kitaru.errors import KitaruError as KitaruError
+    from kitaru.errors import KitaruExecutionError as KitaruExecutionError
+    from kitaru.errors import KitaruFeatureNotAvailableError as KitaruFeatureNotAvailableError
+    from kitaru.errors import KitaruLogRetrievalError as KitaruLogRetrievalError
+    from kitaru.errors import KitaruNotFoundError as KitaruNotFoundError
+    from kitaru.errors import KitaruRuntimeError as KitaruRuntimeError
+    from kitaru.errors import KitaruStateError as KitaruStateError
+    from kitaru.errors import KitaruTimeoutError as KitaruTimeoutError
+    from kitaru.errors import KitaruUsageError as KitaruUsageError
+    from kitaru.errors import KitaruUserCodeError as KitaruUserCodeError
+    from kitaru.errors import KitaruValueError as KitaruValueError
+    from kitaru.errors import KitaruWaitValidationError as KitaruWaitValidationError
+    from kitaru.flows import Flow as Flow
+    from kitaru.flows import FlowHandle as FlowHandle
+    from kitaru.flows import flow as flow
+    from kitaru.later import Done as Done
+    from kitaru.later import NotDone as NotDone
+    from kitaru.later import Secret as Secret
+    from kitaru.later import Unknown as Unknown
+    from kitaru.later import check as check
+    from kitaru.later import llm as llm
+    from kitaru.later import load as load
+    from kitaru.later import memory as memory
+    from kitaru.later import register_codec as register_codec
+    from kitaru.later import save as save
+    from kitaru.later import sleep as sleep
+    from kitaru.later import upcast as upcast
+    from kitaru.later import wait as wait
+    from kitaru.model import ArtifactRef as ArtifactRef
+    from kitaru.model import CheckpointAttempt as CheckpointAttempt
+    from kitaru.model import CheckpointCall as CheckpointCall
+    from kitaru.model import Execution as Execution
+    from kitaru.model import ExecutionStatus as ExecutionStatus
+    from kitaru.model import FailureInfo as FailureInfo
+    from kitaru.model import LogEntry as LogEntry
+    from kitaru.model import Note as Note
+    from kitaru.model import PendingWait as PendingWait
+    from kitaru.model import Retry as Retry
+    from kitaru.recovery import recover as recover
+    from kitaru.scope import current as current
+    from kitaru.scope import current_execution_id as current_execution_id
+    from kitaru.scope import log as log
+    from kitaru.scope import now as now
+    from kitaru.scope import random as random
+    from kitaru.scope import uuid4 as uuid4
+    from kitaru.settings import configure as configure
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "checkpoints": "Checkpoint CheckpointFuture checkpoint step unmapped",
+    "client": "KitaruClient",
+    "errors": "FailureOrigin KitaruBackendError KitaruCancelledError KitaruContextError "
+    "KitaruDivergenceError KitaruError KitaruExecutionError KitaruFeatureNotAvailableError "
+    "KitaruLogRetrievalError KitaruNotFoundError KitaruRuntimeError KitaruStateError "
+    "KitaruTimeoutError KitaruUsageError KitaruUserCodeError KitaruValueError "
+    "KitaruWaitValidationError",
+    "flows": "Flow FlowHandle flow",
+    "later": "Done NotDone Secret Unknown check llm load memory register_codec save sleep "
+    "upcast wait",
+    "model": "ArtifactRef CheckpointAttempt CheckpointCall Execution ExecutionStatus "
+    "FailureInfo LogEntry Note PendingWait Retry",
+    "recovery": "recover",
+    "scope": "current current_execution_id log now random uuid4",
+    "settings": "configure",
+}
+
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+__all__ = sorted(_HOME_OF)  # noqa: PLE0605  (one list of names, above)
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'kitaru' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"kitaru.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

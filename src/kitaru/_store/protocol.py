@@ -352,6 +352,7 @@ class Outcome(NamedTuple):
     state: CallState
     retry_at: int | None
     reopened: bool
+    reused_from: int | None
 
 
 class Place(NamedTuple):
@@ -495,6 +496,10 @@ class Store(Protocol):
 
     def sample_arguments(self, execution: int, *, checkpoint: str, limit: int) -> list[str]:
         """The ``arguments`` of some recorded calls of the checkpoint in that execution."""
+        ...
+
+    def find_checkpoint(self, execution: int, identity: bytes) -> str | None:
+        """The checkpoint id of the recorded call with this identity."""
         ...
 
     def list_calls(self, execution: int, *, after: int = 0, limit: int) -> list[RecordedCall]:

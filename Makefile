@@ -1,0 +1,24 @@
+# The targets call Python, so that everything works without make too:
+#   python3 tools/check.py [quick] · python3 tools/demo.py · python3 tools/setup_env.py
+PYTHON ?= python3
+
+.DEFAULT_GOAL := help
+.PHONY: help venv quick check demo bench
+
+help: ## Show these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+venv: ## Make or refresh .venv (any Python >= 3.11 that is found)
+	@$(PYTHON) tools/setup_env.py
+
+quick: ## Static checks and the fast tests, for the loop; under a minute
+	@$(PYTHON) tools/check.py quick
+
+check: ## Everything: static checks, demo, all tests and documentation examples
+	@$(PYTHON) tools/check.py
+
+demo: ## Kill a census of the standard library half-way and watch it resume
+	@$(PYTHON) tools/demo.py
+
+bench: venv ## The speed table, each figure beside the limit of this machine
+	@.venv/bin/python -m bench

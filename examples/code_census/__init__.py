@@ -1,0 +1,1 @@
+"""A census of Python source: a durable flow over some thousand real files."""

@@ -1,0 +1,2 @@
+def unfinished(:
+    """A function whose signature was never closed."""

@@ -1,0 +1,199 @@
+"""Why a call ran although others were recorded, or was reused: reasons, and their words.
+
+A reason is a short JSON text, recorded with the outcome. It is made here from what
+the store knows, and put into words for people here and nowhere else. Nothing in
+this file decides whether a call is reused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from kitaru._core.drift import differing_arguments, parse_arguments
+
+MAX_LISTED = 5
+MAX_NAME = 120
+
+
+class Code(Protocol):
+    """A recorded version of a checkpoint's code; ``parts`` is JSON, name -> digest."""
+
+    @property
+    def digest(self) -> bytes: ...
+    @property
+    def parts(self) -> str: ...
+
+
+class Expired(NamedTuple):
+    """An outcome that would have been reused, were it younger."""
+
+    age_seconds: float
+    ttl_seconds: float
+
+
+def ran_without_asking(switched_by: str) -> str:
+    """Reuse is switched off; ``switched_by`` says where: ``@checkpoint(cache=False)``."""
+    return _reason("off", by=switched_by[:MAX_NAME])
+
+
+def refreshed(switched_by: str) -> str:
+    """Everything was to run anew: ``cache="refresh"``, said by ``switched_by``."""
+    return _reason("refresh", by=switched_by[:MAX_NAME])
+
+
+def later_attempt(attempt: int) -> str:
+    """An attempt after the first is never filled by reuse."""
+    return _reason("attempt", attempt=attempt)
+
+
+def opaque(things: Sequence[tuple[str, str]]) -> str:
+    """Some inputs count by their type only: ``(path, type name)`` of each."""
+    return _reason("opaque", of=[[_short(p), _short(t)] for p, t in things[:MAX_LISTED]])
+
+
+def reused(exec_id: str) -> str:
+    """The outcome is a copy of one in another execution."""
+    return _reason("reused", source=exec_id)
+
+
+def miss_reason(
+    *,
+    code: bytes,
+    parts: str,
+    arguments: str,
+    n: int = 0,
+    codes: Sequence[Code] = (),
+    samples: Sequence[str] = (),
+    expired: Expired | None = None,
+) -> str:
+    """Why a call that asked for reuse found nothing.
+
+    ``code`` and ``parts`` are today's fingerprint, ``codes`` the recorded versions,
+    newest first; ``arguments`` is the call's JSON of digests and ``samples`` that of
+    some recorded calls. The nearest sample is compared: the one with most equal
+    arguments, of equals the first.
+    """
+    if expired is not None:
+        age, ttl = expired
+        return _reason("expired", age_seconds=round(age, 3), ttl_seconds=round(ttl, 3))
+    if not codes:
+        return _reason("never")
+    if all(each.digest != code for each in codes):
+        return _reason("code", **_changes(codes[0].parts, parts))
+    if not samples:
+        return _reason("unseen")
+    nearest = min(samples, key=lambda sample: len(differing_arguments(sample, arguments)))
+    changed = differing_arguments(nearest, arguments)
+    if changed:
+        return _reason("input", **_changes(nearest, arguments))
+    return _reason("sample", n=n) if n else _reason("order")
+
+
+def explain(reason: str) -> str:
+    """The reason in words.
+
+    >>> explain(reused("0198c0de"))
+    'reused from 0198c0de'
+    """
+    if not reason:
+        return ""
+    try:
+        found = json.loads(reason)
+        say = _WORDS[found["why"]]
+        return say(found)
+    except (ValueError, KeyError, TypeError, IndexError):
+        # From another version of Kitaru: shown as it stands.
+        return reason
+
+
+def _reason(why: str, **details: object) -> str:
+    return json.dumps({"why": why, **details}, ensure_ascii=False, separators=(",", ":"))
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…"
+
+
+def _changes(before: str, now: str) -> dict[str, object]:
+    """What differs between two JSON objects of name -> digest, by name, and how many there are."""
+    old, new = parse_arguments(before), parse_arguments(now)
+    lists = {
+        "changed": [name for name in new if name in old and old[name] != new[name]],
+        "added": [name for name in new if name not in old],
+        "removed": [name for name in old if name not in new],
+    }
+    found: dict[str, object] = {
+        kind: [_short(name) for name in names[:MAX_LISTED]]
+        for kind, names in lists.items()
+        if names
+    }
+    more = sum(max(0, len(names) - MAX_LISTED) for names in lists.values())
+    return found | ({"more": more} if more else {})
+
+
+def _say_changes(found: Mapping[str, Any], added: str, removed: str) -> str:
+    changed = ", ".join(found.get("changed", ()))
+    listed = [
+        changed,
+        found.get("added") and f"{added} {', '.join(found['added'])}",
+        found.get("removed") and f"{removed} {', '.join(found['removed'])}",
+        found.get("more") and f"and {found['more']} more",
+    ]
+    return "; ".join(str(part) for part in listed if part)
+
+
+def _say_code(found: Mapping[str, Any]) -> str:
+    changes = _say_changes(found, "now uses", "no longer uses")
+    return f"code changed: {changes}" if changes else "code changed"
+
+
+def _say_input(found: Mapping[str, Any]) -> str:
+    return f"input changed: {_say_changes(found, 'new', 'gone')}"
+
+
+def _say_expired(found: Mapping[str, Any]) -> str:
+    age, ttl = duration(found["age_seconds"]), duration(found["ttl_seconds"])
+    return f"expired: recorded {age} ago, cache_ttl {ttl}"
+
+
+def _say_opaque(found: Mapping[str, Any]) -> str:
+    return "opaque: " + ", ".join(f"{path} ({name})" for path, name in found["of"])
+
+
+def duration(seconds: float) -> str:
+    """A length of time in its largest fitting unit.
+
+    >>> duration(3 * 3600 + 20)
+    '3 h'
+    """
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= length:
+            return f"{_trim(seconds / length)} {unit}"
+    return f"{_trim(seconds)} s"
+
+
+def _trim(number: float) -> str:
+    return f"{number:.1f}".removesuffix(".0")
+
+
+_WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "never": lambda _: "never recorded",
+    "unseen": lambda _: "never recorded with these inputs",
+    "code": _say_code,
+    "input": _say_input,
+    "expired": _say_expired,
+    "opaque": _say_opaque,
+    "off": lambda found: f"switched off by {found['by']}",
+    "refresh": lambda found: f"everything runs anew: {found['by']}",
+    "reused": lambda found: f"reused from {found['source']}",
+    "attempt": lambda found: f"attempt {found['attempt']} is never reused",
+    "sample": lambda found: (
+        f"first time this sample is taken: number {found['n'] + 1} of equal calls"
+    ),
+    "order": lambda _: (
+        "the inputs are equal, but the order of keys or a file behind a path is not, or no "
+        "outcome is left that another call does not use"
+    ),
+}

@@ -1,0 +1,118 @@
+"""Values to sealed payloads and back.
+
+The promises are kept here: what is stored can be read back and encodes to the
+same bytes, what was changed since is refused, and every error names whose
+value it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kitaru._core.payload import Payload, is_intact, seal
+from kitaru._core.values.paths import DEFAULT_LIMITS, Limits, problem
+from kitaru._core.values.reader import Reader
+from kitaru._core.values.text import dump, may_hold_tags, parse
+from kitaru._core.values.writer import Writer
+
+CODEC = "json"
+
+_EXACT = frozenset({str, int, float, bool, type(None)})
+
+
+def is_exact(value: object) -> bool:
+    """Whether the value is immutable and plain: handing it on is the same as reading it back."""
+    return type(value) in _EXACT
+
+
+def encode(value: Any, *, what: str, limits: Limits | None = None) -> Payload:
+    """The sealed payload of a value; ``what`` names whose it is in messages.
+
+    Guarantees that ``decode`` gives an equal value of equal types, which
+    encodes to the same bytes. Raises ``KitaruValueError`` for what cannot be
+    stored or is larger or deeper than the limits.
+
+    >>> encode({"n": (1,)}, what="demo").data.decode()
+    '{"n":{"$kitaru":"tuple","v":[1]}}'
+    """
+    if limits is None:
+        limits = DEFAULT_LIMITS
+    writer = Writer(None, False, what, limits)
+    try:
+        tree = writer.tree(value, "$", 0)
+        if writer.left < 0:
+            raise writer.too_large("$")
+        data = dump(tree, sort=False)
+        if len(data) > limits.max_payload_bytes:
+            raise writer.too_large("$")
+        if tree is not value:
+            _verify(value, data, what, limits)
+    except RecursionError:
+        raise problem(what, "$", "the value is nested too deep; flatten it") from None
+    except RuntimeError as error:
+        raise problem(what, "$", f"it changed while it was stored ({error}); copy it") from None
+    return seal(CODEC, data)
+
+
+def _verify(value: Any, data: bytes, what: str, limits: Limits) -> None:
+    """Read the value back before anybody relies on it: what fails now can still be told."""
+    back = Reader(what, (), limits).value(parse(data), "$", 0)
+    again = dump(Writer(None, False, what, limits).tree(back, "$", 0), sort=False)
+    if again != data or type(back) is not type(value):
+        raise problem(
+            what,
+            "$",
+            "what would come back is not what was stored, because a class in it keeps state that "
+            "its fields do not show; make it a plain dataclass",
+        )
+
+
+def decode(payload: Payload, *, what: str, hints: Sequence[type] = ()) -> object:
+    """The value of a payload. Runs no code of the user's and imports nothing.
+
+    ``hints`` are classes that the caller's annotations mention. Raises
+    ``KitaruValueError`` if the bytes are not those that were recorded, if
+    they cannot be read, or if a class is unknown or has changed.
+
+    >>> decode(encode({"n": (1,)}, what="demo"), what="demo")
+    {'n': (1,)}
+    """
+    return read_tree(open_payload(payload, what), payload.data, what, hints)
+
+
+def open_payload(payload: Payload, what: str) -> Any:
+    """The checked, parsed tree of a payload."""
+    if payload.codec != CODEC:
+        raise problem(
+            what,
+            "$",
+            f"it was recorded with the codec {payload.codec!r}, which this release does not know; "
+            "read it with the release that wrote it",
+        )
+    if not is_intact(payload):
+        raise problem(
+            what,
+            "$",
+            "the recorded bytes are corrupt: their digest differs. Restore the store from a "
+            "backup, or run the execution anew",
+        )
+    try:
+        return parse(payload.data)
+    except (ValueError, RecursionError):
+        raise Reader(what).malformed("$", "not JSON") from None
+
+
+def read_tree(tree: Any, data: bytes, what: str, hints: Sequence[type]) -> object:
+    """The value of a parsed tree, which is used up."""
+    # Most values are plain: nothing to rebuild, and too few brackets to be too deep.
+    if not may_hold_tags(data):
+        brackets = data.count(b"[") + data.count(b"{")
+        if brackets <= DEFAULT_LIMITS.max_depth:
+            return tree
+    try:
+        return Reader(what, hints).value(tree, "$", 0)
+    except RecursionError:
+        raise problem(
+            what, "$", "the stack is too full here to read it; call it from less deep"
+        ) from None

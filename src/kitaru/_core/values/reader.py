@@ -1,0 +1,342 @@
+"""Trees to values. Runs no user code and imports nothing of the user's.
+
+The stored tag decides; a class is looked up among those that the program has
+loaded, and an object is rebuilt field by field without its ``__init__``. What
+cannot be read raises ``KitaruValueError`` with its path; it never becomes None.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Sequence
+from enum import Flag
+from typing import Any
+
+from kitaru._core.values import exceptions
+from kitaru._core.values.classes import find_class
+from kitaru._core.values.leaves import READERS
+from kitaru._core.values.paths import DEFAULT_LIMITS, Limits, Path, problem
+from kitaru._core.values.shapes import (
+    MISSING,
+    Shape,
+    class_attribute,
+    default_of,
+    namespace_of_object,
+    set_state,
+    shape_of,
+)
+from kitaru._core.values.text import TAG, dump
+from kitaru._core.values.writer import FACTORIES, to_tree
+from kitaru.errors import KitaruValueError
+
+
+class Reader:
+    """One walk over one tree, which it may change in place."""
+
+    __slots__ = ("hints", "limits", "what")
+
+    def __init__(
+        self, what: str, hints: Sequence[type] = (), limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        self.what = what
+        self.hints = hints
+        self.limits = limits
+
+    def value(self, tree: Any, path: Path, depth: int) -> Any:
+        kind = type(tree)
+        if kind is dict:
+            if TAG in tree:
+                return self._tagged(tree, path, depth)
+            self._enter(path, depth)
+            for key, item in tree.items():
+                if type(item) is dict or type(item) is list:
+                    tree[key] = self.value(item, (path, key), depth + 1)
+        elif kind is list:
+            self._enter(path, depth)
+            for index, item in enumerate(tree):
+                if type(item) is dict or type(item) is list:
+                    tree[index] = self.value(item, (path, index), depth + 1)
+        return tree
+
+    def _enter(self, path: Path, depth: int) -> None:
+        if depth >= self.limits.max_depth:
+            raise problem(
+                self.what, path, f"the record is nested more than {self.limits.max_depth} deep"
+            )
+
+    def malformed(self, path: Path, detail: str) -> KitaruValueError:
+        return problem(
+            self.what,
+            path,
+            f"the record is malformed ({detail}); it was changed outside Kitaru, or written by a "
+            "later release",
+        )
+
+    def _part(self, tree: dict[str, Any], name: str, kind: type, path: Path) -> Any:
+        part = tree.get(name)
+        if type(part) is not kind:
+            raise self.malformed(path, f"{name!r} is not a {kind.__name__}")
+        return part
+
+    def _tagged(self, tree: dict[str, Any], path: Path, depth: int) -> Any:
+        tag = tree[TAG]
+        if type(tag) is not str:
+            raise self.malformed(path, "a tag that is not a text")
+        leaf = READERS.get(tag)
+        if leaf is not None:
+            return self._leaf(leaf, tag, tree, path)
+        read = _CONTAINERS.get(tag)
+        if read is None:
+            raise self.malformed(path, f"unknown tag {tag[:80]!r}")
+        self._enter(path, depth)
+        try:
+            return read(self, tree, path, depth + 1)
+        except (KitaruValueError, RecursionError):
+            raise
+        except Exception as error:
+            # A tampered record: keys that cannot be hashed, items that do not fit.
+            raise self.malformed(path, f"{tag}: {type(error).__name__}") from None
+
+    def _leaf(self, read: Callable[[Any], Any], tag: str, tree: dict[str, Any], path: Path) -> Any:
+        try:
+            return read(tree["v"])
+        except Exception as error:
+            raise self.malformed(path, f"{tag}: {type(error).__name__}") from None
+
+    def items(self, tree: dict[str, Any], path: Path, depth: int) -> list[Any]:
+        items: list[Any] = self._part(tree, "v", list, path)
+        return [self.value(item, (path, index), depth) for index, item in enumerate(items)]
+
+    def _unique(self, make: Callable[[list[Any]], Any], tree: Any, path: Path, depth: int) -> Any:
+        items = self.items(tree, path, depth)
+        made = make(items)
+        if len(made) != len(items):
+            raise self.malformed(path, "an item twice in a set")
+        return made
+
+    def _pairs(self, tree: dict[str, Any], path: Path, depth: int) -> list[tuple[Any, Any]]:
+        read: list[tuple[Any, Any]] = []
+        for pair in self._part(tree, "v", list, path):
+            key, item = pair
+            step = key if type(key) in (str, int) else "<key>"
+            read.append(
+                (self.value(key, (path, step), depth), self.value(item, (path, step), depth))
+            )
+        return read
+
+    def _mapping(self, make: Callable[[Any], Any], tree: Any, path: Path, depth: int) -> Any:
+        pairs = self._pairs(tree, path, depth)
+        made = make(pairs)
+        if len(made) != len(pairs):
+            raise self.malformed(path, "a key twice in a dict")
+        return made
+
+    def _defaultdict(self, tree: dict[str, Any], path: Path, depth: int) -> Any:
+        factory = None if tree["factory"] is None else FACTORIES[tree["factory"]]
+        return self._mapping(lambda pairs: defaultdict(factory, pairs), tree, path, depth)
+
+    def _deque(self, tree: dict[str, Any], path: Path, depth: int) -> Any:
+        return deque(self.items(tree, path, depth), tree.get("maxlen"))
+
+    # --- classes ---------------------------------------------------------------
+
+    def _class(self, tree: dict[str, Any], path: Path) -> tuple[type, Shape]:
+        kind = tree[TAG]
+        name = self._part(tree, "of", str, path)
+        module, _, qualname = name.partition(":")
+        cls = find_class(module, qualname, self.hints)
+        if cls is None:
+            raise problem(self.what, path, _not_found(kind, module, qualname))
+        shape = shape_of(cls)
+        if shape is None or shape.kind != kind:
+            raise problem(
+                self.what,
+                path,
+                f"{name} was a {kind} when the value was recorded and is none now; give it back "
+                "its kind, or run the checkpoint anew under another name",
+            )
+        return cls, shape
+
+    def _fields(self, tree: Any, cls: type, shape: Shape, path: Path, depth: int) -> dict[str, Any]:
+        stored = self._part(tree, "v", dict, path)
+        values = {name: self.value(item, (path, name), depth) for name, item in stored.items()}
+        if tree.get("shape") == shape.fingerprint and values.keys() <= set(shape.fields):
+            return values
+        removed = [name for name in values if name not in shape.fields]
+        added = [name for name in shape.fields if name not in values]
+        unfilled = [name for name in added if not self._fill(values, cls, shape, name)]
+        if removed or unfilled:
+            raise problem(self.what, path, _changed(shape.name, removed, unfilled))
+        return {name: values[name] for name in shape.fields}
+
+    def _fill(self, values: dict[str, Any], cls: type, shape: Shape, name: str) -> bool:
+        """Give a field that is new its default; False if it has none that is plain."""
+        default = default_of(cls, shape, name, call_classes=False)
+        if default is MISSING:
+            return False
+        try:
+            # A copy: today's default must not be shared with what is read back.
+            values[name] = Reader(self.what).value(_copied(to_tree(default)), "$", 0)
+        except KitaruValueError:
+            return False
+        return True
+
+    def _rest(self, tree: dict[str, Any], name: str, path: Path, depth: int) -> dict[str, Any]:
+        if name not in tree:
+            return {}
+        rest = self.value(tree[name], path, depth)
+        if type(rest) is not dict or not all(type(key) is str for key in rest):
+            raise self.malformed(path, f"{name!r} is not a dict of attributes")
+        return rest
+
+    def _plain_object(self, tree: dict[str, Any], path: Path, depth: int) -> Any:
+        cls, shape = self._class(tree, path)
+        fields = self._fields(tree, cls, shape, path, depth)
+        made: Any = object.__new__(cls)
+        set_state(made, shape, fields | self._rest(tree, "x", path, depth))
+        return made
+
+    def _namedtuple(self, tree: dict[str, Any], path: Path, depth: int) -> Any:
+        cls, shape = self._class(tree, path)
+        fields = self._fields(tree, cls, shape, path, depth)
+        made: Any = tuple.__new__(cls, [fields[name] for name in shape.fields])
+        set_state(made, shape, self._rest(tree, "x", path, depth))
+        return made
+
+    def _model(self, tree: dict[str, Any], path: Path, depth: int) -> Any:
+        cls, shape = self._class(tree, path)
+        fields = self._fields(tree, cls, shape, path, depth)
+        extra = self._rest(tree, "extra", path, depth)
+        private = self._rest(tree, "private", path, depth)
+        made: Any = object.__new__(cls)
+        slots = dict(shape.slots)
+        allows_extra = class_attribute(cls, "model_config").get("extra") == "allow"
+        fields_set = set(self._part(tree, "set", list, path)) if "set" in tree else shape.fields
+        slots["__pydantic_fields_set__"].__set__(made, set(fields_set))
+        slots["__pydantic_extra__"].__set__(made, extra if allows_extra or extra else None)
+        has_private = bool(class_attribute(cls, "__private_attributes__"))
+        slots["__pydantic_private__"].__set__(made, private if has_private or private else None)
+        namespace = namespace_of_object(made)
+        assert namespace is not None, "every pydantic model has a __dict__"
+        namespace.update(fields | self._rest(tree, "x", path, depth))
+        return made
+
+    def _enum(self, tree: dict[str, Any], path: Path, depth: int) -> Any:
+        cls, shape = self._class(tree, path)
+        name = self._part(tree, "name", str, path)
+        members = class_attribute(cls, "_member_map_")
+        if issubclass(cls, Flag):
+            return self._flag(cls, members, name, tree, path)
+        member = members.get(name)
+        if member is None:
+            raise problem(
+                self.what, path, f"{shape.name} has no member {name!r} any more; add it again"
+            )
+        if "v" in tree and dump(to_tree(member._value_), sort=True) != dump(tree["v"], sort=True):
+            raise problem(
+                self.what,
+                path,
+                f"{shape.name}.{name} has another value than when it was recorded; give it back "
+                "its value, or give the new meaning a new name",
+            )
+        return member
+
+    def _flag(self, cls: Any, members: Any, names: str, tree: Any, path: Path) -> Any:
+        value = self._part(tree, "v", int, path)
+        for name in filter(None, names.split("|")):
+            member = members.get(name)
+            if member is None or member._value_ & value != member._value_:
+                raise problem(
+                    self.what, path, f"{tree['of']} has no bit {name!r} of the recorded value now"
+                )
+        known = class_attribute(cls, "_value2member_map_").get(value)
+        # A combination: made by the standard library's own code, not by an override.
+        made = known if known is not None else Flag.__dict__["_missing_"].__func__(cls, value)
+        if type(made) is not cls:
+            raise self.malformed(path, "bits that the flag does not have")
+        return made
+
+    # --- exceptions ------------------------------------------------------------
+
+    def _exception(self, tree: dict[str, Any], path: Path, depth: int) -> BaseException:
+        name = self._part(tree, "of", str, path)
+        module, _, qualname = name.partition(":")
+        cls = find_class(module, qualname, self.hints)
+        if cls is None or not issubclass(cls, BaseException):
+            raise problem(self.what, path, _not_found("exception", module, qualname))
+        args = [self.value(arg, (path, "args"), depth) for arg in tree["args"]]
+        state = {
+            key: self.value(held, (path, key), depth)
+            for key, (held,) in tree.get("state", {}).items()
+        }
+        notes = [self.value(note, (path, "__notes__"), depth) for note in tree.get("notes", ())]
+        group = None
+        if "group" in tree:
+            group = [self._nested(member, path, depth) for member in tree["group"]]
+        error = exceptions.make(cls, exceptions.Bare(name, tuple(args), state, notes, group))
+        cause, context = (
+            self._nested(tree[part], path, depth) if part in tree else None
+            for part in ("cause", "context")
+        )
+        exceptions.chain(error, cause, context, tree.get("suppress") is True)
+        return error
+
+    def _nested(self, tree: Any, path: Path, depth: int) -> BaseException:
+        if type(tree) is not dict or tree.get(TAG) != "exception":
+            raise self.malformed(path, "an exception that is none")
+        self._enter(path, depth)
+        return self._exception(tree, path, depth + 1)
+
+
+def _copied(tree: Any) -> Any:
+    if type(tree) is list:
+        return [_copied(item) for item in tree]
+    if type(tree) is dict:
+        return {key: _copied(item) for key, item in tree.items()}
+    return tree
+
+
+def _not_found(kind: str, module: str, qualname: str) -> str:
+    if "<locals>" in qualname:
+        remedy = (
+            "a class that is made inside a function cannot be found again: move it to the top "
+            f"level of {module}, or name it in the annotation"
+        )
+    else:
+        remedy = f"import {module} before the value is read; if it was renamed, keep the old name"
+    return (
+        f"it was recorded as the {kind} {module}.{qualname}, which this program has not loaded: "
+        f"{remedy}. The recorded value is kept as it is"
+    )
+
+
+def _changed(name: str, removed: list[str], added: list[str]) -> str:
+    changes = []
+    if added:
+        changes.append("new without a plain default: " + ", ".join(added))
+    if removed:
+        changes.append("no longer there: " + ", ".join(removed))
+    return (
+        f"{name} has other fields than when the value was recorded ({'; '.join(changes)}); give "
+        "new fields a default and keep old ones, or run the checkpoint anew under another name"
+    )
+
+
+_CONTAINERS: dict[str, Callable[[Reader, dict[str, Any], Path, int], Any]] = {
+    "tuple": lambda r, tree, path, depth: tuple(r.items(tree, path, depth)),
+    "set": lambda r, tree, path, depth: r._unique(set, tree, path, depth),
+    "frozenset": lambda r, tree, path, depth: r._unique(frozenset, tree, path, depth),
+    "dict": lambda r, tree, path, depth: r._mapping(dict, tree, path, depth),
+    "ordered-dict": lambda r, tree, path, depth: r._mapping(OrderedDict, tree, path, depth),
+    "counter": lambda r, tree, path, depth: r._mapping(
+        lambda pairs: Counter(dict(pairs)), tree, path, depth
+    ),
+    "defaultdict": Reader._defaultdict,
+    "deque": Reader._deque,
+    "dataclass": Reader._plain_object,
+    "attrs": Reader._plain_object,
+    "namedtuple": Reader._namedtuple,
+    "pydantic": Reader._model,
+    "enum": Reader._enum,
+    "exception": Reader._exception,
+}

@@ -1,0 +1,92 @@
+"""Why a value has no encoding, and what its owner can do about it."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from kitaru._core.values.paths import module_of, type_name
+from kitaru._core.values.shapes import base_of
+
+_PLAIN = "return plain data, a dataclass or a pydantic model instead"
+_KEEP_OUT = "keep it outside the value and make it again where it is needed"
+
+_SECRET = (
+    "a secret would stand in the store in clear: store the name under which it is found, "
+    "and read it where it is needed"
+)
+
+_FUNCTIONS = (
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodType,
+    types.MethodWrapperType,
+)
+
+_BY_NAME: dict[str, str] = {
+    "re.Pattern": "store its `.pattern` and `.flags`",
+    "slice": "store its start, stop and step as a tuple",
+    "memoryview": "store bytes(view)",
+    "array.array": "store its .tolist()",
+    "functools.partial": "a function cannot be stored; store what it is called with",
+    "weakref.ReferenceType": "store what it points to",
+    "ellipsis": "store a text or None",
+    "mappingproxy": "store dict(proxy)",
+}
+
+
+def remedy_for(value: object) -> str:
+    """What to do about a value that cannot be stored, in half a sentence.
+
+    >>> remedy_for(slice(1))
+    'store its start, stop and step as a tuple'
+    """
+    cls = type(value)
+    for fits, remedy in _RULES:
+        if fits(cls):
+            return remedy
+    named = _BY_NAME.get(type_name(cls))
+    if named is not None:
+        return named
+    base = base_of(cls)
+    if base:
+        return f"it is a subclass of {base}, which would lose its type: convert it with {base}(…)"
+    return f"make it a dataclass, or {_PLAIN}"
+
+
+def _is_file(cls: type) -> bool:
+    return module_of(cls) in ("_io", "tempfile", "socket", "_socket", "ssl")
+
+
+def _is_lock(cls: type) -> bool:
+    return module_of(cls) in ("_thread", "threading", "multiprocessing.synchronize")
+
+
+def _is_secret(cls: type) -> bool:
+    return module_of(cls) == "pydantic.types" and cls.__name__.startswith("Secret")
+
+
+def _is_iterator(cls: type) -> bool:
+    return issubclass(cls, Iterator) and not issubclass(cls, (str, list, tuple, dict))
+
+
+_RULES: tuple[tuple[Callable[[type], Any], str], ...] = (
+    (
+        _is_secret,
+        _SECRET,
+    ),
+    (
+        lambda cls: issubclass(cls, (types.CoroutineType, types.AsyncGeneratorType)),
+        "await it (or collect it) first and store what it gives",
+    ),
+    (
+        _is_file,
+        f"an open file or connection lives in one process: store its path, and {_KEEP_OUT}",
+    ),
+    (_is_lock, f"a lock or thread lives in one process: {_KEEP_OUT}"),
+    (lambda cls: issubclass(cls, types.ModuleType), "a module cannot be stored; store its name"),
+    (lambda cls: issubclass(cls, _FUNCTIONS), "a function cannot be stored; store what it returns"),
+    (lambda cls: issubclass(cls, type), "a class cannot be stored; store its name"),
+    (_is_iterator, "it can be read only once: store list(…) of it"),
+)

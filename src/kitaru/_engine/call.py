@@ -1,0 +1,214 @@
+"""One call of a checkpoint: what is called, with what, where, and therefore which call it is.
+
+A call takes its identity here, on the caller's side, before anything runs
+(DESIGN.md, section 3). What follows from it is the business of procedures.py.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from kitaru._core.binding import Binder
+from kitaru._core.identity import call_identity, call_key, named_identity, named_key
+from kitaru._core.inputs import digest_inputs
+from kitaru._engine.context import Place
+from kitaru._engine.fingerprint import Fingerprint, code_digest
+from kitaru.errors import KitaruUsageError
+
+if TYPE_CHECKING:
+    from kitaru._engine.run import Run
+    from kitaru.model import Retry
+
+_KEY_BINDER = Binder(lambda key: None)
+"""For checkpoints with ``key=``: their one input is what that function returned."""
+
+
+class CheckpointSpec:
+    """What the engine knows of a checkpoint; made once, at decoration."""
+
+    __slots__ = (
+        "aliases",
+        "binder",
+        "cache",
+        "cache_ttl_seconds",
+        "fn",
+        "hints",
+        "id",
+        "ignore",
+        "is_async",
+        "key",
+        "kind",
+        "name",
+        "policy",
+        "said",
+        "version",
+    )
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        name: str,
+        fn: Callable[..., Any],
+        is_async: bool,
+        binder: Binder,
+        aliases: tuple[str, ...] = (),
+        kind: str | None = None,
+        policy: Retry | None = None,
+        cache: bool | None = None,
+        cache_ttl_seconds: float | None = None,
+        key: Callable[..., Any] | None = None,
+        ignore: frozenset[str] = frozenset(),
+        version: str | None = None,
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.fn = fn
+        self.is_async = is_async
+        self.binder = binder
+        self.aliases = aliases
+        self.kind = kind
+        self.policy = policy
+        self.cache = cache
+        self.cache_ttl_seconds = cache_ttl_seconds
+        self.key = key
+        self.ignore = ignore
+        self.version = version
+        self.hints: tuple[type, ...] | None = None
+        """Classes of the return annotation, found at the first decoding."""
+        self.said: set[str] = set()
+        """Notices that were given once and are not repeated."""
+
+
+class Call:
+    """A call on its way to its outcome."""
+
+    __slots__ = (
+        "args",
+        "attempt",
+        "bound",
+        "branch",
+        "cache",
+        "code",
+        "fresh",
+        "identity",
+        "inputs",
+        "inputs_reason",
+        "key",
+        "kwargs",
+        "metadata",
+        "n",
+        "named",
+        "names",
+        "number",
+        "parent",
+        "policy",
+        "reuse_key",
+        "round_attempts",
+        "run",
+        "seq",
+        "spec",
+        "started_at",
+    )
+
+    def __init__(
+        self,
+        run: Run,
+        spec: CheckpointSpec,
+        place: Place,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        policy: Retry | None,
+        cache: tuple[bool | str, str],
+        named: str | None,
+    ) -> None:
+        branch = place.branch
+        parent = place.call
+        self.run = run
+        self.spec = spec
+        self.args = args
+        self.kwargs = kwargs
+        self.policy = policy
+        self.branch = branch
+        self.parent = parent
+        self.named = named
+        self.cache = cache
+        """Whether outcomes of others may serve, and who said so."""
+        self.inputs_reason = ""
+        self.reuse_key: bytes | None = None
+        self.code: Fingerprint | None = None
+        binder = spec.binder
+        if spec.key is None:
+            self.bound = bound = binder.bind(args, kwargs)
+        else:
+            binder = _KEY_BINDER
+            self.bound = bound = {"key": spec.key(*args, **kwargs)}
+        self.inputs = inputs = digest_inputs(
+            bound,
+            binder=binder,
+            code_digest=code_digest,
+            file_facts=file_facts,
+            ignore=spec.ignore,
+        )
+        parent_identity, parent_attempt, parent_key = (
+            (None, 0, run.key_root) if parent is None else (parent.identity, parent.attempt, parent.key)
+        )
+        if named is None:
+            self.n, self.number = branch.number(spec.id, inputs)
+            self.identity = call_identity(
+                parent_identity, parent_attempt, branch.digest, spec.id, inputs.digest, self.n
+            )
+            self.key = call_key(parent_key, branch.digest, spec.id, inputs.digest, self.n)
+        else:
+            taken = run.names if parent is None else parent.names
+            if (spec.id, named) in taken:
+                raise KitaruUsageError(
+                    f"checkpoint {spec.name!r} was already called with id={named!r} here: "
+                    "an id names one call of its parent; give the second call another id"
+                )
+            taken.add((spec.id, named))
+            self.n, self.number = 0, branch.place(spec.id)
+            self.identity = named_identity(parent_identity, parent_attempt, spec.id, named)
+            self.key = named_key(parent_key, spec.id, named)
+        self.seq = next(run.seq)
+        self.attempt = 1
+        self.round_attempts = 0
+        """Failures since the last retry of the execution opened this call again."""
+        self.fresh = parent is not None and (parent.fresh or parent.attempt > 1)
+        """Below an attempt after the first: never filled by reuse."""
+        self.names: set[tuple[str, str]] = set()
+        self.metadata: dict[str, Any] = {}
+        self.started_at = 0
+
+    def alias_identities(self) -> list[bytes]:
+        """What this call's identity was under the checkpoint's former names."""
+        parent_identity, parent_attempt = (
+            (None, 0) if self.parent is None else (self.parent.identity, self.parent.attempt)
+        )
+        if self.named is not None:
+            return [
+                named_identity(parent_identity, parent_attempt, alias, self.named)
+                for alias in self.spec.aliases
+            ]
+        return [
+            call_identity(
+                parent_identity,
+                parent_attempt,
+                self.branch.digest,
+                alias,
+                self.inputs.digest,
+                self.n,
+            )
+            for alias in self.spec.aliases
+        ]
+
+
+def file_facts(path: object) -> str | None:
+    """Size and modification time of an existing file: what a reuse key adds to its path."""
+    try:
+        stat = os.stat(path)  # type: ignore[call-overload]
+    except (OSError, ValueError, TypeError):
+        return None
+    return f"{stat.st_size}:{stat.st_mtime_ns}"

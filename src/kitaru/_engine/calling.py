@@ -1,0 +1,258 @@
+"""From a call in user code to a procedure under a driver.
+
+Finds where the caller stands, resolves futures among the arguments, refuses
+what cannot be told apart or would block, and drives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kitaru import settings
+from kitaru._core.names import check_name
+from kitaru._engine.call import Call, CheckpointSpec
+from kitaru._engine.context import Place, here
+from kitaru._engine.drivers import drive, drive_async
+from kitaru._engine.futures import FutureBase, Submitted, start
+from kitaru._engine.procedures import run_checkpoint
+from kitaru.errors import KitaruContextError
+
+if TYPE_CHECKING:
+    from kitaru._engine.run import Run
+    from kitaru.model import Retry
+
+SLOW_ON_LOOP_SECONDS = 0.25
+"""After this long on the event loop a sync checkpoint is told about ``.submit()``."""
+
+
+class Options(NamedTuple):
+    """What ``Checkpoint.options()`` says about the next call."""
+
+    id: str | None = None
+    policy: Retry | None = None
+    policy_said: bool = False
+
+    def named(self, id: object) -> Options:
+        return self._replace(id=check_name("call id", id))
+
+
+def where(spec: CheckpointSpec) -> Place:
+    """Where the caller stands, or ``KitaruContextError``."""
+    place = here.get()
+    if place is None:
+        raise KitaruContextError(
+            f"checkpoint {spec.name!r} was called outside a flow, or in a thread that does not "
+            "carry the flow's context: call it inside a function decorated with @flow; in a "
+            "thread, use .submit() or asyncio.to_thread(); in a unit test, call "
+            f"{spec.name}.func(...)"
+        )
+    place.run.check()
+    return place
+
+
+def new_call(
+    spec: CheckpointSpec,
+    place: Place,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: Options,
+) -> Call:
+    policy = options.policy if options.policy_said else spec.policy
+    return Call(place.run, spec, place, args, kwargs, policy, _cache(place.run, spec), options.id)
+
+
+def _cache(run: Run, spec: CheckpointSpec) -> tuple[bool | str, str]:
+    found = run.cache_choices.get(spec.cache)
+    if found is None:
+        found = run.cache_choices[spec.cache] = settings.resolve_cache(
+            checkpoint=spec.cache,
+            run=run.spec.get("cache_of_run"),
+            default=settings.Choice(*run.spec.get("cache", (True, "built-in"))),
+        )
+    return found
+
+
+# --- the three ways of calling -----------------------------------------------------------
+
+
+def call_sync(
+    spec: CheckpointSpec, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
+) -> Any:
+    place = where(spec)
+    run = place.run
+    on_loop = asyncio._get_running_loop() is not None
+    if on_loop:
+        _check_loop(spec, run)
+    if _has_futures(args, kwargs):
+        _refuse_unfinished(spec, args, kwargs, on_loop)
+        args, kwargs = _resolved(args, kwargs)
+    if on_loop and (place.branch, spec.id) in run.deferred:
+        raise KitaruContextError(
+            f"checkpoint {spec.name!r} is called while an earlier call of it still waits for a "
+            "future among its arguments: await that one first"
+        )
+    call = new_call(spec, place, args, kwargs, options)
+    if not on_loop:
+        return drive(run_checkpoint(call), run.env)
+    began = run.env.monotonic()
+    try:
+        return drive(run_checkpoint(call), run.env)
+    finally:
+        if run.env.monotonic() - began > SLOW_ON_LOOP_SECONDS:
+            run.services.say(
+                f"checkpoint {spec.name!r} is a plain function and held the event loop for "
+                f"{run.env.monotonic() - began:.2f} s: other branches stood still meanwhile. "
+                f"Write `await {spec.name}.submit(...)` to run it in a thread",
+                once=("slow", spec.id),
+            )
+
+
+def call_async(
+    spec: CheckpointSpec, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
+) -> Coroutine[Any, Any, Any]:
+    """A coroutine for the call, which has taken its identity already."""
+    place = where(spec)
+    run = place.run
+    if asyncio._get_running_loop() is None:
+        raise KitaruContextError(
+            f"checkpoint {spec.name!r} is async and was called from synchronous code: write "
+            f"{spec.name}.submit(...).result(), or make the caller `async def`"
+        )
+    _check_loop(spec, run)
+    if (place.branch, spec.id) in run.deferred or not _finished(args, kwargs):
+        coroutine = _call_later(spec, place, args, kwargs, options)
+    else:
+        if _has_futures(args, kwargs):
+            args, kwargs = _resolved(args, kwargs)
+        coroutine = drive_async(
+            run_checkpoint(new_call(spec, place, args, kwargs, options)), run.env
+        )
+    coroutine.__qualname__ = spec.name
+    return coroutine
+
+
+def submit_call(
+    spec: CheckpointSpec, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
+) -> Submitted:
+    submitted = prepare(spec, args, kwargs, options)
+    start(submitted)
+    return submitted
+
+
+def prepare(
+    spec: CheckpointSpec, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
+) -> Submitted:
+    """A submitted call that has its identity and waits to be started."""
+    place = where(spec)
+    on_loop = asyncio._get_running_loop() is not None
+    if on_loop:
+        _check_loop(spec, place.run)
+    if _has_futures(args, kwargs):
+        _refuse_unfinished(spec, args, kwargs, on_loop)
+        args, kwargs = _resolved(args, kwargs)
+    return Submitted(new_call(spec, place, args, kwargs, options))
+
+
+def _check_loop(spec: CheckpointSpec, run: Run) -> None:
+    if not run.services.loop.is_current():
+        raise KitaruContextError(
+            f"checkpoint {spec.name!r} was called inside an event loop of your own "
+            "(asyncio.run), where concurrent branches cannot be told apart: make the flow "
+            "`async def`, Kitaru then runs it on its own loop"
+        )
+
+
+# --- futures among the arguments ------------------------------------------------------------
+
+
+def _futures(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Submitted]:
+    found = []
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, FutureBase):
+            found.append(value._submitted)
+        elif isinstance(value, (list, tuple)):
+            found += [item._submitted for item in value if isinstance(item, FutureBase)]
+    return found
+
+
+def _has_futures(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    for value in args:
+        if isinstance(value, (FutureBase, list, tuple)):
+            return bool(_futures(args, kwargs))
+    for value in kwargs.values():
+        if isinstance(value, (FutureBase, list, tuple)):
+            return bool(_futures(args, kwargs))
+    return False
+
+
+def _finished(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    return not _has_futures(args, kwargs) or all(one.done for one in _futures(args, kwargs))
+
+
+def _refuse_unfinished(
+    spec: CheckpointSpec, args: tuple[Any, ...], kwargs: dict[str, Any], on_loop: bool
+) -> None:
+    if on_loop and not _finished(args, kwargs):
+        raise KitaruContextError(
+            f"checkpoint {spec.name!r} was given a future that has not finished, and waiting for "
+            f"it would block the event loop: pass `await future`"
+        )
+
+
+def _resolved(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Futures replaced by their values: a call counts by what it is given, not by when."""
+    return tuple(map(_value, args)), {name: _value(value) for name, value in kwargs.items()}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, FutureBase):
+        return value._submitted.result()
+    if isinstance(value, (list, tuple)) and any(isinstance(item, FutureBase) for item in value):
+        items = [_value(item) if isinstance(item, FutureBase) else item for item in value]
+        return tuple(items) if isinstance(value, tuple) else items
+    return value
+
+
+async def _call_after(turn: asyncio.Future[Call], run: Run) -> Any:
+    call = await asyncio.shield(turn)
+    return await drive_async(run_checkpoint(call), run.env)
+
+
+def _call_later(
+    spec: CheckpointSpec,
+    place: Place,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: Options,
+) -> Coroutine[Any, Any, Any]:
+    """A call whose arguments are not known yet.
+
+    Equal calls are numbered in the order of calling, so calls of one checkpoint
+    in one branch take their identities one after another, whichever futures
+    finish first.
+    """
+    run = place.run
+    key = (place.branch, spec.id)
+    previous = run.deferred.get(key)
+    turn: asyncio.Future[Call] = asyncio.get_running_loop().create_future()
+    run.deferred[key] = turn
+
+    async def take_identity() -> None:
+        try:
+            for future in _futures(args, kwargs):
+                await future.wait_async()
+            if previous is not None:
+                await asyncio.wait([previous])
+            known_args, known_kwargs = _resolved(args, kwargs)
+            turn.set_result(new_call(spec, place, known_args, known_kwargs, options))
+        except BaseException as error:
+            turn.set_exception(error)
+            turn.exception()
+        finally:
+            if run.deferred.get(key) is turn:
+                del run.deferred[key]
+
+    run.services.loop.spawn(take_identity)
+    return _call_after(turn, run)

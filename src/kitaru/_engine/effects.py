@@ -1,0 +1,201 @@
+"""What a procedure may ask for, and the two ways of doing it.
+
+A procedure yields an effect and is sent its answer. ``perform`` does it on the
+calling thread; ``perform_async`` awaits. Most effects never wait, so one way
+serves both. Answers are values, user exceptions included: nothing is thrown
+into a procedure but :class:`Unwind`, which ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from kitaru._core.branch import Branch
+from kitaru._engine.context import Place, here
+from kitaru._engine.unwind import Unwind, Why
+from kitaru._store.protocol import Facts, Refused, Write
+from kitaru.errors import KitaruBackendError
+
+if TYPE_CHECKING:
+    from kitaru._engine.call import Call
+    from kitaru._engine.run import Run
+
+T = TypeVar("T")
+
+_MAX_PAUSE_SECONDS = 60.0
+"""The wall clock may be set while we wait: look at it again at least this often."""
+
+
+class Effect:
+    """Something to be done for a procedure. ``waits``: it may not be done inline on a loop."""
+
+    __slots__ = ()
+    waits = False
+    name = "effect"
+
+    def perform(self) -> Any:
+        raise NotImplementedError(type(self).__name__)
+
+    async def perform_async(self) -> Any:
+        return self.perform()
+
+
+Steps = Generator[Effect, Any, T]
+
+
+class Raised:
+    """The answer of a body that raised."""
+
+    __slots__ = ("exc",)
+
+    def __init__(self, exc: BaseException) -> None:
+        self.exc = exc
+
+
+class Commit(Effect):
+    """Apply a write in its own durable transaction; answer what the store answers.
+
+    Unwinds if the write is refused or the store is gone: nobody may go on as
+    if it had been recorded.
+    """
+
+    __slots__ = ("facts", "run", "write")
+    waits = True
+    name = "commit"
+
+    def __init__(self, run: Run, write: Write, facts: Facts | None = None) -> None:
+        self.run = run
+        self.write = write
+        self.facts = facts
+
+    def perform(self) -> Any:
+        try:
+            return self.run.store.apply(self.write)
+        except (Refused, KitaruBackendError) as error:
+            raise self.run.refused(error) from error
+        finally:
+            if self.facts is not None:
+                self.run.landed(self.facts)
+
+    async def perform_async(self) -> Any:
+        try:
+            return await self.run.services.loop.commit(self.write)
+        except (Refused, KitaruBackendError) as error:
+            raise self.run.refused(error) from error
+        finally:
+            if self.facts is not None:
+                self.run.landed(self.facts)
+
+
+class CallBody(Effect):
+    """Run the user's function of a call -> its value, or :class:`Raised`."""
+
+    __slots__ = ("call",)
+    waits = True
+    name = "body"
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+
+    def _enter(self) -> Any:
+        call = self.call
+        run = call.run
+        if run.services.draining:
+            raise run.end(Why.HANDED_BACK, f"execution {run.exec_id} is handed back")
+        run.check()
+        call.names.clear()
+        call.started_at = run.env.now()
+        return here.set(Place(run, call, Branch()))
+
+    def perform(self) -> Any:
+        call = self.call
+        token = self._enter()
+        try:
+            return call.spec.fn(*call.args, **call.kwargs)
+        except Unwind:
+            raise
+        except BaseException as exc:
+            return _user_exception(call.run, exc)
+        finally:
+            here.reset(token)
+
+    async def perform_async(self) -> Any:
+        call = self.call
+        token = self._enter()
+        try:
+            return await call.spec.fn(*call.args, **call.kwargs)
+        except (Unwind, asyncio.CancelledError):
+            # Cancelled by the flow's own code (a timeout, a sibling's
+            # failure): not an outcome; a resume may call it again.
+            raise
+        except BaseException as exc:
+            return _user_exception(call.run, exc)
+        finally:
+            here.reset(token)
+
+
+def _user_exception(run: Run, exc: BaseException) -> Raised:
+    if run.ended is not None and isinstance(exc, GeneratorExit):
+        raise run.ended
+    if is_shutdown_error(exc):
+        # The interpreter is going away under the body: that is not its failure.
+        raise run.end(Why.HANDED_BACK, f"execution {run.exec_id} is handed back at exit", exc)
+    return Raised(exc)
+
+
+def is_shutdown_error(exc: BaseException) -> bool:
+    """Whether the interpreter refuses new threads or futures because it ends."""
+    if type(exc) is not RuntimeError:
+        return False
+    ending = sys.is_finalizing() or not threading.main_thread().is_alive()
+    return ending and "shutdown" in str(exc)
+
+
+class Pause(Effect):
+    """Wait until an instant of the store's clock, or until the run is told to end."""
+
+    __slots__ = ("run", "until")
+    waits = True
+    name = "pause"
+
+    def __init__(self, run: Run, until: int) -> None:
+        self.run = run
+        self.until = until
+
+    def _seconds(self) -> float:
+        return max(0.0, (self.until - self.run.env.now()) / 1e6)
+
+    def perform(self) -> None:
+        ended = threading.Event()
+        with self.run.waking(ended.set):
+            while (left := self._seconds()) > 0 and not ended.is_set():
+                ended.wait(min(left, _MAX_PAUSE_SECONDS))
+        self.run.check()
+
+    async def perform_async(self) -> None:
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        with self.run.waking(lambda: loop.call_soon_threadsafe(ended.set)):
+            while (left := self._seconds()) > 0 and not ended.is_set():
+                try:
+                    await asyncio.wait_for(ended.wait(), min(left, _MAX_PAUSE_SECONDS))
+                except TimeoutError:
+                    continue
+        self.run.check()
+
+
+class Ask(Effect):
+    """Call one of our own functions that may read the store, but never waits long."""
+
+    __slots__ = ("fn", "name")
+
+    def __init__(self, name: str, fn: Callable[[], Any]) -> None:
+        self.name = name
+        self.fn = fn
+
+    def perform(self) -> Any:
+        return self.fn()

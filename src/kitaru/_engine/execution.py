@@ -1,0 +1,346 @@
+"""One execution from its claim to its end in this process.
+
+``run_flow`` is the procedure; :class:`Completion` is what handles wait on.
+Nothing terminal is recorded, and ownership is not given up, before all tasks
+and submitted bodies of the execution have ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from kitaru._core.lifecycle import State
+from kitaru._core.values import decode, encode, encode_failure
+from kitaru._engine.context import Place, here
+from kitaru._engine.effects import Commit, Effect, Raised, Steps, is_shutdown_error
+from kitaru._engine.futures import first_unseen
+from kitaru._engine.procedures import origin_of
+from kitaru._engine.run import Run
+from kitaru._engine.unwind import Unwind, Why
+from kitaru._store.protocol import ExecutionRow, Finish, Release, TryAgain
+from kitaru.errors import KitaruDivergenceError, KitaruValueError
+
+if TYPE_CHECKING:
+    from kitaru._core.binding import Binder
+
+_MAX_REASON_CHARACTERS = 500
+
+
+class FlowSpec:
+    """What the engine knows of a flow; made once, at decoration."""
+
+    __slots__ = ("aliases", "annotations", "binder", "cache", "fn", "folder", "hints", "id", "is_async",
+                 "module", "name", "retries", "strict")  # fmt: skip
+
+    def __init__(
+        self,
+        *,
+        id: str,
+        name: str,
+        fn: Callable[..., Any],
+        is_async: bool,
+        binder: Binder,
+        module: str | None,
+        folder: str | None,
+        cache: bool | str | None,
+        retries: int | None,
+        strict: bool,
+        aliases: tuple[str, ...],
+    ) -> None:
+        self.id = id
+        self.name = name
+        self.fn = fn
+        self.is_async = is_async
+        self.binder = binder
+        self.module = module
+        self.folder = folder
+        self.cache = cache
+        self.retries = retries
+        self.strict = strict
+        self.aliases = aliases
+        self.hints: tuple[type, ...] | None = None
+        self.annotations: dict[str, Any] | None = None
+        """Resolved at the first run."""
+
+
+class Completion:
+    """The end of an execution in this process: recorded, or given up here."""
+
+    def __init__(self, exec_id: str) -> None:
+        self.exec_id = exec_id
+        self.unwound: Unwind | None = None
+        """Set if it left this process unfinished."""
+        self.cause: BaseException | None = None
+        """The exception that left the flow, the object itself."""
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def is_over(self) -> bool:
+        return self._event.is_set()
+
+    def wait(self, timeout: float | None) -> bool:
+        return self._event.wait(timeout)
+
+    def when_over(self, callback: Callable[[], None]) -> None:
+        with self._lock:
+            if not self._event.is_set():
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def over(self) -> None:
+        with self._lock:
+            self._event.set()
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+
+class Life:
+    """A claimed execution on its way: its run, its flow, the context of whoever started it.
+
+    The run is made on the execution's own thread, because it reads the store.
+    """
+
+    run: Run
+
+    def __init__(
+        self, row: ExecutionRow, flow: FlowSpec, context: Context, completion: Completion
+    ) -> None:
+        self.row = row
+        self.flow = flow
+        self.context = context
+        self.completion = completion
+        self.began = False
+
+    def begin(self, run: Run) -> None:
+        self.run = run
+        self.began = True
+        if run.services.draining:
+            run.end(Why.HANDED_BACK, f"execution {run.exec_id} is handed back")
+
+
+class Unwound:
+    """The answer of a flow that was made to leave."""
+
+    __slots__ = ("unwind",)
+
+    def __init__(self, unwind: Unwind) -> None:
+        self.unwind = unwind
+
+
+class CallFlow(Effect):
+    """Run the flow's function with its recorded inputs -> value, ``Raised`` or ``Unwound``."""
+
+    __slots__ = ("life",)
+    waits = True
+    name = "flow"
+
+    def __init__(self, life: Life) -> None:
+        self.life = life
+
+    def _arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        life = self.life
+        payload = life.run.row.inputs
+        assert payload is not None
+        bound = decode(payload, what=life.flow.name, hints=flow_hints(life.flow))
+        return life.flow.binder.unbind(bound)
+
+    def perform(self) -> Any:
+        life, run = self.life, self.life.run
+        token = here.set(Place(run, None, run.root))
+        try:
+            args, kwargs = self._arguments()
+            run.check()
+            value = life.flow.fn(*args, **kwargs)
+            run.check()
+            return value
+        except BaseException as exc:
+            return _how_it_ended(run, exc)
+        finally:
+            here.reset(token)
+
+    async def perform_async(self) -> Any:
+        life, run = self.life, self.life.run
+        root = asyncio.current_task()
+        assert root is not None
+        loop = asyncio.get_running_loop()
+        token = here.set(Place(run, None, run.root))
+        try:
+            with run.waking(lambda: loop.call_soon_threadsafe(root.cancel)):
+                args, kwargs = self._arguments()
+                run.check()
+                value = await life.flow.fn(*args, **kwargs)
+                run.check()
+                return value
+        except BaseException as exc:
+            return _how_it_ended(run, exc)
+        finally:
+            here.reset(token)
+
+
+def _how_it_ended(run: Run, exc: BaseException) -> Raised | Unwound:
+    if run.ended is not None:
+        # Whatever user code made of it: a swallowed unwind is still one.
+        return Unwound(run.ended)
+    if isinstance(exc, Unwind):
+        return Unwound(exc)
+    if is_shutdown_error(exc):
+        return Unwound(run.end(Why.HANDED_BACK, f"execution {run.exec_id} is handed back at exit"))
+    return Raised(exc)
+
+
+def flow_hints(flow: FlowSpec) -> tuple[type, ...]:
+    if flow.hints is None:
+        from kitaru._core.hints import argument_classes, return_classes
+
+        flow.hints = (*argument_classes(flow.fn), *return_classes(flow.fn))
+    return flow.hints
+
+
+class Settle(Effect):
+    """Wait for all that the flow submitted or left running -> an unseen failure, or None.
+
+    When the flow failed or leaves, what has not begun is never started; bodies
+    that run are waited for, because what they did is worth recording.
+    """
+
+    __slots__ = ("dropping", "run")
+    waits = True
+    name = "settle"
+
+    def __init__(self, run: Run, *, dropping: str | None) -> None:
+        self.run = run
+        self.dropping = dropping
+
+    def perform(self) -> BaseException | None:
+        run = self.run
+        for future in self._futures():
+            while not future.wait_for_end(1.0):
+                if run.services.gone:
+                    return None
+        for future in run.futures:
+            if not future.done and self.dropping is None and run.ended is None:
+                try:
+                    future.wait(None)
+                except Unwind:
+                    # The run was told to end meanwhile; the caller sees that.
+                    break
+        return first_unseen(run.futures)
+
+    def _futures(self) -> list[Any]:
+        if self.dropping is not None:
+            for future in self.run.futures:
+                future.drop(self.dropping)
+        return self.run.futures
+
+    async def perform_async(self) -> BaseException | None:
+        run = self.run
+        for future in self._futures():
+            if not future.done:
+                await _wait_done(future)
+        current = asyncio.current_task()
+        left = [task for task in run.tasks if task is not current]
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.gather(*left, return_exceptions=True)
+        return first_unseen(run.futures)
+
+
+async def _wait_done(future: Any) -> None:
+    loop = asyncio.get_running_loop()
+    finished = loop.create_future()
+    future.when_done(
+        lambda: loop.call_soon_threadsafe(lambda: finished.done() or finished.set_result(None))
+    )
+    await finished
+
+
+def run_flow(life: Life) -> Steps[None]:
+    """Run the flow to a recorded end; its automatic retries are part of the same execution."""
+    run = life.run
+    while True:
+        result = yield CallFlow(life)
+        if type(result) is Unwound:
+            yield from leave(run, result.unwind)
+            return
+        failed = type(result) is Raised
+        unseen = yield Settle(run, dropping="the flow had failed" if failed else None)
+        if run.ended is not None:
+            yield from leave(run, run.ended)
+            return
+        if not failed and unseen is not None:
+            result = Raised(unseen)
+        if type(result) is not Raised:
+            try:
+                payload = encode(result, what=f"flow {life.flow.name}")
+            except KitaruValueError as error:
+                result = Raised(error)
+            else:
+                facts = run.take_facts()
+                now = run.env.now()
+                finish = Finish(run.id, run.epoch, payload, None, (), None, facts, now)
+                yield Commit(run, finish, facts)
+                return
+        again = yield from fail(life, result.exc)
+        if not again:
+            return
+
+
+def fail(life: Life, exc: BaseException) -> Steps[bool]:
+    """Record that the flow failed; True if it is to be tried again at once."""
+    run = life.run
+    calls = run.calls_behind(exc)
+    failed_calls = [identity for identity, _ in calls]
+    failure = encode_failure(exc, origin=origin_of(exc))
+    facts = run.take_facts()
+    now = run.env.now()
+    if run.attempt <= int(run.spec.get("retries", 0)) and not isinstance(
+        exc, KitaruDivergenceError
+    ):
+        yield Commit(run, TryAgain(run.id, run.epoch, failure, failed_calls, facts, now), facts)
+        run.services.say(
+            f"execution {run.exec_id} of flow {life.flow.name!r} failed "
+            f"({type(exc).__name__}), attempt {run.attempt}; trying again"
+        )
+        row = run.store.find_execution(run.exec_id)
+        assert row is not None
+        run.futures.clear()
+        run.load(row)
+        return True
+    life.completion.cause = exc
+    reason = reason_of(exc, [name for _, name in calls])
+    yield Commit(
+        run, Finish(run.id, run.epoch, None, failure, failed_calls, reason, facts, now), facts
+    )
+    return False
+
+
+def reason_of(exc: BaseException, checkpoints: list[str]) -> str:
+    try:
+        message = str(exc)
+    except Exception:
+        message = "(its message cannot be shown)"
+    text = f"{type(exc).__name__}: {message}" if message else type(exc).__name__
+    if checkpoints:
+        text = f"checkpoint {checkpoints[0]!r} failed: {text}"
+    return text[:_MAX_REASON_CHARACTERS]
+
+
+def leave(run: Run, unwind: Unwind) -> Steps[None]:
+    """Give the execution up in this process; hand it back if it is still ours to hand."""
+    yield Settle(run, dropping="the execution left this process")
+    if unwind.why is Why.HANDED_BACK:
+        facts = run.take_facts()
+        yield Commit(run, Release(run.id, run.epoch, facts, run.env.now()), facts)
+
+
+def is_finished(row: ExecutionRow) -> bool:
+    return row.status in (State.COMPLETED, State.FAILED, State.CANCELLED)

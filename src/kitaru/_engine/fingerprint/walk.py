@@ -1,0 +1,504 @@
+"""From a function to everything in the project that its outcome may depend on.
+
+Each function, class and global value becomes a *part*: a lasting name and a
+digest of its own code or value together with the labels of what its names are
+bound to. Labels never depend on the order of the walk, so neither do parts.
+Objects are looked at, never asked: nothing here calls a user's code.
+
+Over-approximation is deliberate where it is stable: every attribute name in a
+function is tried on every project module that the function uses.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from functools import partial
+from hashlib import blake2b
+from types import (
+    BuiltinFunctionType,
+    CodeType,
+    FunctionType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+)
+from typing import Any
+
+from kitaru._engine.fingerprint import looks
+from kitaru._engine.fingerprint.bytecode import DIGEST_SIZE, Import, Reading, read
+from kitaru._engine.fingerprint.plain import frame, module_of, plain, text
+from kitaru._engine.fingerprint.project import Project, lasting_name, package_of
+from kitaru._engine.fingerprint.sources import Assigned, changed_since_start, source_of
+from kitaru.env import SystemEnv
+
+# A value that cannot be told apart from another one must never seem equal to it.
+NEVER_AGAIN = SystemEnv().random_bytes(DIGEST_SIZE)
+_MAX_ITEMS = 10_000
+_MAX_DEPTH = 50
+_OF_EVERY_MODULE = frozenset(
+    {
+        "__annotations__",
+        "__builtins__",
+        "__cached__",
+        "__doc__",
+        "__file__",
+        "__loader__",
+        "__name__",
+        "__package__",
+        "__path__",
+        "__spec__",
+    }
+)
+_DYNAMIC = frozenset({"eval", "exec", "__import__", "globals", "vars", "import_module"})
+
+
+def digest_of(*pieces: bytes) -> bytes:
+    return blake2b(frame(b"", *pieces), digest_size=DIGEST_SIZE).digest()
+
+
+class Walk:
+    """One traversal. ``parts`` and ``unseen`` are what it found."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.unseen: set[str] = set()
+        self.bindings: list[tuple[dict[str, Any], str, object]] = []
+        """Globals as they were looked up, so that a later rebinding is noticed."""
+        self.functions: list[FunctionType] = []
+        self._parts: dict[str, set[bytes]] = {}
+        self._labels: dict[int, bytes] = {}
+        self._containers: dict[int, tuple[bytes, int]] = {}
+        self._kept: list[object] = []
+        self._readings: dict[int, Reading] = {}
+        self._queue: list[partial[None]] = []
+        self._values: dict[tuple[int, str], tuple[dict[str, Any], str, object]] = {}
+        self._done: set[tuple[int, str]] = set()
+        self._stored: set[tuple[int, str]] = set()
+        self._open: set[int] = set()
+        self._opaque = 0
+
+    def run(self) -> dict[str, bytes]:
+        """Follow everything that was met so far; the parts by their lasting names."""
+        while self._queue or len(self._done) < len(self._values):
+            while self._queue:
+                self._queue.pop()()
+            # Values come last: whether a name is assigned by a function that
+            # declares it global is known only when the functions are known.
+            for key in [key for key in self._values if key not in self._done]:
+                self._done.add(key)
+                self._global_value(*self._values[key])
+        return {name: digest_of(*sorted(found)) for name, found in sorted(self._parts.items())}
+
+    def add_part(self, name: str, digest: bytes) -> None:
+        self._parts.setdefault(name, set()).add(digest)
+
+    # --- labels: what a name is bound to --------------------------------------
+
+    def label(self, value: object, where: str, *, quiet: bool = False) -> bytes:
+        """What stands for a value: its bytes if immutable, the name of its part if it is code.
+
+        ``where`` is how ``unseen`` calls it; ``quiet`` leaves it out of there.
+        """
+        encoded = plain(value)
+        if encoded is not None:
+            return encoded
+        known = self._labels.get(id(value))
+        if known is not None:
+            return known
+        if id(value) in self._open or len(self._open) > _MAX_DEPTH:
+            return b"cycle"
+        self._open.add(id(value))
+        try:
+            return self._code_label(value, where, quiet) or self._contents(value, where, quiet)
+        finally:
+            self._open.discard(id(value))
+
+    def _keep(self, value: object, label: bytes) -> bytes:
+        # Kept alive, or another object could take over the id and with it the label.
+        self._kept.append(value)
+        self._labels[id(value)] = label
+        return label
+
+    def _code_label(self, value: Any, where: str, quiet: bool) -> bytes | None:
+        kind = type(value)
+        if kind is FunctionType:
+            return self._function_label(value)
+        if looks.is_a(value, type):
+            return self._class_label(value)
+        if kind is ModuleType:
+            return frame(b"module", text(lasting_name(value.__dict__)))
+        if kind is MethodType:
+            function, owner = value.__func__, value.__self__
+            return frame(b"method", self.label(function, where), self.label(owner, where))
+        if issubclass(kind, partial):
+            return self._partial_label(value, where)
+        if kind in (staticmethod, classmethod):
+            return frame(text(kind.__name__), self.label(value.__func__, where))
+        if kind is property:
+            pieces = [self.label(f, where) for f in (value.fget, value.fset, value.fdel)]
+            return frame(b"property", *pieces)
+        if kind in looks.BUILTIN_CALLABLES:
+            return self._builtin_label(value)
+        if kind is CodeType:
+            return frame(b"code", self._read(value).digest)
+        inner = looks.kitaru_function(value)
+        if inner is not None:
+            return frame(b"decorated", self.label(inner, where))
+        return None
+
+    def _function_label(self, fn: FunctionType) -> bytes:
+        name = f"{lasting_name(fn.__globals__)}.{fn.__qualname__}"
+        own = self.project.covers(fn.__globals__)
+        tag = b"function" if own else b"outside"
+        wrapped = fn.__dict__.get("__wrapped__")
+        if fn.__closure__ or wrapped is not None or "<" in fn.__qualname__:
+            # Many functions may bear this name: what they capture tells them apart.
+            label = frame(tag, text(name), self._shallow(fn, wrapped))
+        else:
+            label = frame(tag, text(name))
+        self._keep(fn, label)
+        self._queue.append(partial(self._function if own else self._outside, fn, name))
+        return label
+
+    def _shallow(self, fn: FunctionType, wrapped: object) -> bytes:
+        pieces = [self._read(fn.__code__).digest]
+        for value in (*(value for _, value in looks.cells(fn)), fn.__defaults__, wrapped):
+            piece = plain(value)
+            pieces.append(piece if piece is not None else text(looks.name_of(value)))
+        return digest_of(*pieces)
+
+    def _class_label(self, cls: type) -> bytes:
+        space = self._class_space(cls)
+        qualname = looks.class_qualname(cls)
+        if space is None or not self.project.covers(space):
+            return self._keep(cls, frame(b"outside", text(looks.name_of(cls))))
+        name = f"{lasting_name(space)}.{qualname}"
+        label = self._keep(cls, frame(b"class", text(name)))
+        self._queue.append(partial(self._class, cls, name, space))
+        return label
+
+    def _class_space(self, cls: type) -> dict[str, Any] | None:
+        module = looks.class_dict(cls).get("__module__")
+        if module == self.project.home.get("__name__"):
+            return self.project.home
+        found = sys.modules.get(module) if isinstance(module, str) else None
+        return found.__dict__ if isinstance(found, ModuleType) else None
+
+    def _partial_label(self, value: Any, where: str) -> bytes:
+        function, args, keywords = looks.partial_pieces(value)
+        bound = [self.label(arg, where) for arg in args]
+        named = [frame(b"", text(str(k)), self.label(v, where)) for k, v in keywords.items()]
+        return frame(b"partial", self.label(function, where), *bound, *sorted(named))
+
+    def _builtin_label(self, value: Any) -> bytes:
+        name = looks.name_of(value)
+        bindable = type(value) in (BuiltinFunctionType, MethodWrapperType)
+        home = value.__self__ if bindable else None
+        if isinstance(home, ModuleType) and self.project.covers(home.__dict__):
+            self.unseen.add(f"{name} is compiled: its code is not read")
+        if home is None or isinstance(home, ModuleType):
+            return frame(b"builtin", text(name))
+        bound = plain(home) or text(looks.name_of(home))
+        return frame(b"bound", text(name), bound)
+
+    # --- contents: values that are neither immutable nor code -----------------
+
+    def _contents(self, value: Any, where: str, quiet: bool) -> bytes:
+        kind = type(value)
+        named = text(looks.name_of(kind))
+        if kind in (list, set, dict) or looks.is_a(value, tuple, frozenset):
+            return self._container_label(value, named, where, quiet)
+        base = looks.plain_base(value)
+        if base is not None:
+            return frame(b"based", self.label(kind, where), base)
+        fields = looks.fields_of(value)
+        if fields is not None:
+            pieces = [frame(b"", text(k), self.label(v, where, quiet=quiet)) for k, v in fields]
+            return frame(b"fields", self.label(kind, where), *pieces)
+        generic = looks.generic_pieces(value)
+        if generic is not None:
+            pieces = [self.label(piece, where, quiet=quiet) for piece in generic]
+            return frame(b"generic", named, *pieces)
+        return self._opaque_label(value, where, quiet)
+
+    def _container_label(self, value: Any, named: bytes, where: str, quiet: bool) -> bytes:
+        # Remembered: a list that holds the same list twice, and so on 50 levels
+        # deep, would otherwise be read 2**50 times.
+        known = self._containers.get(id(value))
+        if known is None:
+            before = self._opaque
+            label = digest_of(named, *self._items(value, where, quiet))
+            known = self._containers[id(value)] = (label, self._opaque - before)
+            self._kept.append(value)
+            return label
+        self._opaque += known[1]
+        return known[0]
+
+    def _opaque_label(self, value: Any, where: str, quiet: bool) -> bytes:
+        kind = type(value)
+        held = [
+            frame(b"", text(name), self.label(code, where, quiet=True))
+            for name, code in looks.callables_in(value)
+        ]
+        if not held and not quiet and module_of(kind) not in looks.QUIET_MODULES:
+            self._opaque += 1
+            self.unseen.add(f"{where} is a {looks.name_of(kind)}: it counts by its type only")
+        return frame(b"opaque", self.label(kind, where), *held)
+
+    def _items(self, value: Any, where: str, quiet: bool) -> list[bytes]:
+        pieces: list[bytes] = []
+        for item in looks.items_of(value, _MAX_ITEMS):
+            if type(item) is looks.Pair:
+                key, held = (self.label(part, where, quiet=quiet) for part in item)
+                pieces.append(frame(b"", key, held))
+            else:
+                pieces.append(self.label(item, where, quiet=quiet))
+        if len(pieces) >= _MAX_ITEMS:
+            self.unseen.add(f"{where} has more than {_MAX_ITEMS:,} items: the rest is not read")
+        return sorted(pieces) if looks.is_a(value, set, frozenset) else pieces
+
+    # --- parts -----------------------------------------------------------------
+
+    def _function(self, fn: FunctionType, name: str) -> None:
+        self.functions.append(fn)
+        reading = self._read(fn.__code__)
+        bound: dict[str, bytes] = {}
+        self._bind(fn.__globals__, reading.loads, reading.attributes, bound, name)
+        for statement in reading.imports:
+            self._import(package_of(fn.__globals__), statement)
+        self._stored.update((id(fn.__globals__), stored) for stored in reading.stores)
+        self._owner(fn, reading, bound, name)
+        pieces = [reading.digest, *self._captured(fn, name)]
+        pieces.extend(frame(b"", text(key), label) for key, label in sorted(bound.items()))
+        self.add_part(name, digest_of(*pieces))
+        self._note_unseen(name, fn, reading)
+
+    def _captured(self, fn: FunctionType, name: str, *, quiet: bool = False) -> Iterable[bytes]:
+        for default in fn.__defaults__ or ():
+            yield self.label(default, f"a default of {name}", quiet=quiet)
+        for key, default in sorted((fn.__kwdefaults__ or {}).items()):
+            yield frame(
+                b"", text(key), self.label(default, f"default {key!r} of {name}", quiet=quiet)
+            )
+        for key, value in looks.cells(fn):
+            where = f"{key!r}, captured by {name},"
+            yield frame(b"cell", text(key), self.label(value, where, quiet=quiet))
+        yield self.label(fn.__dict__.get("__wrapped__"), f"what {name} wraps", quiet=quiet)
+
+    def _outside(self, fn: FunctionType, name: str) -> None:
+        """A function of somebody else counts by its name, what it captured of ours by itself."""
+        if fn.__closure__ or "__wrapped__" in fn.__dict__:
+            captured = list(self._captured(fn, name, quiet=True))
+            self.add_part(name, digest_of(*captured))
+
+    def _owner(
+        self, fn: FunctionType, reading: Reading, bound: dict[str, bytes], name: str
+    ) -> None:
+        """Methods reach each other through ``self``, which no name in the code resolves."""
+        path = fn.__qualname__.split(".")[:-1]
+        owner: Any = fn.__globals__.get(path[0]) if path else None
+        for step in path[1:]:
+            owner = looks.class_dict(owner).get(step) if looks.is_a(owner, type) else None
+        if looks.is_a(owner, type):
+            for attribute in sorted(reading.attributes):
+                found = looks.class_attribute(owner, attribute)
+                if found is not None:
+                    where = f"{attribute!r} of {looks.name_of(owner)}"
+                    bound[f"self.{attribute}"] = self.label(found[0], where)
+
+    def _class(self, cls: type, name: str, space: dict[str, Any]) -> None:
+        pieces = [frame(b"base", self.label(base, name)) for base in looks.class_bases(cls)]
+        pieces.append(self.label(type(cls), name))
+        source = None
+        for attribute, value in looks.class_members(cls):
+            before = self._opaque
+            found = self.unseen.copy()
+            label = self.label(value, f"{attribute!r} of {name}")
+            if self._opaque > before:
+                # What cannot be read from the object can be read where it is assigned.
+                source = source or source_of(space.get("__file__"))
+                path = f"{looks.class_qualname(cls)}.{attribute}"
+                assigned = source.assigned(path) if source else None
+                if assigned is not None:
+                    self.unseen = found
+                    label = frame(b"", label, self._assigned(space, assigned, name))
+            pieces.append(frame(b"", text(attribute), label))
+        self.add_part(name, digest_of(*pieces))
+
+    def _global_value(self, space: dict[str, Any], name: str, value: object) -> None:
+        key = f"{lasting_name(space)}.{name}"
+        encoded = None if (id(space), name) in self._stored else plain(value)
+        if encoded is None and looks.is_enum_member(value):
+            encoded = self.label(value, key)
+        if encoded is None:
+            encoded = self._by_source(space, name, value, key)
+        self.add_part(key, digest_of(encoded))
+
+    def _by_source(self, space: dict[str, Any], name: str, value: object, key: str) -> bytes:
+        home, origin, outside = self._origin(space, name, value)
+        if outside is not None:
+            if outside == "os.environ":
+                self.unseen.add(f"{key} reads the environment")
+            return frame(b"outside", text(outside))
+        file = home.get("__file__")
+        before = self._opaque
+        unseen = self.unseen.copy()
+        live = self.label(value, key)
+        source = source_of(file)
+        assigned = source.assigned(origin) if source else None
+        if assigned is None:
+            return self._without_source(value, key, "has no source", unseen)
+        if changed_since_start(file):
+            if self._opaque > before:
+                self.unseen.add(f"the file of {key} changed after this process began")
+                return NEVER_AGAIN
+            return live
+        self.unseen = unseen
+        return self._assigned(home, assigned, key)
+
+    def _without_source(self, value: object, key: str, why: str, unseen: set[str]) -> bytes:
+        self.unseen = unseen
+        named = looks.name_of(type(value))
+        self.unseen.add(f"{key} {why}: it counts by its type, {named}")
+        return frame(b"opaque", text(named))
+
+    def _assigned(self, space: dict[str, Any], assigned: Assigned, where: str) -> bytes:
+        bound: dict[str, bytes] = {}
+        self._bind(space, assigned.names, assigned.attributes, bound, where)
+        pieces = [frame(b"", text(key), label) for key, label in sorted(bound.items())]
+        return frame(b"source", text(assigned.text), *pieces)
+
+    def _origin(
+        self, space: dict[str, Any], name: str, value: object
+    ) -> tuple[dict[str, Any], str, str | None]:
+        """Where a global was assigned, following ``from … import``; or its name outside."""
+        for _ in range(_MAX_DEPTH):
+            source = source_of(space.get("__file__"))
+            if source is None or source.assigned(name) is not None:
+                break
+            for statement, origin in source.imported(name):
+                module = sys.modules.get(_absolute(package_of(space), statement))
+                if module is not None and module.__dict__.get(origin) is value:
+                    if not self.project.covers(module.__dict__):
+                        return space, name, f"{lasting_name(module.__dict__)}.{origin}"
+                    space, name = module.__dict__, origin
+                    break
+            else:
+                break
+        return space, name, None
+
+    # --- names -----------------------------------------------------------------
+
+    def _bind(
+        self,
+        space: dict[str, Any],
+        names: Iterable[str],
+        attributes: Iterable[str],
+        bound: dict[str, bytes],
+        where: str,
+    ) -> None:
+        for name in sorted(names):
+            if name in space and name not in _OF_EVERY_MODULE:
+                value = space[name]
+                bound[name] = self._global(space, name, value)
+                if type(value) is ModuleType:
+                    self._attributes(value, attributes, bound, name, where)
+
+    def _attributes(
+        self,
+        module: ModuleType,
+        attributes: Iterable[str],
+        bound: dict[str, bytes],
+        path: str,
+        where: str,
+    ) -> None:
+        if path.count(".") > 8:
+            return
+        if module.__name__ == "os" and not {"environ", "getenv"}.isdisjoint(attributes):
+            self.unseen.add(f"{where} reads the environment")
+        if not self.project.covers(module.__dict__):
+            return
+        space = module.__dict__
+        for attribute in sorted(attributes):
+            if attribute in _OF_EVERY_MODULE:
+                continue
+            if attribute in space:
+                value = space[attribute]
+                bound[f"{path}.{attribute}"] = self._global(space, attribute, value)
+                if type(value) is ModuleType:
+                    self._attributes(value, attributes, bound, f"{path}.{attribute}", where)
+            elif "__getattr__" in space:
+                bound[f"{path}.__getattr__"] = self._global(
+                    space, "__getattr__", space["__getattr__"]
+                )
+
+    def _global(self, space: dict[str, Any], name: str, value: object) -> bytes:
+        self.bindings.append((space, name, value))
+        if plain(value) is None:
+            label = self._labels.get(id(value)) or self._code_label(value, name, False)
+            if label is not None:
+                return label
+        self._values[id(space), name] = (space, name, value)
+        return frame(b"value", text(lasting_name(space)), text(name))
+
+    def _import(self, package: str, statement: Import) -> None:
+        """A module imported inside a function counts whole, by its source.
+
+        Never by the loaded module: whether it is loaded depends on what ran
+        before, and the same code must have the same fingerprint in every process.
+        """
+        base = _absolute(package, statement)
+        if not statement.names:
+            steps = base.split(".")
+            candidates = [".".join(steps[: count + 1]) for count in range(len(steps))]
+        else:
+            candidates = [base, *(f"{base}.{name}" for name in statement.names)]
+        for name in candidates:
+            if name and name.partition(".")[0] != "kitaru":
+                self._imported(name)
+
+    def _imported(self, name: str) -> None:
+        if name in self._parts:
+            return
+        file = self.project.find_source(name)
+        source = source_of(file)
+        if source is None:
+            if name in sys.modules and self.project.covers_name(name):
+                self.unseen.add(f"{name}, imported inside a function, has no source")
+            return
+        self.add_part(name, digest_of(text(source.whole())))
+        if name in sys.modules and changed_since_start(file):
+            self.unseen.add(f"the file of {name} changed after this process began")
+            self.add_part(name, NEVER_AGAIN)
+        is_package = str(file).endswith("__init__.py")
+        package = name if is_package else name.rpartition(".")[0]
+        for statement in source.imports():
+            self._queue.append(partial(self._import, package, statement))
+
+    # --- what cannot be seen -----------------------------------------------------
+
+    def _read(self, code: CodeType) -> Reading:
+        found = self._readings.get(id(code))
+        if found is None:
+            found = self._readings[id(code)] = read(code)
+            self._kept.append(code)
+        return found
+
+    def _note_unseen(self, name: str, fn: FunctionType, reading: Reading) -> None:
+        if reading.reads and "getattr" not in fn.__globals__:
+            self.unseen.add(f"{name} calls getattr with a name that is not written there")
+        for used in sorted(_DYNAMIC & (reading.loads | reading.attributes)):
+            if used in reading.attributes or used not in fn.__globals__:
+                self.unseen.add(f"{name} uses {used}")
+        for variable, method in sorted(reading.method_calls):
+            if method not in looks.METHODS_OF_BUILTINS and variable not in ("self", "cls"):
+                self.unseen.add(f"{name} calls {variable}.{method}(), whatever {variable} is")
+
+
+def _absolute(package: str, statement: Import) -> str:
+    if not statement.level:
+        return statement.name
+    base = package.split(".")
+    base = base[: len(base) - statement.level + 1]
+    return ".".join([*base, statement.name] if statement.name else base)

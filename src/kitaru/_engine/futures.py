@@ -1,0 +1,242 @@
+"""A submitted call: run by a pool thread, by a task of the loop, or by whoever waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Generator
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any
+
+from kitaru._engine.context import here
+from kitaru._engine.drivers import drive, drive_async
+from kitaru._engine.loop import our_coroutines
+from kitaru._engine.procedures import run_checkpoint
+from kitaru._engine.unwind import Unwind
+from kitaru.errors import KitaruContextError, KitaruStateError, KitaruTimeoutError
+
+if TYPE_CHECKING:
+    from kitaru._engine.call import Call
+
+_WAITING, _RUNNING, _DONE, _DROPPED = "waiting", "running", "done", "not started"
+
+
+class Submitted:
+    """The state of one submitted call, whatever runs it.
+
+    Exactly one party takes it from ``waiting`` to ``running``: the pool, or a
+    thread that asks for its result first, so that waiting can never deadlock
+    the pool.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.may_be_stolen = True
+        """Whether a waiting thread may run it: not under a cap on concurrency."""
+        self.looked = False
+        """Whether anybody has seen the outcome: an unseen failure fails the flow."""
+        self.dropped_because: str | None = None
+        self._state = _WAITING
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._callbacks: list[Callable[[], None]] = []
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._context: Context = copy_context()
+        call.run.futures.append(self)
+
+    @property
+    def state(self) -> str:
+        return self._state
+
+    @property
+    def done(self) -> bool:
+        return self._state in (_DONE, _DROPPED)
+
+    @property
+    def error(self) -> BaseException | None:
+        return self._error
+
+    # --- who runs it ---------------------------------------------------------------
+
+    def take(self) -> bool:
+        """Claim the right to run it; False if somebody has."""
+        with self._lock:
+            if self._state != _WAITING:
+                return False
+            self._state = _RUNNING
+            return True
+
+    def drop(self, why: str) -> bool:
+        """Never start it; False if it has begun."""
+        with self._lock:
+            if self._state != _WAITING:
+                return False
+            self._state = _DROPPED
+            self.dropped_because = why
+        self._finish()
+        return True
+
+    def run_here(self) -> None:
+        """Run a sync call on this thread, if nobody else has taken it."""
+        if self.take():
+            # A copy: the same context may be entered by one thread at a time.
+            self._context.run(self._run)
+
+    def _run(self) -> None:
+        call = self.call
+        try:
+            self._value = drive(run_checkpoint(call), call.run.env)
+        except BaseException as error:
+            self._error = error
+        self._state = _DONE
+        self._finish()
+
+    async def run_on_loop(self) -> None:
+        call = self.call
+        if not self.take():
+            return
+        try:
+            self._value = await drive_async(run_checkpoint(call), call.run.env)
+        except BaseException as error:
+            self._error = error
+        self._state = _DONE
+        self._finish()
+
+    def _finish(self) -> None:
+        with self._lock:
+            callbacks, self._callbacks = self._callbacks, []
+        self._done.set()
+        for callback in callbacks:
+            callback()
+
+    # --- who waits for it --------------------------------------------------------------
+
+    def when_done(self, callback: Callable[[], None]) -> None:
+        with self._lock:
+            if not self.done or not self._done.is_set():
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def wait(self, timeout: float | None) -> bool:
+        """Block until it is done; runs it here if it has not begun. False on timeout."""
+        run = self.call.run
+        if not self.done:
+            if asyncio_running():
+                raise KitaruContextError(
+                    f"the result of checkpoint {self.call.spec.name!r} was asked for on the event "
+                    "loop, which it would block: write `await future`"
+                )
+            run.check()
+            if self.may_be_stolen and not self.call.spec.is_async and timeout is None:
+                self.run_here()
+        if self._done.is_set():
+            return True
+        with run.waking(self._done.set):
+            finished = self._lent_wait(timeout)
+        if not self.done:
+            run.check()
+        return finished
+
+    def _lent_wait(self, timeout: float | None) -> bool:
+        """Wait; a pool thread gives up its slot meanwhile."""
+        pool = self.call.run.services.bodies
+        inside = here.get()
+        if inside is None or inside.call is None:
+            return self._done.wait(timeout)
+        pool.lend()
+        try:
+            return self._done.wait(timeout)
+        finally:
+            pool.give_back()
+
+    def wait_for_end(self, timeout: float | None) -> bool:
+        """Wait for a body that runs, without running it or raising: used while unwinding."""
+        if self._state == _RUNNING:
+            self._done.wait(timeout)
+        return self._state != _RUNNING
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait, and return the value or raise; ``KitaruTimeoutError`` after ``timeout`` seconds."""
+        if not self.wait(timeout):
+            call = self.call
+            raise KitaruTimeoutError(
+                f"checkpoint {call.spec.name!r} of execution {call.run.exec_id} did not finish "
+                f"within {timeout} s; it goes on: call result() again",
+                exec_id=call.run.exec_id,
+                timeout_seconds=timeout,
+                elapsed_seconds=timeout,
+            )
+        return self.outcome()
+
+    def outcome(self) -> Any:
+        """The value, or the recorded exception raised; only once done."""
+        self.looked = True
+        if self._state == _DROPPED:
+            raise KitaruStateError(
+                f"checkpoint {self.call.spec.name!r} was not started: {self.dropped_because}"
+            )
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+    async def wait_async(self) -> None:
+        if self.done:
+            return
+        loop = asyncio.get_running_loop()
+        finished = loop.create_future()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(lambda: finished.done() or finished.set_result(None))
+
+        self.when_done(wake)
+        with self.call.run.waking(wake):
+            await finished
+        if not self.done:
+            self.call.run.check()
+
+
+def asyncio_running() -> bool:
+    """Whether this thread is inside an event loop."""
+    return asyncio._get_running_loop() is not None
+
+
+def submit(call: Call) -> Submitted:
+    """Begin a call beside the caller, with the caller's context."""
+    submitted = Submitted(call)
+    start(submitted)
+    return submitted
+
+
+def start(submitted: Submitted) -> None:
+    call = submitted.call
+    services = call.run.services
+    if call.spec.is_async:
+        services.loop.spawn(submitted.run_on_loop, submitted._context)
+    else:
+        services.bodies.submit(submitted.run_here)
+
+
+class FutureBase:
+    """What the public ``CheckpointFuture`` is to the engine: an argument to be resolved."""
+
+    __slots__ = ("_submitted",)
+
+    def __init__(self, submitted: Submitted) -> None:
+        self._submitted = submitted
+
+    def __repr__(self) -> str:
+        return f"<CheckpointFuture {self._submitted.call.spec.name!r} {self._submitted.state}>"
+
+
+def first_unseen(futures: list[Submitted]) -> BaseException | None:
+    """The first failure that nobody looked at: it fails the flow."""
+    for future in futures:
+        error = future.error
+        if error is not None and not future.looked and not isinstance(error, Unwind):
+            return error
+    return None
+
+
+our_coroutines(__file__)

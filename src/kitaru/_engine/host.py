@@ -1,0 +1,135 @@
+"""The thread that calls ``tick()``, and what happens when the interpreter wants to go.
+
+Executions are finished before the interpreter ends, as with a thread pool. Our
+threads are daemons, so nothing of the interpreter joins them; instead a hook
+of ours runs where ``concurrent.futures`` hooks in, and after its own import:
+hooks run last in, first out, so ours runs while ``to_thread`` still works.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures.thread  # noqa: F401  (first: see above)
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from kitaru._engine.runner import Runner
+from kitaru._engine.services import notify
+
+DRAIN_SECONDS = 5.0
+"""What bodies get to finish and record after Ctrl-C (DESIGN.md, section 7)."""
+
+_NOTICE_SECONDS = 2.0
+
+
+class Host:
+    """Keeps a runner ticking while it adopts, and ends it in good order."""
+
+    def __init__(self, runner: Runner, at_exit: Callable[[], tuple[str, float | None]]) -> None:
+        self._runner = runner
+        self._at_exit = at_exit
+        self._pid = os.getpid()
+        self._wake = threading.Event()
+        self._stop = False
+        self._ticker: threading.Thread | None = None
+        self.interrupted = False
+        """Somebody pressed Ctrl-C while waiting for an execution, and has not waited since."""
+        _register_atexit(self._finish)
+
+    def keep_ticking(self) -> None:
+        """Start the thread that adopts; it ends with the process."""
+        if self._ticker is None:
+            self._ticker = threading.Thread(target=self._tick, name="kitaru-host", daemon=True)
+            self._ticker.start()
+
+    def _tick(self) -> None:
+        while not self._stop:
+            try:
+                pause_seconds = self._runner.tick()
+            except Exception as error:
+                notify(f"cannot look for abandoned executions: {error}")
+                pause_seconds = 5.0
+            self._wake.wait(pause_seconds)
+            self._wake.clear()
+
+    # --- the end ----------------------------------------------------------------------
+
+    def _finish(self) -> None:
+        if os.getpid() != self._pid:
+            return
+        self._stop = True
+        self._runner.adopting = None
+        self._wake.set()
+        if not self._runner.busy:
+            return
+        what, seconds = self._at_exit()
+        try:
+            if self._was_interrupted():
+                self._drain()
+            elif what == "leave":
+                self._runner.drain(seconds if seconds is not None else 0.0)
+            else:
+                self._wait(seconds)
+        except KeyboardInterrupt:
+            self._interrupted_at_exit()
+
+    def _was_interrupted(self) -> bool:
+        if self.interrupted:
+            return True
+        kind = getattr(sys, "last_type", None)
+        return isinstance(kind, type) and issubclass(kind, KeyboardInterrupt)
+
+    def _wait(self, seconds: float | None) -> None:
+        """Finish what runs; bounded by ``at_exit_seconds``, after which the rest is handed back."""
+        first = _NOTICE_SECONDS if seconds is None else min(seconds, _NOTICE_SECONDS)
+        if self._runner.wait_idle(first):
+            return
+        notify(
+            f"waiting for {self._runner.busy} running execution(s) before the program ends "
+            "(Ctrl-C hands them back; configure(at_exit=\"leave\") does not wait)"
+        )
+        left = None if seconds is None else max(0.0, seconds - first)
+        if not _wait_interruptibly(self._runner, left):
+            self._runner.drain(0.0)
+
+    def _drain(self) -> None:
+        notify(
+            f"interrupted: bodies get {DRAIN_SECONDS:.0f} s to finish and record "
+            "(Ctrl-C again ends at once)"
+        )
+        self._runner.drain(DRAIN_SECONDS)
+
+    def _interrupted_at_exit(self) -> None:
+        try:
+            if self._runner.services.draining:
+                raise KeyboardInterrupt
+            self._drain()
+        except KeyboardInterrupt:
+            os._exit(130)
+
+
+def _wait_interruptibly(runner: Runner, seconds: float | None) -> bool:
+    """Like ``wait_idle``; in slices, because a bare wait could not see Ctrl-C at shutdown."""
+    waited = 0.0
+    while seconds is None or waited < seconds:
+        slice_seconds = 0.5 if seconds is None else min(0.5, seconds - waited)
+        if runner.wait_idle(slice_seconds):
+            return True
+        waited += slice_seconds
+    return False
+
+
+def _register_atexit(hook: Callable[[], Any]) -> None:
+    register = getattr(threading, "_register_atexit", None)
+    if register is None:
+        import atexit
+
+        atexit.register(hook)
+        return
+    try:
+        register(hook)
+    except RuntimeError:
+        # The interpreter is ending already; there is nothing left to wait for.
+        return

@@ -1,0 +1,192 @@
+"""Kitaru's own event loop: one daemon thread on which async flows and bodies run.
+
+Every task made inside a flow gets a branch of its own, by what it runs with
+what; and the writes of one tick of the loop are committed together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
+from typing import Any
+
+from kitaru._core.coroutines import coroutine_digest
+from kitaru._engine.context import Place, here
+from kitaru._store.protocol import Store, Write
+
+class LoopThread:
+    """Starts its thread at first use; there is one per process and store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+        self._flush_scheduled = False
+        self._flusher_wake = threading.Event()
+        self._flusher: threading.Thread | None = None
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            with self._lock:
+                if self._loop is None:
+                    self._start()
+        assert self._loop is not None
+        return self._loop
+
+    def _start(self) -> None:
+        loop = asyncio.new_event_loop()
+        loop.set_task_factory(branching_task)
+        started = threading.Event()
+
+        def run() -> None:
+            asyncio.set_event_loop(loop)
+            loop.call_soon(started.set)
+            loop.run_forever()
+
+        threading.Thread(target=run, name="kitaru-loop", daemon=True).start()
+        started.wait()
+        self._loop = loop
+
+    def is_current(self) -> bool:
+        """Whether the calling code runs on this very loop."""
+        return self._loop is not None and asyncio._get_running_loop() is self._loop
+
+    def spawn(
+        self, make: Callable[[], Coroutine[Any, Any, Any]], context: Context | None = None
+    ) -> None:
+        """Run ``make()`` as a task of the loop, in ``context``, without a branch of its own."""
+        context = context if context is not None else copy_context()
+
+        def begin() -> None:
+            task = asyncio.Task(make(), loop=self.loop, context=context)
+            _keep.add(task)
+            task.add_done_callback(_keep.discard)
+
+        if self.is_current():
+            begin()
+        else:
+            self.loop.call_soon_threadsafe(begin)
+
+    # --- writes, once per tick -------------------------------------------------------
+
+    async def commit(self, write: Write) -> Any:
+        """Commit a write with all others of this tick; shielded, so a cancel cannot lose it."""
+        loop = asyncio.get_running_loop()
+        pending = _PendingWrite(loop)
+        self._store.post(write, pending.done)
+        if not _others_ready(loop):
+            # Alone on the loop: there is nobody to share the commit with.
+            self._flush()
+        elif not self._flush_scheduled:
+            self._flush_scheduled = True
+            loop.call_soon(self._flush)
+        return await pending.answer()
+
+    def _flush(self) -> None:
+        self._flush_scheduled = False
+        if not self._store.flush(wait=False):
+            self._flush_elsewhere()
+
+    def _flush_elsewhere(self) -> None:
+        """The write lock is taken: wait for it off the loop."""
+        if self._flusher is None:
+            self._flusher = threading.Thread(
+                target=self._keep_flushing, name="kitaru-commit", daemon=True
+            )
+            self._flusher.start()
+        self._flusher_wake.set()
+
+    def _keep_flushing(self) -> None:
+        while True:
+            self._flusher_wake.wait()
+            self._flusher_wake.clear()
+            try:
+                self._store.flush(wait=True)
+            except Exception:
+                # Each queued write has been given its own error by the store.
+                continue
+
+
+class _PendingWrite:
+    """A posted write: answered in this tick, or later and from another thread."""
+
+    __slots__ = ("_future", "_loop", "_outcome")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._outcome: tuple[Any, BaseException | None] | None = None
+        self._future: asyncio.Future[None] | None = None
+
+    def done(self, answer: Any, error: BaseException | None) -> None:
+        self._outcome = (answer, error)
+        if asyncio._get_running_loop() is self._loop:
+            self._wake()
+        else:
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    async def answer(self) -> Any:
+        if self._outcome is None:
+            self._future = self._loop.create_future()
+            await asyncio.shield(self._future)
+        assert self._outcome is not None
+        answer, error = self._outcome
+        if error is not None:
+            raise error
+        return answer
+
+
+_keep: set[asyncio.Task[Any]] = set()
+
+
+def _others_ready(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether other callbacks wait for this tick; unknown counts as yes."""
+    ready = getattr(loop, "_ready", None)
+    return ready is None or len(ready) > 0
+
+
+def branching_task(
+    loop: asyncio.AbstractEventLoop,
+    coro: Coroutine[Any, Any, Any],
+    *,
+    context: Context | None = None,
+    **options: Any,
+) -> asyncio.Task[Any]:
+    """Make a task; inside a flow it is a branch, identified by its coroutine and arguments.
+
+    The coroutine's frame is read before it starts. A coroutine of ours (a
+    called checkpoint, a future being awaited) took its identity when it was
+    called, so it stays in its caller's branch.
+    """
+    place = here.get() if context is None else context.get(here)
+    if place is not None and not _is_ours(coro):
+        # A copy even of a context that was handed in: the branch must not be
+        # seen by other tasks that share it.
+        context = copy_context() if context is None else context.copy()
+        name, arguments = coroutine_digest(coro)
+        branch = place.branch.child(name, arguments)
+        context.run(here.set, Place(place.run, place.call, branch))
+        task = asyncio.Task(coro, loop=loop, context=context, **options)
+        place.run.tasks.add(task)
+        task.add_done_callback(place.run.tasks.discard)
+        return task
+    return asyncio.Task(coro, loop=loop, context=context, **options)
+
+
+def _is_ours(coro: Any) -> bool:
+    code = getattr(coro, "cr_code", None)
+    return code is not None and code.co_filename in _OUR_FILES
+
+
+_OUR_FILES: set[str] = set()
+
+
+def our_coroutines(file: str) -> None:
+    """Declare that coroutines of this file took their identity before they became tasks."""
+    _OUR_FILES.add(file)

@@ -1,0 +1,78 @@
+"""Many calls at once: identities first and in order, then at most so many bodies at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import Any
+
+from kitaru._engine.call import CheckpointSpec
+from kitaru._engine.calling import Options, prepare
+from kitaru._engine.futures import Submitted, start
+
+
+def map_calls(
+    spec: CheckpointSpec,
+    items: list[tuple[tuple[Any, ...], dict[str, Any]]],
+    options: Options,
+    concurrency: int | None,
+    on_error: str,
+) -> list[Submitted]:
+    """Submit a call for each item; what happens after a failure is ``on_error``'s."""
+    submitted = [prepare(spec, args, kwargs, options) for args, kwargs in items]
+    _Mapping(submitted, concurrency, stop_on_error=on_error == "stop").begin()
+    return submitted
+
+
+class _Mapping:
+    """Starts the next item when one is done. Its lock guards the queue of those to come."""
+
+    def __init__(
+        self, submitted: list[Submitted], concurrency: int | None, *, stop_on_error: bool
+    ) -> None:
+        self._all = submitted
+        self._waiting = deque(submitted)
+        self._limit = len(submitted) if concurrency is None else concurrency
+        self._stop_on_error = stop_on_error
+        self._stopped = False
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        for one in self._all:
+            one.may_be_stolen = self._limit >= len(self._all)
+            one.when_done(lambda done=one: self._after(done))  # type: ignore[misc]
+        for _ in range(self._limit):
+            if not self._start_next():
+                break
+
+    def _start_next(self) -> bool:
+        with self._lock:
+            if not self._waiting or self._stopped:
+                return False
+            following = self._waiting.popleft()
+        start(following)
+        return True
+
+    def _after(self, done: Submitted) -> None:
+        if done.dropped_because is not None:
+            return
+        if done.error is not None and self._stop_on_error:
+            self._stop(done)
+        elif self._limit < len(self._all):
+            self._start_next()
+
+    def _stop(self, failed: Submitted) -> None:
+        with self._lock:
+            if self._stopped:
+                return
+            self._stopped = True
+            self._waiting.clear()
+        why = f"item {self._all.index(failed)} of the map failed ({failed.error!r:.200})"
+        dropped = sum(one.drop(why) for one in self._all)
+        if dropped:
+            run, name = failed.call.run, failed.call.spec.name
+            run.note(
+                "not_started",
+                f"{dropped} of {len(self._all)} items of a map of checkpoint {name!r} were not "
+                f'started because {why}; on_error="finish" runs them all the same',
+            )

@@ -1,0 +1,72 @@
+"""Daemon threads that run jobs, at most so many at once.
+
+Not ``concurrent.futures``: its threads are joined at exit before our own hook
+could hand anything back, and it cannot tell a waiting job that a waiter has
+taken it (``futures.py``). Threads are kept for reuse; an idle pool costs
+sleeping threads and nothing else.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+
+class Pool:
+    """``submit`` queues a job; up to ``max_threads`` run at once, in order of submission."""
+
+    def __init__(self, name: str, max_threads: int) -> None:
+        self.max_threads = max_threads
+        self._name = name
+        self._jobs: deque[Callable[[], None]] = deque()
+        self._wake = threading.Condition(threading.Lock())
+        self._threads = 0
+        self._idle = 0
+        self._lent = 0
+
+    def submit(self, job: Callable[[], None]) -> None:
+        with self._wake:
+            self._jobs.append(job)
+            if self._idle >= len(self._jobs):
+                self._wake.notify()
+            elif self._threads - self._lent < self.max_threads:
+                self._grow()
+
+    def lend(self) -> None:
+        """The calling pool thread is about to wait for another job: it gives up its slot."""
+        with self._wake:
+            self._lent += 1
+            if self._jobs and self._idle < len(self._jobs):
+                self._grow()
+
+    def give_back(self) -> None:
+        with self._wake:
+            self._lent -= 1
+
+    def _grow(self) -> None:
+        self._threads += 1
+        thread = threading.Thread(
+            target=self._work, name=f"kitaru-{self._name}-{self._threads}", daemon=True
+        )
+        try:
+            thread.start()
+        except BaseException:
+            self._threads -= 1
+            raise
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                while not self._jobs:
+                    if self._threads - self._lent > self.max_threads:
+                        self._threads -= 1
+                        return
+                    self._idle += 1
+                    try:
+                        self._wake.wait()
+                    finally:
+                        self._idle -= 1
+                job = self._jobs.popleft()
+            job()
+            del job

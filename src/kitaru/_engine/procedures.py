@@ -1,0 +1,295 @@
+"""The durable logic, written once: generators that yield effects and decide in between.
+
+Read ``run_checkpoint`` first; it is the product in ten lines. A crash between
+any two effects leaves what the last committed write says, and the next life
+starts from there.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from kitaru._core.lifecycle import CallSource, CallState
+from kitaru._core.payload import Payload
+from kitaru._core.retry import decide
+from kitaru._core.values import decode, decode_failure, encode, encode_failure, is_exact
+from kitaru._engine.effects import Ask, CallBody, Commit, Pause, Raised, Steps
+from kitaru._engine.reuse import find_source, remember
+from kitaru._engine.watch import watch_for_drift, watch_for_volatile
+from kitaru._store.protocol import CallRow, Record
+from kitaru.errors import FailureOrigin, KitaruError, KitaruValueError
+
+if TYPE_CHECKING:
+    from kitaru._engine.call import Call
+
+
+def run_checkpoint(call: Call) -> Steps[Any]:
+    """Return what this call returned before, or run it and record what it returns.
+
+    A crash after the body and before the record runs the body again on
+    recovery: bodies run at least once, outcomes are recorded exactly once.
+    """
+    recorded = yield from recall(call)
+    if recorded is None:
+        recorded = yield from reuse(call)
+    while recorded is None:
+        result = yield from attempt(call)
+        recorded = yield from record(call, result)
+    return recorded.open(call)
+
+
+class Outcome:
+    """A recorded outcome: opened, it is the value, or raises the recorded exception."""
+
+    __slots__ = ("payload", "state", "traceback", "value")
+
+    def __init__(
+        self,
+        state: CallState,
+        payload: Payload | None,
+        value: Any = None,
+        traceback: Any = None,
+    ) -> None:
+        self.state = state
+        self.payload = payload
+        self.value = value
+        self.traceback = traceback
+
+    def open(self, call: Call) -> Any:
+        """The *decoded record*, in the first life too, so that no life differs from another."""
+        if self.payload is None:
+            return self.value
+        if self.state is CallState.COMPLETED:
+            return decode(self.payload, what=call.spec.name, hints=hints_of(call))
+        exc = decode_failure(self.payload).exception
+        call.run.remember_failure(exc, call.identity, call.spec.name)
+        if self.traceback is not None:
+            exc = exc.with_traceback(self.traceback)
+        raise exc
+
+
+def hints_of(call: Call) -> tuple[type, ...]:
+    spec = call.spec
+    if spec.hints is None:
+        from kitaru._core.hints import return_classes
+
+        spec.hints = return_classes(spec.fn)
+    return spec.hints
+
+
+# --- recall ----------------------------------------------------------------------
+
+
+def recall(call: Call) -> Steps[Outcome | None]:
+    """The outcome that an earlier life recorded for this very call, if there is one."""
+    run = call.run
+    if not run.resumed:
+        return None
+    found = run.outcomes.get(call.identity)
+    if found is None and call.spec.aliases:
+        found = _recall_by_alias(call)
+    if found is None:
+        _count_earlier_tries(call)
+        if call.attempt == 1:
+            yield Ask("drift", lambda: watch_for_drift(call))
+        return None
+    run.claimed.add(call.identity)
+    if call.named is not None:
+        yield Ask("drift", lambda: watch_for_drift(call))
+    payload = yield Ask("recall", lambda: run.payload_of(found.id))
+    return Outcome(found.state, payload)
+
+
+def _recall_by_alias(call: Call) -> Any:
+    for identity in call.alias_identities():
+        if identity in call.run.outcomes or identity in call.run.tries:
+            # From here on the call goes by the name under which it is recorded.
+            call.identity = identity
+            return call.run.outcomes.get(identity)
+    return None
+
+
+def _count_earlier_tries(call: Call) -> None:
+    tries = call.run.tries.get(call.identity)
+    if tries is not None:
+        call.attempt = tries.failures + 1
+        call.round_attempts = tries.round_failures
+
+
+# --- reuse -------------------------------------------------------------------------
+
+
+def reuse(call: Call) -> Steps[Outcome | None]:
+    """The outcome that another execution recorded for the same call, learnt by this one.
+
+    It is queued, with its own copy of the value, and committed with the next
+    transaction: before any body starts (R4).
+    """
+    source = yield Ask("reuse", lambda: find_source(call))
+    if source is None:
+        return None
+    now = call.run.env.now()
+    call.run.queue(
+        _row(
+            call,
+            CallState.COMPLETED,
+            source.payload,
+            source=CallSource.REUSED,
+            reason=source.reason,
+            reused_from=source.id,
+            started_at=now,
+            ended_at=now,
+        )
+    )
+    return Outcome(CallState.COMPLETED, source.payload)
+
+
+# --- run and record ------------------------------------------------------------------
+
+
+def attempt(call: Call) -> Steps[Any]:
+    """Run the body once. What the execution has learnt is durable before it starts."""
+    run = call.run
+    if run.resumed:
+        tries = run.tries.get(call.identity)
+        if tries is not None and tries.retry_at is not None and call.attempt == tries.failures + 1:
+            yield Pause(run, tries.retry_at)
+    watch_for_volatile(call)
+    if run.owes:
+        facts = run.take_facts()
+        yield Commit(run, Record(run.id, run.epoch, facts), facts)
+    result = yield CallBody(call)
+    return result
+
+
+def record(call: Call, result: Any) -> Steps[Outcome | None]:
+    """Commit an attempt's outcome; None if it failed and is to be tried again, after its delay."""
+    run = call.run
+    if type(result) is not Raised:
+        try:
+            payload = encode(result, what=call.spec.name)
+        except KitaruValueError as error:
+            error.checkpoint = call.spec.name
+            result = Raised(error)
+        else:
+            yield _commit_row(call, CallState.COMPLETED, payload)
+            if is_exact(result):
+                return Outcome(CallState.COMPLETED, None, result)
+            return Outcome(CallState.COMPLETED, payload)
+
+    exc = result.exc
+    payload = encode_failure(exc, origin=origin_of(exc))
+    delay_seconds = _delay(call, exc)
+    if delay_seconds is None:
+        yield _commit_row(call, CallState.FAILED, payload)
+        return Outcome(CallState.FAILED, payload, traceback=_user_traceback(exc))
+    retry_at = run.env.now() + int(delay_seconds * 1e6)
+    yield _commit_row(call, CallState.FAILED, payload, retry_at=retry_at)
+    run.services.say(
+        f"checkpoint {call.spec.name!r} failed ({type(exc).__name__}), attempt {call.attempt}; "
+        f"trying again in {delay_seconds:.1f} s",
+        once=("retry", call.run.exec_id, call.spec.id, call.attempt),
+    )
+    call.attempt += 1
+    call.round_attempts += 1
+    call.metadata = {}
+    if delay_seconds > 0:
+        yield Pause(run, retry_at)
+    return None
+
+
+def _delay(call: Call, exc: BaseException) -> float | None:
+    if call.policy is None:
+        return None
+    return decide(
+        call.policy,
+        attempts=call.round_attempts + 1,
+        exc=exc,
+        jitter=call.run.env.jitter(),
+        now=call.run.env.now(),
+    )
+
+
+def _commit_row(
+    call: Call, state: CallState, payload: Payload, *, retry_at: int | None = None
+) -> Commit:
+    run = call.run
+    row = _row(
+        call,
+        state,
+        payload,
+        source=CallSource.RAN,
+        reason=call.inputs_reason,
+        retry_at=retry_at,
+        started_at=call.started_at,
+        ended_at=run.env.now(),
+    )
+    if state is CallState.COMPLETED and (code := remember(call, row.arguments)) is not None:
+        run.queue(code)
+    facts = run.take_facts(row)
+    return Commit(run, Record(run.id, run.epoch, facts), facts)
+
+
+def _row(
+    call: Call,
+    state: CallState,
+    payload: Payload,
+    *,
+    source: CallSource,
+    reason: str,
+    started_at: int,
+    ended_at: int,
+    reused_from: int | None = None,
+    retry_at: int | None = None,
+) -> CallRow:
+    inputs = call.inputs
+    parent = call.parent
+    return CallRow(
+        call.identity,
+        call.attempt,
+        state,
+        source,
+        call.seq,
+        call.number,
+        call.n,
+        call.spec.id,
+        call.named,
+        call.spec.kind,
+        None if parent is None else parent.identity,
+        0 if parent is None else parent.attempt,
+        call.branch.label,
+        inputs.arguments_json(),
+        inputs.preview,
+        inputs.digest,
+        call.reuse_key if source is CallSource.RAN and state is CallState.COMPLETED else None,
+        None if call.code is None else call.code.digest,
+        reused_from,
+        reason,
+        json.dumps(call.metadata) if call.metadata else None,
+        retry_at,
+        started_at,
+        ended_at,
+        payload,
+    )
+
+
+def origin_of(exc: BaseException) -> FailureOrigin:
+    """Whose fault an exception is, by its type."""
+    from kitaru.errors import KitaruBackendError, KitaruDivergenceError, KitaruTimeoutError
+
+    if isinstance(exc, KitaruDivergenceError):
+        return FailureOrigin.DIVERGENCE
+    if isinstance(exc, KitaruTimeoutError):
+        return FailureOrigin.TIMEOUT
+    if isinstance(exc, KitaruBackendError):
+        return FailureOrigin.BACKEND
+    if isinstance(exc, KitaruError) and not isinstance(exc, (KitaruValueError, ValueError)):
+        return FailureOrigin.RUNTIME
+    return FailureOrigin.USER_CODE
+
+
+def _user_traceback(exc: BaseException) -> Any:
+    """The traceback without our own frame at its head."""
+    traceback = exc.__traceback__
+    return traceback.tb_next if traceback is not None and traceback.tb_next else traceback

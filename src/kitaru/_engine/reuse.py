@@ -1,0 +1,117 @@
+"""Whether another execution's outcome serves this call, and the reason either way."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, NamedTuple
+
+from kitaru._core import reuse as rules
+from kitaru._core.identity import reuse_key, version_digest
+from kitaru._core.payload import Payload
+from kitaru._engine.fingerprint import Fingerprint, fingerprint
+from kitaru._store.protocol import CodeRow
+
+if TYPE_CHECKING:
+    from kitaru._engine.call import Call
+
+
+class Source(NamedTuple):
+    """The success to reuse."""
+
+    id: int
+    payload: Payload
+    reason: str
+
+
+def find_source(call: Call) -> Source | None:
+    """The outcome to reuse, or None with the reason left on the call."""
+    value, who = call.cache
+    if value is False:
+        call.inputs_reason = rules.ran_without_asking(who)
+        return None
+    if call.inputs.opaque:
+        call.inputs_reason = rules.opaque(call.inputs.opaque)
+        return None
+    call.code = code = code_of(call)
+    run, spec = call.run, call.spec
+    call.reuse_key = key = reuse_key(
+        run.services.project, spec.id, code.digest, call.inputs.ordered, call.n
+    )
+    if call.fresh or call.attempt > 1:
+        call.inputs_reason = rules.later_attempt(call.attempt)
+        return None
+    if value == "refresh":
+        call.inputs_reason = rules.refreshed(who)
+        return None
+    found = _newest_unused(call, key)
+    if found is None:
+        return None
+    run.services.say(
+        f"checkpoint {spec.name!r} reuses a result recorded by execution {found[0]} "
+        "(switch off with cache=False; ask with `kitaru executions why`)",
+        once=("reuse", spec.id),
+    )
+    return found[1]
+
+
+def _newest_unused(call: Call, key: bytes) -> tuple[str, Source] | None:
+    run = call.run
+    ttl_seconds = call.spec.cache_ttl_seconds
+    now = run.env.now()
+    since = None if ttl_seconds is None else now - int(ttl_seconds * 1e6)
+    before = None
+    while True:
+        found = run.store.find_reusable(key, execution=run.id, before=before, since=since)
+        if found is None:
+            call.inputs_reason = _why_missed(call, key, since, now)
+            return None
+        # One source serves one call of an execution: two samples stay two.
+        if run.use_source(found.id):
+            reason = rules.reused(found.exec_id)
+            return found.exec_id, Source(found.id, found.payload, reason)
+        before = found.id
+
+
+def _why_missed(call: Call, key: bytes, since: int | None, now: int) -> str:
+    run, spec = call.run, call.spec
+    expired = None
+    if since is not None and spec.cache_ttl_seconds is not None:
+        older = run.store.find_reusable(key, execution=run.id, before=None, since=None)
+        if older is not None:
+            expired = rules.Expired((now - older.ended_at) / 1e6, spec.cache_ttl_seconds)
+    history = run.services.history(spec.id)
+    assert call.code is not None
+    return rules.miss_reason(
+        code=call.code.digest,
+        parts=parts_json(call.code),
+        arguments=call.inputs.arguments_json(),
+        n=call.n,
+        codes=history.codes,
+        samples=history.samples,
+        expired=expired,
+    )
+
+
+def code_of(call: Call) -> Fingerprint:
+    spec = call.spec
+    if spec.version is not None:
+        return Fingerprint(version_digest(spec.version), {"version": spec.version}, ())
+    return fingerprint(spec.fn, root=call.run.services.root, what=spec.name)
+
+
+def parts_json(code: Fingerprint) -> str:
+    return json.dumps(code.parts, separators=(",", ":"))
+
+
+def remember(call: Call, arguments: str) -> CodeRow | None:
+    """Let later misses in this process compare with this call -> its code, if it is new."""
+    if call.code is None:
+        return None
+    history = call.run.services.history(call.spec.id)
+    history.samples.append(arguments)
+    digest = call.code.digest
+    if any(known.digest == digest for known in history.codes):
+        return None
+    row = CodeRow(call.spec.id, digest, parts_json(call.code))
+    history.codes.insert(0, row)
+    return row

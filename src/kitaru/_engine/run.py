@@ -1,0 +1,296 @@
+"""One execution as it runs in this process: what it remembers, has learnt, and owes the store.
+
+A :class:`Run` is made after its epoch is committed, and loads what earlier
+lives recorded. Its lock guards the queue of facts and the window of payloads;
+it is never held while anything waits.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kitaru._core.branch import Branch
+from kitaru._core.lifecycle import CallState
+from kitaru._core.payload import Payload
+from kitaru._engine.unwind import Unwind, Why
+from kitaru._store.protocol import (
+    CallRow,
+    CodeRow,
+    ExecutionRow,
+    Facts,
+    Fenced,
+    LearntRow,
+    NoteRow,
+    Place,
+    Refused,
+    Store,
+)
+from kitaru.errors import KitaruBackendError
+
+if TYPE_CHECKING:
+    from kitaru._engine.services import Services
+
+_WINDOW_CALLS = 64
+"""Payloads fetched at once: a resume asks for them in about the order of recording."""
+
+
+class Recalled(NamedTuple):
+    """The outcome of a call that an earlier life recorded."""
+
+    id: int
+    state: CallState
+
+
+class Tries(NamedTuple):
+    """Failed attempts of a call that is to be tried again."""
+
+    failures: int
+    round_failures: int
+    retry_at: int | None
+
+
+NO_TRIES = Tries(0, 0, None)
+
+
+class Run:
+    """The state of one execution in the process that owns it."""
+
+    def __init__(self, services: Services, row: ExecutionRow, spec: dict[str, Any]) -> None:
+        self.services = services
+        self.store: Store = services.store
+        self.env = services.env
+        self.row = row
+        self.id = row.id
+        self.exec_id = row.exec_id
+        self.epoch = row.epoch
+        self.spec = spec
+        self.key_root = row.exec_id.encode()
+        self.pid = os.getpid()
+        self.metadata: dict[str, Any] = json.loads(row.metadata)
+        self.ended: Unwind | None = None
+        self.exclusive = False
+        self.failures: list[tuple[BaseException, bytes, str]] = []
+        self.learnt_values: set[Any] = set()
+        self.futures: list[Any] = []
+        """What was submitted and not yet looked at; see futures.py."""
+        self.cache_choices: dict[Any, Any] = {}
+        """What a checkpoint says of caching -> (value, who said it), as frozen on the execution."""
+        self.deferred: dict[Any, Any] = {}
+        """(branch, checkpoint) -> the last call there whose arguments are not known yet."""
+        self.tasks: set[Any] = set()
+        """Tasks that the flow's own code made, and that have not ended."""
+        self._wakers: set[Callable[[], None]] = set()
+        self.used_sources: set[int] = set()
+        """Including those of earlier lives: two samples stay two samples."""
+        self._lock = threading.Lock()
+        self._queue: list[CallRow | LearntRow | NoteRow | CodeRow] = []
+        self._metadata_changed = False
+        self._flying: set[int] = set()
+        self._window: dict[int, Payload] = {}
+        self.load(row)
+
+    def load(self, row: ExecutionRow) -> None:
+        """(Re)read what is recorded, and start counting from the top: a new life or attempt."""
+        self.row = row
+        self.attempt = row.attempt
+        self.seq = itertools.count()
+        self.names: set[tuple[str, str]] = set()
+        self.root = Branch()
+        self.outcomes: dict[bytes, Recalled] = {}
+        self.tries: dict[bytes, Tries] = {}
+        self.claimed: set[bytes] = set()
+        self._places: dict[tuple[Any, ...], list[Place]] = {}
+        self.learnt: dict[bytes, str] = {}
+        if row.epoch > 1 or row.attempt > 1:
+            self._load_outcomes()
+            self.learnt = {fact.identity: fact.value for fact in self.store.load_learnt(self.id)}
+        self.resumed = bool(self.outcomes or self.tries or self.learnt)
+
+    def _load_outcomes(self) -> None:
+        for outcome in self.store.load_outcomes(self.id):
+            identity = outcome.identity
+            if outcome.reused_from is not None:
+                self.used_sources.add(outcome.reused_from)
+            if outcome.state is CallState.COMPLETED:
+                self.outcomes[identity] = Recalled(outcome.id, outcome.state)
+                continue
+            before = self.tries.get(identity, NO_TRIES)
+            in_round = 0 if outcome.reopened else before.round_failures + 1
+            retry_at = None if outcome.reopened else outcome.retry_at
+            self.tries[identity] = Tries(before.failures + 1, in_round, retry_at)
+            if outcome.retry_at is None and not outcome.reopened:
+                self.outcomes[identity] = Recalled(outcome.id, outcome.state)
+
+    # --- being told to end -----------------------------------------------------
+
+    def check(self) -> None:
+        """Raise if this execution must leave: called wherever user code meets ours."""
+        if self.ended is not None:
+            raise self.ended
+        if os.getpid() != self.pid:
+            raise Unwind(
+                Why.FORKED,
+                f"execution {self.exec_id} belongs to process {self.pid}; this is a fork of it. "
+                "Start flows of its own here, or use multiprocessing's spawn",
+            )
+
+    def end(self, why: Why, message: str, error: BaseException | None = None) -> Unwind:
+        """Tell everything in this run to unwind; the first reason stays."""
+        with self._lock:
+            if self.ended is None:
+                self.ended = Unwind(why, message, error)
+            wakers = list(self._wakers)
+        for wake in wakers:
+            wake()
+        return self.ended
+
+    @contextmanager
+    def waking(self, wake: Callable[[], None]) -> Iterator[None]:
+        """While inside, ``wake`` is called if the run is told to end."""
+        with self._lock:
+            self._wakers.add(wake)
+        if self.ended is not None:
+            wake()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._wakers.discard(wake)
+
+    # --- facts that ride in the next transaction -----------------------------------
+
+    def queue(self, *facts: CallRow | LearntRow | NoteRow | CodeRow) -> None:
+        with self._lock:
+            self._queue.extend(facts)
+
+    def set_metadata(self, merge: Callable[[dict[str, Any]], None]) -> None:
+        with self._lock:
+            merge(self.metadata)
+            self._metadata_changed = True
+
+    @property
+    def owes(self) -> bool:
+        """Whether something learnt is not known to be durable yet.
+
+        True also while another thread's commit carries it: a body may begin
+        only when that commit is through.
+        """
+        return bool(self._queue) or bool(self._flying) or self._metadata_changed
+
+    def take_facts(self, *calls: CallRow) -> Facts:
+        """All that is queued, and these outcomes. Follow with :meth:`landed` after the commit."""
+        if not self._queue and not self._metadata_changed:
+            return Facts(calls)
+        with self._lock:
+            queued, self._queue = self._queue, []
+            metadata = json.dumps(self.metadata) if self._metadata_changed else None
+            self._metadata_changed = False
+            facts = Facts(
+                (*_only(CallRow, queued), *calls),
+                tuple(_only(LearntRow, queued)),
+                tuple(_only(CodeRow, queued)),
+                tuple(_only(NoteRow, queued)),
+                metadata,
+            )
+            self._flying.add(id(facts))
+        return facts
+
+    def landed(self, facts: Facts) -> None:
+        """The transaction that carried these facts is durable (or will never be)."""
+        self._flying.discard(id(facts))
+
+    def refused(self, error: BaseException) -> Unwind:
+        """A write was refused: this process has no more business with the execution."""
+        if isinstance(error, Fenced):
+            return self.end(
+                Why.LOST,
+                f"execution {self.exec_id} was taken over by another process: "
+                "what this one still does is not recorded",
+                error,
+            )
+        if isinstance(error, (Refused, KitaruBackendError)):
+            return self.end(
+                Why.STORE_FAILED,
+                f"execution {self.exec_id} cannot be recorded: {error}",
+                error,
+            )
+        raise error
+
+    # --- what earlier lives recorded ------------------------------------------------
+
+    def payload_of(self, call: int) -> Payload:
+        with self._lock:
+            found = self._window.pop(call, None)
+            if found is not None:
+                return found
+            self._window = dict(self.store.load_payloads(self.id, call, _WINDOW_CALLS))
+            return self._window.pop(call)
+
+    def places(
+        self, parent: bytes | None, parent_attempt: int, branch: str, checkpoint: str
+    ) -> list[Place]:
+        """Successes that earlier lives recorded there; read once each."""
+        where = (parent, parent_attempt, branch, checkpoint)
+        found = self._places.get(where)
+        if found is None:
+            found = self._places[where] = self.store.list_places(
+                self.id,
+                parent=parent,
+                parent_attempt=parent_attempt,
+                branch=branch,
+                checkpoint=checkpoint,
+            )
+        return found
+
+    def use_source(self, call: int) -> bool:
+        """Claim a source of reuse for one call of this execution; False if it is taken."""
+        with self._lock:
+            if call in self.used_sources:
+                return False
+            self.used_sources.add(call)
+            return True
+
+    def note(self, kind: str, message: str) -> None:
+        self.queue(NoteRow(kind, message, self.env.now()))
+
+    # --- whose failure left the flow --------------------------------------------------
+
+    def remember_failure(self, exc: BaseException, identity: bytes, checkpoint: str) -> None:
+        self.failures.append((exc, identity, checkpoint))
+
+    def calls_behind(self, exc: BaseException) -> list[tuple[bytes, str]]:
+        """(identity, checkpoint) of the recorded failures in an exception's chain or groups.
+
+        A recorded failure ends its branch of the search: what Python put into
+        its ``__context__`` was being handled when it was raised, so the flow
+        had caught that one.
+        """
+        known = {id(known_exc): (identity, name) for known_exc, identity, name in self.failures}
+        found: list[tuple[bytes, str]] = []
+        seen: set[int] = set()
+        todo: list[BaseException] = [exc]
+        while todo and len(seen) < 10_000:
+            one = todo.pop()
+            if id(one) in seen:
+                continue
+            seen.add(id(one))
+            if id(one) in known:
+                found.append(known[id(one)])
+                continue
+            if isinstance(one, BaseExceptionGroup):
+                todo.extend(one.exceptions)
+            if one.__cause__ is not None:
+                todo.append(one.__cause__)
+            elif one.__context__ is not None and not one.__suppress_context__:
+                todo.append(one.__context__)
+        return list(dict.fromkeys(found))
+
+
+def _only(kind: type[Any], facts: Iterable[Any]) -> list[Any]:
+    return [fact for fact in facts if type(fact) is kind]

@@ -1,0 +1,422 @@
+"""Which executions run in this process, and when: claim, launch, adopt, hand back.
+
+A runner decides; the threads and the loop of ``pool.py`` and ``loop.py`` do
+the running, and nothing here sleeps. ``tick()`` acts and says how long it has
+nothing to do; ``host.py`` calls it.
+
+Every execution that this process is to run is a :class:`Candidate` until it is
+claimed. A candidate whose owners died repeatedly is a *suspect*: it is claimed
+only while nothing else runs here, and nothing else is claimed while it runs,
+so that a killer takes no innocent neighbour with it (O5).
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextvars import Context, copy_context
+from typing import Any, NamedTuple
+
+from kitaru._core.lifecycle import MAX_DEATHS, SUSPECT_DEATHS, State
+from kitaru._core.values import encode_failure
+from kitaru._engine.drivers import drive, drive_async
+from kitaru._engine.execution import Completion, FlowSpec, Life, is_finished, run_flow
+from kitaru._engine.liveness import Liveness
+from kitaru._engine.pool import Pool
+from kitaru._engine.run import Run
+from kitaru._engine.services import Services
+from kitaru._engine.unwind import Unwind, Why
+from kitaru._store.protocol import (
+    NO_FACTS,
+    Claim,
+    ExecutionRow,
+    Finish,
+    Refused,
+    RegisterOwner,
+    Release,
+    Start,
+    Started,
+)
+from kitaru.errors import FailureOrigin, KitaruBackendError, KitaruRuntimeError
+
+ADOPT_POLL_SECONDS = 0.5
+"""How often an adopting process looks for executions without a live owner (O3: 2 s)."""
+
+_MAX_ADOPT = 100
+"""Executions looked at in one scan; the next scan comes half a second later."""
+
+
+class Candidate(NamedTuple):
+    """An execution that this process is to claim when it may."""
+
+    row: ExecutionRow
+    flow: FlowSpec
+    context: Context
+    completion: Completion
+
+
+class Runner:
+    """Owns this process's executions. Its lock guards the sets; it is never held while waiting."""
+
+    def __init__(
+        self, services: Services, liveness: Liveness, *, max_concurrency: int, host: str, pid: int
+    ) -> None:
+        self.services = services
+        self._store = services.store
+        self._env = services.env
+        self._liveness = liveness
+        self._host = host
+        self._pid = pid
+        self._max_flows = max_concurrency
+        self._flows = Pool("flow", max_concurrency)
+        self._lock = threading.RLock()
+        self._idle = threading.Condition(self._lock)
+        self._owner: int | None = None
+        self._active: dict[str, Life] = {}
+        self._sync_active = 0
+        self._starting = 0
+        self._candidates: deque[Candidate] = deque()
+        self._completions: dict[str, Completion] = {}
+        self._interrupted: dict[str, dict[bytes, str]] = {}
+        self._alone: str | None = None
+        """The suspect that runs by itself."""
+        self.adopting: Callable[[], Mapping[str, FlowSpec]] | None = None
+        """Set by recover(): the flows whose abandoned executions are adopted."""
+
+    # --- ownership -------------------------------------------------------------------
+
+    def owner(self) -> int:
+        """This process's row among the owners; registered, lock first, at first need."""
+        if self._owner is None:
+            with self._lock:
+                if self._owner is None:
+                    name = self._liveness.register()
+                    registered = self._store.apply(
+                        RegisterOwner(name, self._pid, self._host, self._env.now())
+                    )
+                    self._owner = registered.id
+        return self._owner
+
+    def is_alive(self, owner: int | None) -> bool:
+        """Whether a process that owns (or serves) executions lives."""
+        if owner is None:
+            return False
+        if owner == self._owner:
+            return True
+        record = self._store.get_owner(owner)
+        return record.died_at is None and self._liveness.alive(record.lock_name)
+
+    def is_abandoned(self, row: ExecutionRow) -> bool:
+        """Whether nobody alive runs, or is going to run, an unfinished execution."""
+        if row.status in (State.RUNNING, State.CANCELLING):
+            return not self.is_alive(row.owner)
+        return row.status is State.PENDING and not self.is_alive(row.home)
+
+    # --- starting -----------------------------------------------------------------------
+
+    def start(
+        self, flow: FlowSpec, new: Start, context: Context | None = None
+    ) -> tuple[ExecutionRow, Completion | None, bool]:
+        """Record a new execution and launch it here -> (row, completion, created).
+
+        With a key that exists already, the existing one is the answer, launched
+        here if it is abandoned. Born running if there is room, so that the
+        whole of a flow costs one commit more than its checkpoints and its end.
+        """
+        owner = self.owner()
+        with self._lock:
+            room = self._room(flow)
+            if room:
+                self._starting += 1
+        try:
+            started: Started = self._store.apply(
+                new._replace(owner=owner if room else None, home=owner)
+            )
+            row = started.row
+            if not started.created:
+                return row, self.take(flow, row, context), False
+            completion = Completion(row.exec_id)
+            candidate = Candidate(row, flow, context or copy_context(), completion)
+            with self._lock:
+                self._completions[row.exec_id] = completion
+                if room:
+                    self._launch(candidate, row)
+                else:
+                    self._candidates.append(candidate)
+        finally:
+            if room:
+                with self._lock:
+                    self._starting -= 1
+        if not room:
+            self.dispatch()
+        return row, completion, True
+
+    def _room(self, flow: FlowSpec) -> bool:
+        """Whether a new execution may begin at once."""
+        if self._alone is not None or self._candidates or self.services.draining:
+            return False
+        return flow.is_async or self._sync_active + self._starting < self._max_flows
+
+    def take(
+        self, flow: FlowSpec, row: ExecutionRow, context: Context | None = None
+    ) -> Completion | None:
+        """Run an existing execution here if nobody alive does; None if there is nothing to run."""
+        with self._lock:
+            known = self._completions.get(row.exec_id)
+            if known is not None:
+                return known
+        if is_finished(row) or not (self.is_abandoned(row) or self._dropped_here(row)):
+            return None
+        completion = Completion(row.exec_id)
+        with self._lock:
+            known = self._completions.setdefault(row.exec_id, completion)
+            if known is not completion:
+                return known
+            self._candidates.append(Candidate(row, flow, context or copy_context(), completion))
+        self.dispatch()
+        return completion
+
+    def _dropped_here(self, row: ExecutionRow) -> bool:
+        """Recorded as ours, but given up here (the store failed): may be taken up again."""
+        return row.owner is not None and row.owner == self._owner
+
+    def completion(self, exec_id: str) -> Completion | None:
+        with self._lock:
+            return self._completions.get(exec_id)
+
+    def interrupted_before(self, flow: FlowSpec) -> dict[bytes, str]:
+        """Inputs digest -> id of executions of the flow that stood interrupted at its first run.
+
+        Read once per flow and process: later ones are this process's own.
+        """
+        found = self._interrupted.get(flow.id)
+        if found is None:
+            rows = self._store.list_unfinished(
+                project=self.services.project, flow_ids=[flow.id], limit=_MAX_ADOPT
+            )
+            found = self._interrupted[flow.id] = {
+                row.inputs_digest: row.exec_id
+                for row in rows
+                if row.key is None and self.is_abandoned(row)
+            }
+        return found
+
+    # --- claiming --------------------------------------------------------------------------
+
+    def dispatch(self) -> None:
+        """Claim and launch every candidate that may run now."""
+        while True:
+            with self._lock:
+                candidate = self._next_candidate()
+                if candidate is None:
+                    return
+                self._starting += 1
+            try:
+                self._claim(candidate)
+            finally:
+                with self._lock:
+                    self._starting -= 1
+
+    def _next_candidate(self) -> Candidate | None:
+        if not self._candidates or self._alone is not None or self.services.draining:
+            return None
+        candidate = self._candidates[0]
+        if is_suspect(candidate.row):
+            if self._active or self._starting:
+                return None
+            self._alone = candidate.row.exec_id
+        elif not candidate.flow.is_async and self._sync_active + self._starting >= self._max_flows:
+            return None
+        return self._candidates.popleft()
+
+    def _claim(self, candidate: Candidate) -> None:
+        try:
+            row = self._store.apply(self._claim_of(candidate.row))
+        except (Refused, KitaruBackendError) as error:
+            self._give_up(candidate, error)
+            return
+        if row.deaths >= MAX_DEATHS:
+            self._fail_poisoned(candidate, row)
+            return
+        with self._lock:
+            if row.deaths < SUSPECT_DEATHS and self._alone == row.exec_id:
+                # It had recorded something since the last death: no suspect after all.
+                self._alone = None
+            self._launch(candidate, row)
+
+    def _claim_of(self, row: ExecutionRow) -> Claim:
+        owner = self.owner()
+        now = self._env.now()
+        if row.status is State.PENDING:
+            return Claim(row.id, row.epoch, owner, None, now)
+        if row.owner == owner:
+            # Given up here before: hand it back first, so that the epoch tells the lives apart.
+            self._store.apply(Release(row.id, row.epoch, NO_FACTS, now))
+            return Claim(row.id, row.epoch + 1, owner, None, now)
+        return Claim(row.id, row.epoch, owner, row.owner, now)
+
+    def _give_up(self, candidate: Candidate, error: Exception) -> None:
+        """Somebody else was quicker, or the store is gone: waiters look at the store again."""
+        why = Why.LOST if isinstance(error, Refused) else Why.STORE_FAILED
+        candidate.completion.unwound = Unwind(why, str(error), error)
+        self._forget(candidate.completion)
+
+    def _fail_poisoned(self, candidate: Candidate, row: ExecutionRow) -> None:
+        reason = (
+            f"the process that ran it died {row.deaths} times without recording anything new; "
+            "the call after the last recorded one is the likely killer. "
+            f"Mend it, then: kitaru executions retry {row.exec_id}"
+        )
+        failure = encode_failure(KitaruRuntimeError(reason), origin=FailureOrigin.RUNTIME)
+        finish = Finish(row.id, row.epoch, None, failure, (), reason, NO_FACTS, self._env.now())
+        try:
+            self._store.apply(finish)
+        except (Refused, KitaruBackendError) as error:
+            self._give_up(candidate, error)
+            return
+        self._forget(candidate.completion)
+
+    def _forget(self, completion: Completion) -> None:
+        with self._lock:
+            self._completions.pop(completion.exec_id, None)
+            if self._alone == completion.exec_id:
+                self._alone = None
+            self._idle.notify_all()
+        completion.over()
+
+    # --- running ------------------------------------------------------------------------------
+
+    def _launch(self, candidate: Candidate, row: ExecutionRow) -> None:
+        """Hand a claimed execution to its thread or to the loop. Called with the lock held."""
+        flow = candidate.flow
+        life = Life(row, flow, candidate.context, candidate.completion)
+        self._active[row.exec_id] = life
+        if flow.is_async:
+            self.services.loop.spawn(lambda: self._run_async(life), life.context)
+        else:
+            self._sync_active += 1
+            self._flows.submit(lambda: life.context.run(self._run_sync, life))
+
+    def _begin(self, life: Life) -> None:
+        life.begin(Run(self.services, life.row, json.loads(life.row.spec)))
+
+    def _run_sync(self, life: Life) -> None:
+        try:
+            self._begin(life)
+            drive(run_flow(life), self._env)
+        except BaseException as error:
+            self._broken(life, error)
+        finally:
+            self._ended(life)
+
+    async def _run_async(self, life: Life) -> None:
+        try:
+            self._begin(life)
+            await drive_async(run_flow(life), self._env)
+        except BaseException as error:
+            self._broken(life, error)
+        finally:
+            self._ended(life)
+
+    def _broken(self, life: Life, error: BaseException) -> None:
+        """The execution left without a recorded end: keep why, for whoever waits here."""
+        if isinstance(error, Unwind):
+            life.completion.unwound = error
+            if error.why is not Why.HANDED_BACK:
+                self.services.say(str(error))
+        elif isinstance(error, (KitaruBackendError, Refused)):
+            life.completion.unwound = Unwind(Why.STORE_FAILED, str(error), error)
+        else:
+            life.completion.unwound = Unwind(
+                Why.STORE_FAILED,
+                f"execution {life.row.exec_id} stopped on an error inside Kitaru: "
+                f"{type(error).__name__}: {error}",
+                error,
+            )
+
+    def _ended(self, life: Life) -> None:
+        exec_id = life.row.exec_id
+        with self._lock:
+            self._active.pop(exec_id, None)
+            self._completions.pop(exec_id, None)
+            if not life.flow.is_async:
+                self._sync_active -= 1
+            if self._alone == exec_id:
+                self._alone = None
+            self._idle.notify_all()
+            more = bool(self._candidates)
+        life.completion.over()
+        if more:
+            self.dispatch()
+
+    # --- adopting ----------------------------------------------------------------------------
+
+    def tick(self) -> float | None:
+        """Adopt what is abandoned, launch what may run -> seconds with nothing to do."""
+        if self.adopting is None or self.services.draining:
+            return None
+        flows = self.adopting()
+        if flows:
+            rows = self._store.list_unfinished(
+                project=self.services.project, flow_ids=list(flows), limit=_MAX_ADOPT
+            )
+            alive: dict[int | None, bool] = {}
+            for row in rows:
+                keeper = row.home if row.status is State.PENDING else row.owner
+                if keeper not in alive:
+                    alive[keeper] = self.is_alive(keeper)
+                if not alive[keeper]:
+                    self.take(flows[row.flow_id], row)
+        self.dispatch()
+        return ADOPT_POLL_SECONDS
+
+    # --- stopping -----------------------------------------------------------------------------
+
+    def wait_idle(self, timeout: float | None) -> bool:
+        """Wait until nothing runs or waits to run here; False on timeout."""
+        with self._idle:
+            return self._idle.wait_for(
+                lambda: not self._active and (not self._candidates or self.services.draining),
+                timeout,
+            )
+
+    @property
+    def busy(self) -> int:
+        """Executions that run or wait to run here."""
+        with self._lock:
+            return len(self._active) + len(self._candidates)
+
+    def drain(self, seconds: float) -> None:
+        """Start nothing new, let bodies finish and record for ``seconds``, hand back the rest (O6).
+
+        What is handed back is pending, with no owner and a higher epoch: a
+        body that still runs is fenced, and its death is nobody's.
+        """
+        self.services.draining = True
+        with self._lock:
+            lives = list(self._active.values())
+        for life in lives:
+            if life.began:
+                life.run.end(Why.HANDED_BACK, f"execution {life.row.exec_id} is handed back")
+        self.wait_idle(seconds)
+        self.services.gone = True
+        with self._lock:
+            lives = list(self._active.values())
+        for life in lives:
+            self._hand_back(life)
+
+    def _hand_back(self, life: Life) -> None:
+        epoch = life.run.epoch if life.began else life.row.epoch
+        try:
+            self._store.apply(Release(life.row.id, epoch, NO_FACTS, self._env.now()))
+        except (Refused, KitaruBackendError):
+            # It ended meanwhile, or the store is gone: then the lock is the hand-back.
+            return
+
+
+def is_suspect(row: ExecutionRow) -> bool:
+    """Whether it must run alone, if its present owner's death is counted too."""
+    dying = 1 if row.status is State.RUNNING else 0
+    return row.deaths + dying >= SUSPECT_DEATHS

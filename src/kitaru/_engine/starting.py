@@ -1,0 +1,118 @@
+"""From the arguments of ``run()`` to a recorded execution."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from kitaru import settings
+from kitaru._core.values import encode
+from kitaru._engine.execution import Completion, FlowSpec
+from kitaru._engine.runner import Runner
+from kitaru._engine.services import Services
+from kitaru._store.protocol import ExecutionRow, Fenced, Start
+from kitaru.errors import KitaruBackendError, KitaruStateError, KitaruUsageError
+
+
+def start_execution(
+    services: Services,
+    runner: Runner,
+    flow: FlowSpec,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    key: str | None,
+    tags: tuple[str, ...],
+    cache: bool | str | None,
+    retries: int | None,
+) -> tuple[ExecutionRow, Completion | None]:
+    """Check the inputs, record the execution and launch it; or find the one with its key."""
+    if services.importing:
+        raise KitaruUsageError(
+            f"flow {flow.name!r} is run while Kitaru imports its module: put the run under\n"
+            "    if __name__ == \"__main__\":\n        ..."
+        )
+    bound = flow.binder.bind(args, kwargs)
+    _check_fit(flow, bound)
+    inputs = encode(bound, what=f"flow {flow.name}")
+    env = services.env
+    resolved = settings.resolve()
+    new = Start(
+        exec_id=env.new_id(),
+        project=services.project,
+        flow_id=flow.id,
+        flow_name=flow.name,
+        key=key,
+        inputs_digest=inputs.digest[:16],
+        inputs=inputs,
+        seed=env.random_bytes(16),
+        spec=frozen_spec(flow, cache, retries, resolved),
+        tags=json.dumps(tags),
+        code_folder=flow.folder,
+        code_module=flow.module,
+        owner=None,
+        home=None,
+        at=env.now(),
+    )
+    if key is None:
+        _say_interrupted(services, runner, flow, new)
+    try:
+        row, completion, created = runner.start(flow, new)
+    except Fenced as error:
+        raise KitaruBackendError(
+            "this process was declared dead by another one (its lock file in the store's "
+            "folder was removed): it may not own executions any more; start the program again"
+        ) from error
+    if not created and row.inputs_digest != new.inputs_digest:
+        raise KitaruStateError(
+            f"key {key!r} of flow {flow.name!r} belongs to execution {row.exec_id}, which was "
+            "started with other inputs: use another key, or the same inputs"
+        )
+    return row, completion
+
+
+def frozen_spec(
+    flow: FlowSpec,
+    cache: bool | str | None,
+    retries: int | None,
+    resolved: settings.Settings,
+) -> str:
+    """The resolved options that hold for the whole life of the execution, as JSON."""
+    default = settings.default_cache(flow=flow.cache, settings=resolved)  # type: ignore[arg-type]
+    chosen = settings.resolve_retries(run=retries, flow=flow.retries, settings=resolved)
+    spec: dict[str, Any] = {"cache": list(default), "retries": chosen.value}
+    if cache is not None:
+        spec["cache_of_run"] = cache
+    if flow.strict:
+        spec["strict"] = True
+    return json.dumps(spec)
+
+
+def _check_fit(flow: FlowSpec, bound: dict[str, Any]) -> None:
+    from kitaru._core.hints import hints_of, misfit
+
+    if flow.annotations is None:
+        flow.annotations = hints_of(flow.fn)
+    if not flow.annotations:
+        return
+    for name, value in bound.items():
+        hint = flow.annotations.get(name.lstrip("*")) if not name.startswith("*") else None
+        if hint is None:
+            continue
+        wrong = misfit(value, hint, name)
+        if wrong is not None:
+            raise KitaruUsageError(
+                f"flow {flow.name!r}: {wrong}. Nothing was started; pass what the annotation says"
+            )
+
+
+def _say_interrupted(services: Services, runner: Runner, flow: FlowSpec, new: Start) -> None:
+    """Once per flow and inputs: an earlier run of this stands there unfinished."""
+    left = runner.interrupted_before(flow)
+    exec_id = left.pop(new.inputs_digest, None)
+    if exec_id is not None:
+        services.say(
+            f"an interrupted execution of flow {flow.name!r} with these inputs stands there: "
+            f"{exec_id}. This is a new one, which reuses what it can; to continue the old one: "
+            f"kitaru executions resume {exec_id}"
+        )

@@ -1,0 +1,93 @@
+"""What is noticed about a call before its body runs: drift on a resume, volatile arguments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kitaru._core.drift import differing_arguments, find_drift
+from kitaru._core.volatile import find_volatile
+from kitaru.errors import FailureOrigin, KitaruDivergenceError
+
+if TYPE_CHECKING:
+    from kitaru._engine.call import Call
+    from kitaru._store.protocol import Place
+
+_REMEDY = (
+    "make the argument durable (kitaru.now(), kitaru.uuid4(), kitaru.random()), leave it out "
+    "with @checkpoint(ignore=[...]), or name the call with id="
+)
+
+
+def watch_for_drift(call: Call) -> None:
+    """Warn, note, or stop a strict flow, if an unclaimed success stands where this call is new.
+
+    Never a wrong value, never a stuck execution: a plain call then runs.
+    """
+    run, parent = call.run, call.parent
+    places = run.places(
+        None if parent is None else parent.identity,
+        0 if parent is None else parent.attempt,
+        call.branch.label,
+        call.spec.id,
+    )
+    if not places:
+        return
+    arguments = call.inputs.arguments_json()
+    if call.named is not None:
+        drifted = _of_same_id(call, places, arguments)
+    else:
+        drifted = find_drift(places, run.claimed, call.number, arguments)
+    if drifted is None:
+        return
+    run.claimed.add(drifted.identity)
+    _tell(call, drifted, arguments)
+
+
+def _of_same_id(call: Call, places: list[Place], arguments: str) -> Place | None:
+    for place in places:
+        if place.identity == call.identity and place.arguments != arguments:
+            return place
+    return None
+
+
+def _tell(call: Call, drifted: Place, arguments: str) -> None:
+    run, spec = call.run, call.spec
+    names = differing_arguments(drifted.arguments, arguments)
+    what = ", ".join(names) if names else "the order of equal calls"
+    happens = (
+        f"its recorded result is returned all the same, because id={call.named!r} names it"
+        if call.named is not None
+        else "it runs again"
+    )
+    message = (
+        f"checkpoint {spec.name!r} of execution {run.exec_id} was recorded with other inputs "
+        f"({what} changed): {happens}. To keep recorded results, {_REMEDY}"
+    )
+    run.note("drift", message)
+    if run.spec.get("strict"):
+        raise KitaruDivergenceError(
+            f"strict flow: {message}",
+            exec_id=run.exec_id,
+            failure_origin=FailureOrigin.DIVERGENCE,
+            checkpoint=spec.name,
+        )
+    run.services.say(message, once=("drift", run.exec_id, spec.id))
+
+
+def watch_for_volatile(call: Call) -> None:
+    """Say once, in the first run already, that an argument would change after a crash."""
+    spec = call.spec
+    if "volatile" in spec.said or call.named is not None or call.parent is not None:
+        return
+    found = find_volatile(
+        call.bound, now=call.run.env.now(), known=call.run.learnt_values
+    )
+    if found is None or found[0] in spec.ignore:
+        return
+    spec.said.add("volatile")
+    name, kind = found
+    call.run.services.say(
+        f"checkpoint {spec.name!r}: argument {name!r} looks like {kind}; after a crash this call "
+        "would run again: use kitaru.now(), kitaru.uuid4() or kitaru.random(), or "
+        f"@checkpoint(ignore=[{name!r}])"
+    )

@@ -1,0 +1,558 @@
+"""The model of a store: the protocol over plain dicts, written to be read.
+
+What a sentence of the protocol means is decided here first; the databases are
+held against it by the conformance suite and by a stream of random operations.
+It keeps nothing when the process ends, and asks nothing of threads but that
+one at a time is inside.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kitaru._core.lifecycle import CallState, Event, State, after, states_before
+from kitaru._core.payload import Payload
+from kitaru._store.commit import AFTER_COMMIT, BEFORE_COMMIT
+from kitaru._store.protocol import (
+    AlreadyRecorded,
+    CallRow,
+    Claim,
+    CodeRow,
+    DeclareDead,
+    ExecutionRow,
+    Facts,
+    Fenced,
+    Finish,
+    GiveUp,
+    LearntRow,
+    Missing,
+    NoteRow,
+    NotInState,
+    Outcome,
+    Owner,
+    Place,
+    Record,
+    RecordedAttempt,
+    RecordedCall,
+    RecordedCode,
+    RegisterOwner,
+    Release,
+    Retry,
+    Reusable,
+    Start,
+    Started,
+    TryAgain,
+    Write,
+)
+from kitaru.env import Env
+from kitaru.errors import KitaruBackendError, KitaruNotFoundError
+
+Done = Callable[[Any, BaseException | None], None]
+
+OWNED = frozenset({State.RUNNING, State.CANCELLING})
+
+
+@dataclass(frozen=True)
+class _Call:
+    id: int
+    execution: int
+    row: CallRow
+    reopened: bool = False
+
+
+class ReferenceStore:
+    """A :class:`kitaru._store.protocol.Store` in memory."""
+
+    def __init__(self, *, project: str, env: Env) -> None:
+        self.project = project
+        self._env = env
+        self._lock = threading.RLock()
+        self._queue: list[tuple[Write, Done]] = []
+        self._closed = False
+        self._owners: dict[int, Owner] = {}
+        self._executions: dict[int, ExecutionRow] = {}
+        self._calls: dict[int, _Call] = {}
+        self._attempts: dict[int, list[RecordedAttempt]] = {}
+        self._learnt: dict[int, dict[bytes, LearntRow]] = {}
+        self._notes: dict[int, list[NoteRow]] = {}
+        self._codes: dict[tuple[str, str, bytes], tuple[CodeRow, int]] = {}
+        self._call_at_death: dict[int, int] = {}
+        self._methods: dict[type, Callable[[Any], Any]] = {
+            RegisterOwner: self._register_owner,
+            DeclareDead: self._declare_dead,
+            Start: self._start,
+            Claim: self._claim,
+            Record: self._record,
+            Finish: self._finish,
+            TryAgain: self._try_again,
+            Release: self._release,
+            Retry: self._retry,
+            GiveUp: self._give_up,
+        }
+
+    # --- writes: check everything, then change everything ---
+
+    def apply(self, write: Write) -> Any:
+        with self._inside():
+            self.flush(wait=True)
+            return self._perform(write)
+
+    def post(self, write: Write, done: Done) -> None:
+        with self._inside():
+            self._queue.append((write, done))
+
+    def flush(self, *, wait: bool) -> bool:
+        with self._inside():
+            queued, self._queue = self._queue, []
+            answers: list[tuple[Done, Any, BaseException | None]] = []
+            for write, done in queued:
+                try:
+                    answers.append((done, self._perform(write), None))
+                except Exception as error:
+                    answers.append((done, None, error))
+        for done, answer, failure in answers:
+            done(answer, failure)
+        return True
+
+    def _perform(self, write: Write) -> Any:
+        answer = self._methods[type(write)](write)
+        self._env.crash_point(BEFORE_COMMIT[type(write)])
+        self._env.crash_point(AFTER_COMMIT[type(write)])
+        return answer
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        with self._lock:
+            if self._closed:
+                raise KitaruBackendError("the store was closed: open it again")
+            yield
+
+    # --- owners ---
+
+    def _register_owner(self, write: RegisterOwner) -> Owner:
+        if any(owner.lock_name == write.lock_name for owner in self._owners.values()):
+            raise AlreadyRecorded(f"{write.lock_name} is registered already")
+        owner = Owner(
+            len(self._owners) + 1, write.lock_name, write.pid, write.host, write.at, died_at=None
+        )
+        self._owners[owner.id] = owner
+        return owner
+
+    def _declare_dead(self, write: DeclareDead) -> bool:
+        owner = self._owners.get(write.owner)
+        if owner is None or owner.died_at is not None:
+            return False
+        self._owners[owner.id] = owner._replace(died_at=write.at)
+        return True
+
+    def _is_alive(self, owner: int) -> bool:
+        return owner in self._owners and self._owners[owner].died_at is None
+
+    # --- executions ---
+
+    def _start(self, write: Start) -> Started:
+        if write.owner is not None and not self._is_alive(write.owner):
+            raise Fenced(f"process {write.owner} is dead")
+        for row in self._executions.values():
+            same_flow = (row.project, row.flow_id) == (write.project, write.flow_id)
+            if write.key is not None and same_flow and row.key == write.key:
+                return Started(row, created=False)
+        for row in self._executions.values():
+            if row.exec_id == write.exec_id:
+                raise AlreadyRecorded(f"execution {write.exec_id} exists", row)
+        owned = write.owner is not None
+        row = ExecutionRow(
+            id=len(self._executions) + 1,
+            exec_id=write.exec_id,
+            project=write.project,
+            flow_id=write.flow_id,
+            flow_name=write.flow_name,
+            status=State.RUNNING if owned else State.PENDING,
+            status_reason=None,
+            epoch=1 if owned else 0,
+            owner=write.owner,
+            home=write.home,
+            deaths=0,
+            attempt=1,
+            key=write.key,
+            inputs_digest=write.inputs_digest,
+            inputs=write.inputs,
+            result=None,
+            failure=None,
+            failed_calls=(),
+            seed=write.seed,
+            spec=write.spec,
+            metadata="{}",
+            tags=write.tags,
+            code_folder=write.code_folder,
+            code_module=write.code_module,
+            created_at=write.at,
+            started_at=write.at if owned else None,
+            ended_at=None,
+            due_at=None,
+            parent_exec_id=write.parent_exec_id,
+            parent_call=write.parent_call,
+            original_exec_id=write.original_exec_id,
+        )
+        self._executions[row.id] = row
+        return Started(row, created=True)
+
+    def _claim(self, write: Claim) -> ExecutionRow:
+        row = self._standing(write.execution)
+        event = Event.CLAIM if write.from_owner is None else Event.TAKE_OVER
+        allowed = (
+            row.epoch == write.epoch
+            and row.status in states_before(event)
+            and row.owner == write.from_owner
+            and write.owner != write.from_owner
+            and self._is_alive(write.owner)
+        )
+        if not allowed:
+            raise Fenced(f"execution {row.exec_id} is not to be had", row)
+        if write.from_owner is not None:
+            row = self._count_death(row, write.from_owner, write.at)
+        started_at = write.at if row.started_at is None else row.started_at
+        return self._put(
+            row._replace(
+                status=after(row.status, event),
+                epoch=row.epoch + 1,
+                owner=write.owner,
+                started_at=started_at,
+            )
+        )
+
+    def _count_death(self, row: ExecutionRow, owner: int, at: int) -> ExecutionRow:
+        """The row with its owner's death counted; the owner is dead from now on."""
+        self._declare_dead(DeclareDead(owner, at))
+        newest = max((call.id for call in self._calls_of(row.id)), default=0)
+        recorded_since = newest > self._call_at_death.get(row.id, 0)
+        self._call_at_death[row.id] = newest
+        return row._replace(deaths=1 if recorded_since else row.deaths + 1)
+
+    def _release(self, write: Release) -> None:
+        row = self._owned(write.execution, write.epoch)
+        self._check_facts(row, write.facts)
+        row = self._add_facts(row, write.facts)
+        if row.status is State.CANCELLING:
+            self._stop(row, None, write.at)
+        else:
+            status = after(row.status, Event.RELEASE)
+            self._put(row._replace(status=status, epoch=row.epoch + 1, owner=None))
+
+    def _finish(self, write: Finish) -> State:
+        row = self._owned(write.execution, write.epoch)
+        self._check_facts(row, write.facts)
+        row = self._add_facts(row, write.facts)
+        if row.status is State.CANCELLING:
+            return self._stop(row, write.reason, write.at).status
+        row = row._replace(owner=None, ended_at=write.at, status_reason=write.reason)
+        if write.failure is not None:
+            row = row._replace(failed_calls=tuple(write.failed_calls))
+            return self._fail(row, Event.FAIL, write.failure, write.at).status
+        status = after(row.status, Event.COMPLETE)
+        done = row._replace(status=status, result=write.result, failure=None, failed_calls=())
+        return self._put(done).status
+
+    def _stop(self, row: ExecutionRow, reason: str | None, at: int) -> ExecutionRow:
+        status = after(row.status, Event.STOPPED)
+        reason = row.status_reason if reason is None else reason
+        return self._put(row._replace(status=status, owner=None, ended_at=at, status_reason=reason))
+
+    def _fail(self, row: ExecutionRow, event: Event, failure: Payload, at: int) -> ExecutionRow:
+        attempts = self._attempts.setdefault(row.id, [])
+        attempts.append(RecordedAttempt(row.attempt, at, failure))
+        return self._put(row._replace(status=after(row.status, event), failure=failure))
+
+    def _try_again(self, write: TryAgain) -> None:
+        row = self._owned(write.execution, write.epoch)
+        if row.status not in states_before(Event.TRY_AGAIN):
+            raise NotInState(f"execution {row.exec_id} is {row.status}", row)
+        self._check_facts(row, write.facts)
+        row = self._add_facts(row, write.facts)
+        row = self._fail(row, Event.TRY_AGAIN, write.failure, write.at)
+        self._put(row._replace(attempt=row.attempt + 1))
+        self._reopen(row.id, write.failed_calls)
+
+    def _retry(self, write: Retry) -> ExecutionRow:
+        row = self._standing(write.execution)
+        self._require(row, write.epoch, states_before(Event.RETRY))
+        self._reopen(row.id, row.failed_calls)
+        return self._put(
+            row._replace(
+                status=after(row.status, Event.RETRY),
+                attempt=row.attempt + 1,
+                deaths=0,
+                failed_calls=(),
+                ended_at=None,
+                status_reason=None,
+            )
+        )
+
+    def _give_up(self, write: GiveUp) -> None:
+        row = self._standing(write.execution)
+        if write.from_owner is None:
+            self._require(row, write.epoch, states_before(Event.GIVE_UP))
+        else:
+            self._require(row, write.epoch, frozenset({State.RUNNING}))
+            if row.owner != write.from_owner:
+                raise Fenced(f"execution {row.exec_id} is not process {write.from_owner}'s", row)
+            # Taken from the dead first, then given up.
+            row = self._count_death(row, write.from_owner, write.at)
+            status = after(row.status, Event.RELEASE)
+            row = row._replace(status=status, owner=None, epoch=row.epoch + 1)
+        row = row._replace(ended_at=write.at, status_reason=write.reason, failed_calls=())
+        self._fail(row, Event.GIVE_UP, write.failure, write.at)
+
+    def _reopen(self, execution: int, identities: Sequence[bytes]) -> None:
+        for call in self._calls_of(execution):
+            row = call.row
+            final = row.state is CallState.FAILED and row.retry_at is None
+            if final and row.identity in identities:
+                self._calls[call.id] = replace(call, reopened=True)
+
+    # --- facts ---
+
+    def _record(self, write: Record) -> None:
+        row = self._owned(write.execution, write.epoch)
+        self._check_facts(row, write.facts)
+        self._put(self._add_facts(row, write.facts))
+
+    def _check_facts(self, row: ExecutionRow, facts: Facts) -> None:
+        recorded = [call.row for call in self._calls_of(row.id)]
+        for call in facts.calls:
+            for other in recorded:
+                same_call = other.identity == call.identity
+                if same_call and (
+                    other.state is CallState.COMPLETED or other.attempt == call.attempt
+                ):
+                    raise AlreadyRecorded(f"call {call.identity.hex()} has its outcome", row)
+            recorded.append(call)
+        learnt = set(self._learnt.get(row.id, ()))
+        for fact in facts.learnt:
+            if fact.identity in learnt:
+                raise AlreadyRecorded(f"{fact.kind} {fact.identity.hex()} is learnt", row)
+            learnt.add(fact.identity)
+
+    def _add_facts(self, row: ExecutionRow, facts: Facts) -> ExecutionRow:
+        for call in facts.calls:
+            number = len(self._calls) + 1
+            self._calls[number] = _Call(number, row.id, call)
+        for fact in facts.learnt:
+            self._learnt.setdefault(row.id, {})[fact.identity] = fact
+        for code in facts.codes:
+            self._codes.setdefault((row.project, code.checkpoint, code.digest), (code, row.id))
+        self._notes.setdefault(row.id, []).extend(facts.notes)
+        return row if facts.metadata is None else row._replace(metadata=facts.metadata)
+
+    # --- what stands there ---
+
+    def _calls_of(self, execution: int) -> list[_Call]:
+        return [call for call in self._calls.values() if call.execution == execution]
+
+    def _standing(self, execution: int) -> ExecutionRow:
+        if execution not in self._executions:
+            raise Missing(f"there is no execution number {execution}")
+        return self._executions[execution]
+
+    def _owned(self, execution: int, epoch: int) -> ExecutionRow:
+        row = self._standing(execution)
+        self._require(row, epoch, OWNED)
+        return row
+
+    def _require(self, row: ExecutionRow, epoch: int, states: frozenset[State]) -> None:
+        if row.epoch != epoch:
+            raise Fenced(f"execution {row.exec_id} is at epoch {row.epoch}", row)
+        if row.status not in states:
+            raise NotInState(f"execution {row.exec_id} is {row.status}", row)
+
+    def _put(self, row: ExecutionRow) -> ExecutionRow:
+        self._executions[row.id] = row
+        return row
+
+    # --- reads ---
+
+    def find_execution(self, exec_id: str) -> ExecutionRow | None:
+        with self._inside():
+            found = (row for row in self._executions.values() if row.exec_id == exec_id)
+            return next(found, None)
+
+    def get_status(self, execution: int) -> tuple[State, int, int | None]:
+        with self._inside():
+            if execution not in self._executions:
+                raise KitaruNotFoundError(f"there is no execution number {execution}")
+            row = self._executions[execution]
+            return row.status, row.epoch, row.owner
+
+    def _newest_first(self, project: str) -> list[ExecutionRow]:
+        with self._inside():
+            rows = sorted(self._executions.values(), reverse=True)
+            return [row for row in rows if row.project == project]
+
+    def search_executions(self, part: str, *, project: str, limit: int) -> list[ExecutionRow]:
+        return [row for row in self._newest_first(project) if part in row.exec_id][:limit]
+
+    def list_executions(
+        self,
+        *,
+        project: str,
+        flow: str | None = None,
+        statuses: Sequence[State] = (),
+        before: int | None = None,
+        limit: int,
+    ) -> list[ExecutionRow]:
+        return [
+            row
+            for row in self._newest_first(project)
+            if flow in (None, row.flow_id, row.flow_name)
+            and (not statuses or row.status in statuses)
+            and (before is None or row.id < before)
+        ][:limit]
+
+    def list_unfinished(
+        self, *, project: str, flow_ids: Sequence[str], limit: int
+    ) -> list[ExecutionRow]:
+        wanted = {State.PENDING, State.RUNNING, State.CANCELLING}
+        return [
+            row
+            for row in reversed(self._newest_first(project))
+            if row.status in wanted and row.flow_id in flow_ids
+        ][:limit]
+
+    def count_executions(self, *, project: str) -> dict[State, int]:
+        counts: dict[State, int] = {}
+        for row in self._newest_first(project):
+            counts[row.status] = counts.get(row.status, 0) + 1
+        return counts
+
+    def list_attempts(self, execution: int) -> list[RecordedAttempt]:
+        with self._inside():
+            return list(self._attempts.get(execution, ()))
+
+    def list_notes(self, execution: int) -> list[NoteRow]:
+        with self._inside():
+            return list(self._notes.get(execution, ()))
+
+    def get_owner(self, owner: int) -> Owner:
+        with self._inside():
+            if owner not in self._owners:
+                raise KitaruNotFoundError(f"there is no process number {owner}")
+            return self._owners[owner]
+
+    def list_owners(self) -> list[Owner]:
+        with self._inside():
+            return [owner for owner in self._owners.values() if owner.died_at is None]
+
+    def _recorded(self, execution: int) -> list[_Call]:
+        with self._inside():
+            return self._calls_of(execution)
+
+    def load_outcomes(self, execution: int) -> list[Outcome]:
+        return [
+            Outcome(
+                call.id,
+                call.row.identity,
+                call.row.attempt,
+                call.row.state,
+                call.row.retry_at,
+                call.reopened,
+                call.row.reused_from,
+            )
+            for call in self._recorded(execution)
+        ]
+
+    def load_learnt(self, execution: int) -> list[LearntRow]:
+        with self._inside():
+            return list(self._learnt.get(execution, {}).values())
+
+    def load_payloads(self, execution: int, first: int, count: int) -> list[tuple[int, Payload]]:
+        calls = [call for call in self._recorded(execution) if call.id >= first]
+        return [(call.id, call.row.payload) for call in calls[:count]]
+
+    def load_payload(self, call: int) -> Payload:
+        with self._inside():
+            if call not in self._calls:
+                raise KitaruNotFoundError(f"there is no call number {call}")
+            return self._calls[call].row.payload
+
+    def list_places(
+        self,
+        execution: int,
+        *,
+        parent: bytes | None,
+        parent_attempt: int,
+        branch: str,
+        checkpoint: str,
+    ) -> list[Place]:
+        wanted = (parent, parent_attempt, branch, checkpoint, CallState.COMPLETED)
+        places = [
+            Place(row.identity, row.place, row.arguments)
+            for row in (call.row for call in self._recorded(execution))
+            if (row.parent, row.parent_attempt, row.branch, row.checkpoint, row.state) == wanted
+        ]
+        return sorted(places, key=lambda place: place.place)
+
+    def find_reusable(
+        self, reuse_key: bytes, *, execution: int, before: int | None, since: int | None
+    ) -> Reusable | None:
+        with self._inside():
+            for call in reversed(self._calls.values()):
+                row = call.row
+                if (
+                    row.reuse_key == reuse_key
+                    and row.state is CallState.COMPLETED
+                    and call.execution != execution
+                    and (before is None or call.id < before)
+                    and (since is None or row.ended_at >= since)
+                ):
+                    exec_id = self._executions[call.execution].exec_id
+                    return Reusable(call.id, exec_id, row.identity, row.ended_at, row.payload)
+        return None
+
+    def list_codes(self, *, project: str, checkpoint: str, limit: int) -> list[RecordedCode]:
+        with self._inside():
+            versions = [
+                RecordedCode(code.digest, code.parts, execution)
+                for (in_project, _, _), (code, execution) in self._codes.items()
+                if in_project == project and code.checkpoint == checkpoint
+            ]
+        return versions[::-1][:limit]
+
+    def sample_arguments(self, execution: int, *, checkpoint: str, limit: int) -> list[str]:
+        rows = (call.row for call in self._recorded(execution))
+        return [row.arguments for row in rows if row.checkpoint == checkpoint][:limit]
+
+    def find_checkpoint(self, execution: int, identity: bytes) -> str | None:
+        rows = (call.row for call in self._recorded(execution))
+        return next((row.checkpoint for row in rows if row.identity == identity), None)
+
+    def list_calls(self, execution: int, *, after: int = 0, limit: int) -> list[RecordedCall]:
+        with self._inside():
+            return [
+                RecordedCall(call.id, call.row, call.reopened, self._source_of(call))
+                for call in self._calls_of(execution)
+                if call.id > after
+            ][:limit]
+
+    def _source_of(self, call: _Call) -> str | None:
+        source = self._calls.get(call.row.reused_from or 0)
+        if source is None:
+            return None
+        return f"{self._executions[source.execution].exec_id}:{source.row.identity.hex()}"
+
+    def info(self) -> dict[str, Any]:
+        """Like a database's, as far as memory has an answer."""
+        return {
+            "backend": "memory",
+            "location": ":memory:",
+            "schema_version": 0,
+            "project": self.project,
+            "bytes": 0,
+        }
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True

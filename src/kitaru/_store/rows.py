@@ -1,0 +1,126 @@
+"""Database rows <-> the records of the protocol.
+
+The only place that knows in which columns a payload stands and that checks its
+digest when it is read. This file knows no SQL: it relies on the order of the
+columns in ``execution_rows`` and in the queries over ``calls``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from kitaru._core.lifecycle import CallSource, CallState, State
+from kitaru._core.payload import Payload, is_intact
+from kitaru._store.blobs import INLINE_BYTES, Blobs
+from kitaru._store.protocol import CallRow, ExecutionRow, Outcome, RecordedCall
+from kitaru.errors import KitaruValueError
+
+Row = tuple[Any, ...]
+
+UNREADABLE = "unreadable"
+"""The codec of what stands in a list, or in a refusal, for a payload that is damaged.
+
+No decoder knows it, so it can never pass for a value; and one damaged file
+does not hide every other execution from those who list and recover them.
+"""
+
+_STATES = {state.value: state for state in State}
+_CALL_STATES = {state.value: state for state in CallState}
+_SOURCES = {source.value: source for source in CallSource}
+
+
+def state_of(text: str) -> State:
+    return _STATES[text]
+
+
+def bind(payload: Payload | None) -> Row:
+    """(codec, data, checksum); data is None where the bytes are a blob."""
+    if payload is None:
+        return (None, None, None)
+    codec, data, digest = payload
+    return (codec, data if len(data) <= INLINE_BYTES else None, digest)
+
+
+def outcome(row: Row) -> Outcome:
+    number, identity, attempt, state, retry_at, reopened, reused_from = row
+    return Outcome(
+        number, identity, attempt, _CALL_STATES[state], retry_at, reopened == 1, reused_from
+    )
+
+
+class Rows:
+    """Reads rows that may name blobs."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+
+    def find_payload(self, codec: str, data: bytes | None, checksum: bytes) -> Payload | None:
+        """The payload, or None if its bytes are lost or are not those that were sealed."""
+        if data is None:
+            data = self._blobs.find(checksum)
+            return None if data is None else Payload(codec, data, checksum)
+        payload = Payload(codec, data, checksum)
+        return payload if is_intact(payload) else None
+
+    def payload(
+        self, codec: str, data: bytes | None, checksum: bytes, *, what: str, checkpoint: str | None
+    ) -> Payload:
+        payload = self.find_payload(codec, data, checksum)
+        if payload is None:
+            self._refuse(data, checksum, what, checkpoint)
+        return payload
+
+    def payload_or_mark(self, codec: str, data: bytes | None, checksum: bytes) -> Payload:
+        """The payload; if it is damaged, the mark that no decoder takes for a value."""
+        return self.find_payload(codec, data, checksum) or Payload(UNREADABLE, b"", checksum)
+
+    def _refuse(
+        self, data: bytes | None, checksum: bytes, what: str, checkpoint: str | None
+    ) -> NoReturn:
+        where = "its bytes in the database" if data is not None else self._blobs.path(checksum)
+        raise KitaruValueError(
+            f"{what} cannot be read back: {where} are missing or not those that were recorded "
+            f"(digest {checksum.hex()[:16]}…). Restore the store's folder from a backup, or start "
+            "a new execution; nothing was changed",
+            checkpoint=checkpoint,
+        )
+
+    def execution(self, row: Row, *, strict: bool) -> ExecutionRow:
+        """``strict``: a damaged payload raises; else it is marked :data:`UNREADABLE`."""
+        exec_id = row[1]
+        return ExecutionRow._make(
+            (
+                *row[:5],
+                _STATES[row[5]],
+                *row[6:14],
+                self._part(row[14:17], strict, "the inputs", exec_id),
+                self._part(row[17:20], strict, "the result", exec_id),
+                self._part(row[20:23], strict, "the failure", exec_id),
+                tuple(bytes.fromhex(identity) for identity in row[23].split()),
+                *row[24:],
+            )
+        )
+
+    def _part(self, columns: Row, strict: bool, what: str, exec_id: str) -> Payload | None:
+        codec, data, checksum = columns
+        if checksum is None:
+            return None
+        if not strict:
+            return self.payload_or_mark(codec, data, checksum)
+        what = f"{what} of execution {exec_id}"
+        return self.payload(codec, data, checksum, what=what, checkpoint=None)
+
+    def recorded_call(self, row: Row) -> RecordedCall:
+        number, identity, attempt, state, source, *middle = row[:25]
+        codec, data, checksum, reopened, reused_from = row[25:]
+        call = CallRow._make(
+            (
+                identity,
+                attempt,
+                _CALL_STATES[state],
+                _SOURCES[source],
+                *middle,
+                self.payload_or_mark(codec, data, checksum),
+            )
+        )
+        return RecordedCall(number, call, reopened == 1, reused_from)

@@ -1,0 +1,235 @@
+"""The store over named queries, shared by the databases.
+
+Writes go through one connection and the group commit, reads through others.
+What differs between databases is their SQL (``queries/*.sql``), how they
+connect and what their errors mean; none of it is here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from kitaru._core.lifecycle import State
+from kitaru._core.payload import Payload
+from kitaru._store.blobs import INLINE_BYTES, Blobs
+from kitaru._store.commit import GroupCommit, Transactions
+from kitaru._store.protocol import (
+    ExecutionRow,
+    LearntRow,
+    NoteRow,
+    Outcome,
+    Owner,
+    Place,
+    Record,
+    RecordedAttempt,
+    RecordedCall,
+    RecordedCode,
+    Reusable,
+    Write,
+)
+from kitaru._store.queries import Queries
+from kitaru._store.rows import Row, Rows, outcome, state_of
+from kitaru._store.writes import Session, Writes, payloads_of
+from kitaru.env import Env
+from kitaru.errors import KitaruNotFoundError
+
+PREFETCH_BYTES = 16 * 1024 * 1024
+"""What one ``load_payloads`` holds in memory at most, beyond its first payload."""
+
+
+class Writer(Session, Transactions, Protocol):
+    """The one connection that writes."""
+
+
+class SqlStore:
+    """A :class:`kitaru._store.protocol.Store` on a database that speaks SQL."""
+
+    def __init__(
+        self,
+        *,
+        writer: Writer,
+        read: Callable[[str, Row], list[Row]],
+        check_use: Callable[[], None],
+        queries: Queries,
+        blobs: Blobs,
+        env: Env,
+        project: str,
+    ) -> None:
+        self.project = project
+        self._read = read
+        self._check_use = check_use
+        self._queries = queries
+        self._blobs = blobs
+        self._rows = Rows(blobs)
+        self._commits = GroupCommit(
+            writer, Writes(writer, queries, self._rows).perform, env.crash_point
+        )
+
+    # --- writes ---
+
+    def apply(self, write: Write) -> Any:
+        self._check_use()
+        self._keep_blobs(write)
+        return self._commits.apply(write)
+
+    def post(self, write: Write, done: Callable[[Any, BaseException | None], None]) -> None:
+        self._check_use()
+        self._keep_blobs(write)
+        self._commits.post(write, done)
+
+    def flush(self, *, wait: bool) -> bool:
+        self._check_use()
+        return self._commits.flush(wait=wait)
+
+    def _keep_blobs(self, write: Write) -> None:
+        if type(write) is Record:
+            # The hot path: one call, a small value.
+            for call in write.facts.calls:
+                if len(call.payload.data) > INLINE_BYTES:
+                    self._blobs.keep(call.payload)
+            return
+        for payload in payloads_of(write):
+            if len(payload.data) > INLINE_BYTES:
+                self._blobs.keep(payload)
+
+    # --- executions ---
+
+    def _executions(self, sql: str, values: Row) -> list[ExecutionRow]:
+        return [self._rows.execution(row, strict=False) for row in self._read(sql, values)]
+
+    def find_execution(self, exec_id: str) -> ExecutionRow | None:
+        found = self._read(self._queries.execution_by_exec_id, (exec_id,))
+        return self._rows.execution(found[0], strict=True) if found else None
+
+    def get_status(self, execution: int) -> tuple[State, int, int | None]:
+        found = self._read(self._queries.status_of, (execution,))
+        if not found:
+            raise KitaruNotFoundError(f"there is no execution number {execution} in this store")
+        status, epoch, owner = found[0]
+        return state_of(status), epoch, owner
+
+    def search_executions(self, part: str, *, project: str, limit: int) -> list[ExecutionRow]:
+        return self._executions(self._queries.search_executions, (project, part, limit))
+
+    def list_executions(
+        self,
+        *,
+        project: str,
+        flow: str | None = None,
+        statuses: Sequence[State] = (),
+        before: int | None = None,
+        limit: int,
+    ) -> list[ExecutionRow]:
+        states = json.dumps([state.value for state in statuses]) if statuses else None
+        values = (project, flow, states, before, limit)
+        return self._executions(self._queries.list_executions, values)
+
+    def list_unfinished(
+        self, *, project: str, flow_ids: Sequence[str], limit: int
+    ) -> list[ExecutionRow]:
+        values = (project, json.dumps(list(flow_ids)), limit)
+        return self._executions(self._queries.list_unfinished, values)
+
+    def count_executions(self, *, project: str) -> dict[State, int]:
+        found = self._read(self._queries.count_executions, (project,))
+        return {state_of(status): count for status, count in found}
+
+    def list_attempts(self, execution: int) -> list[RecordedAttempt]:
+        return [
+            RecordedAttempt(attempt, ended_at, self._rows.payload_or_mark(codec, data, checksum))
+            for attempt, ended_at, codec, data, checksum in self._read(
+                self._queries.list_attempts, (execution,)
+            )
+        ]
+
+    def list_notes(self, execution: int) -> list[NoteRow]:
+        return [NoteRow(*row) for row in self._read(self._queries.list_notes, (execution,))]
+
+    # --- owners ---
+
+    def get_owner(self, owner: int) -> Owner:
+        found = self._read(self._queries.owner_by_id, (owner,))
+        if not found:
+            raise KitaruNotFoundError(f"there is no process number {owner} in this store")
+        return Owner(*found[0])
+
+    def list_owners(self) -> list[Owner]:
+        return [Owner(*row) for row in self._read(self._queries.list_owners, ())]
+
+    # --- calls ---
+
+    def load_outcomes(self, execution: int) -> list[Outcome]:
+        return [outcome(row) for row in self._read(self._queries.load_outcomes, (execution,))]
+
+    def load_learnt(self, execution: int) -> list[LearntRow]:
+        return [LearntRow(*row) for row in self._read(self._queries.load_learnt, (execution,))]
+
+    def load_payloads(self, execution: int, first: int, count: int) -> list[tuple[int, Payload]]:
+        payloads: list[tuple[int, Payload]] = []
+        size = 0
+        for number, codec, data, checksum in self._read(
+            self._queries.load_payloads, (execution, first, count)
+        ):
+            payload = self._rows.find_payload(codec, data, checksum)
+            if payload is None:
+                # The caller needs the first; a later one that is damaged is
+                # its trouble only if it comes to need it.
+                if not payloads:
+                    self.load_payload(number)
+                break
+            payloads.append((number, payload))
+            size += len(payload.data)
+            if size > PREFETCH_BYTES:
+                break
+        return payloads
+
+    def load_payload(self, call: int) -> Payload:
+        found = self._read(self._queries.load_payload, (call,))
+        if not found:
+            raise KitaruNotFoundError(f"there is no call number {call} in this store")
+        codec, data, checksum, checkpoint, exec_id = found[0]
+        what = f"the outcome of call {call} (checkpoint {checkpoint!r}) of execution {exec_id}"
+        return self._rows.payload(codec, data, checksum, what=what, checkpoint=checkpoint)
+
+    def list_places(
+        self,
+        execution: int,
+        *,
+        parent: bytes | None,
+        parent_attempt: int,
+        branch: str,
+        checkpoint: str,
+    ) -> list[Place]:
+        values = (execution, parent, parent_attempt, branch, checkpoint)
+        return [Place(*row) for row in self._read(self._queries.list_places, values)]
+
+    def find_reusable(
+        self, reuse_key: bytes, *, execution: int, before: int | None, since: int | None
+    ) -> Reusable | None:
+        while found := self._read(
+            self._queries.find_reusable, (reuse_key, execution, before, since)
+        ):
+            number, exec_id, identity, ended_at, codec, data, checksum = found[0]
+            payload = self._rows.find_payload(codec, data, checksum)
+            if payload is not None:
+                return Reusable(number, exec_id, identity, ended_at, payload)
+            before = number  # Corrupt: a miss; the next older one may do.
+        return None
+
+    def list_codes(self, *, project: str, checkpoint: str, limit: int) -> list[RecordedCode]:
+        found = self._read(self._queries.list_codes, (project, checkpoint, limit))
+        return [RecordedCode(*row) for row in found]
+
+    def sample_arguments(self, execution: int, *, checkpoint: str, limit: int) -> list[str]:
+        found = self._read(self._queries.sample_arguments, (execution, checkpoint, limit))
+        return [arguments for (arguments,) in found]
+
+    def find_checkpoint(self, execution: int, identity: bytes) -> str | None:
+        found = self._read(self._queries.find_checkpoint, (execution, identity))
+        return found[0][0] if found else None
+
+    def list_calls(self, execution: int, *, after: int = 0, limit: int) -> list[RecordedCall]:
+        found = self._read(self._queries.list_calls, (execution, after, limit))
+        return [self._rows.recorded_call(row) for row in found]

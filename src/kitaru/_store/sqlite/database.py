@@ -1,0 +1,303 @@
+"""Connections to one SQLite file: the only door to apsw.
+
+One connection writes, by one thread at a time (the group commit sees to that);
+a few others read. Every one is set to WAL and ``synchronous=FULL`` and the
+setting is read back, because it belongs to the connection and not to the file.
+
+What must never happen to a file that this process has open: that another
+SQLite library, or plain ``open()``, touches it here. POSIX drops all locks of a
+process on a file when it closes *any* handle on it. Hence ``os.stat`` and
+nothing else, also for the check after each commit that the file on the path is
+still the one that was written.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import apsw
+
+from kitaru._store.rows import Row
+from kitaru._store.sqlite.errors import NOTHING_WRITTEN, backend_error
+from kitaru._store.writes import Conflict
+from kitaru.errors import KitaruBackendError
+
+OLDEST_SQLITE = (3, 51, 3)
+"""The first release with the fix of the WAL-reset race (sqlite.org/wal.html#walresetbug)."""
+
+APPLICATION_ID = 0x4B697461  # "Kita"
+
+PAGE_BYTES = 4096
+BUSY_MS = 30_000
+# A checkpoint copies what its pages look like at the end: the longer it is put
+# off, the more rewrites of one index page it saves, and the rarer its two
+# fsyncs. 4,000 pages are about 1,000 commits and 16 MB of log.
+CHECKPOINT_PAGES = 4_000
+WAL_LIMIT_BYTES = 32 * 1024 * 1024
+WRITER_CACHE_KIB = 16 * 1024
+READER_CACHE_KIB = 2 * 1024
+MAX_IDLE_READERS = 8
+
+
+def check_library(version: str) -> None:
+    """Refuse a SQLite that can corrupt a WAL file.
+
+    >>> check_library("3.51.3")
+    """
+    if tuple(int(part) for part in version.split(".")) < OLDEST_SQLITE:
+        needed = ".".join(map(str, OLDEST_SQLITE))
+        raise KitaruBackendError(
+            f"this apsw brings SQLite {version}, which can damage a database that two processes "
+            f"write (fixed in {needed}): upgrade apsw to a release for SQLite {needed} or later"
+        )
+
+
+def connect(path: str, *, cache_kib: int) -> apsw.Connection:
+    """Open an existing database with every setting that durability needs, read back."""
+    try:
+        connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            configure(connection, path, cache_kib)
+        except BaseException:
+            connection.close()
+            raise
+    except apsw.Error as error:
+        raise backend_error(error, path, "Nothing was changed") from error
+    return connection
+
+
+def configure(connection: apsw.Connection, path: str, cache_kib: int) -> None:
+    connection.set_busy_timeout(BUSY_MS)
+    ask = connection.pragma
+    ask("mmap_size", 0)
+    ask("cache_size", -cache_kib)
+    ask("temp_store", 2)
+    ask("trusted_schema", 0)
+    ask("foreign_keys", 1)
+    ask("synchronous", 2)
+    if sys.platform == "darwin":
+        # There fsync alone leaves the data in the drive's cache.
+        ask("fullfsync", 1)
+        ask("checkpoint_fullfsync", 1)
+    mode = ask("journal_mode", "wal")
+    ask("journal_size_limit", WAL_LIMIT_BYTES)
+    connection.wal_autocheckpoint(CHECKPOINT_PAGES)
+    if mode != "wal" or ask("synchronous") != 2:
+        raise KitaruBackendError(
+            f"the store {path} cannot be made durable: journal mode {mode!r}, synchronous "
+            f"{ask('synchronous')}, where 'wal' and 2 were asked for. Is the folder on a network "
+            "drive, or the file in use by a program that set another mode? Choose a local folder"
+        )
+
+
+class Database:
+    """The connections of one process to one file. See the module."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._pid = os.getpid()
+        _refuse_inherited(path)
+        self._connection = connect(path, cache_kib=WRITER_CACHE_KIB)
+        self._cursor = self._connection.cursor()
+        self._execute = self._cursor.execute
+        self._changes = self._connection.changes
+        self._idle: list[apsw.Connection] = []
+        self._stopped: KitaruBackendError | None = None
+        self._closed = False
+        self._wal_path = path + "-wal"
+        # The log exists once something was read.
+        self._execute("select 1 from sqlite_schema").fetchall()
+        self._file = _identity(path)
+        self._wal = _identity(self._wal_path)
+        _open_databases.add(self)
+
+    # --- writing: one thread at a time ---
+
+    def begin(self, *, wait: bool) -> bool:
+        if self._stopped is not None:
+            raise self._stopped
+        try:
+            if wait:
+                self._execute("BEGIN IMMEDIATE")
+                return True
+            self._connection.set_busy_timeout(0)
+            try:
+                self._execute("BEGIN IMMEDIATE")
+            finally:
+                self._connection.set_busy_timeout(BUSY_MS)
+        except apsw.BusyError as error:
+            if not wait:
+                return False
+            raise backend_error(error, self.path) from error
+        except apsw.Error as error:
+            raise self._failed(error) from error
+        return True
+
+    def commit(self) -> None:
+        try:
+            self._execute("COMMIT")
+        except apsw.Error as error:
+            raise self._failed(error) from error
+
+    def rollback(self) -> None:
+        # SQLite ends some failed transactions by itself; a ROLLBACK then fails.
+        if self._connection.in_transaction:
+            try:
+                self._execute("ROLLBACK")
+            except apsw.Error as error:
+                self._stopped = backend_error(error, self.path)
+
+    def is_open(self) -> bool:
+        return self._connection.in_transaction
+
+    def savepoint(self) -> None:
+        self._execute("SAVEPOINT one")
+
+    def release(self) -> None:
+        self._execute("RELEASE one")
+
+    def roll_back_to_savepoint(self) -> None:
+        self._execute("ROLLBACK TO one")
+        self._execute("RELEASE one")
+
+    def change(self, sql: str, parameters: Row) -> int:
+        try:
+            self._execute(sql, parameters)
+        except apsw.Error as error:
+            raise self._translated(error) from error
+        return self._changes()
+
+    def rows(self, sql: str, parameters: Row) -> list[Row]:
+        try:
+            return self._execute(sql, parameters).fetchall()
+        except apsw.Error as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: apsw.Error) -> Exception:
+        if isinstance(error, apsw.ConstraintError) and getattr(error, "extendedresult", 0) in (
+            apsw.SQLITE_CONSTRAINT_UNIQUE,
+            apsw.SQLITE_CONSTRAINT_PRIMARYKEY,
+        ):
+            return Conflict(str(error))
+        if isinstance(error, (apsw.ConstraintError, apsw.BindingsError, apsw.MismatchError)):
+            return error  # A bug of ours, of this write alone.
+        return self._failed(error)
+
+    def _failed(self, error: apsw.Error) -> KitaruBackendError:
+        return backend_error(error, self.path)
+
+    def verify(self) -> None:
+        """Stop writing, for ever, if the path no longer leads to the file that was written."""
+        try:
+            same = _identity(self.path) == self._file and _identity(self._wal_path) == self._wal
+        except OSError:
+            same = False
+        if not same:
+            self._stopped = KitaruBackendError(
+                f"the store {self.path} was moved, deleted or replaced while this process was "
+                "writing to it: what was written last is not in the file that stands there now. "
+                "This process writes no more. Put the folder back as it was and start the program "
+                "again; never copy over or delete the database while a program uses it"
+            )
+            raise self._stopped
+
+    # --- reading: any thread, each with its own connection ---
+
+    def read(self, sql: str, parameters: Row) -> list[Row]:
+        self.check_use()
+        with self._reader() as connection:
+            try:
+                return connection.execute(sql, parameters).fetchall()
+            except apsw.Error as error:
+                raise backend_error(error, self.path, "Nothing was changed") from error
+
+    @contextmanager
+    def _reader(self) -> Iterator[apsw.Connection]:
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = connect(self.path, cache_kib=READER_CACHE_KIB)
+            connection.pragma("query_only", 1)
+        try:
+            yield connection
+        finally:
+            # A closed store keeps none; the list's methods are atomic.
+            if self._closed or len(self._idle) >= MAX_IDLE_READERS:
+                connection.close()
+            else:
+                self._idle.append(connection)
+
+    # --- life ---
+
+    def check_use(self) -> None:
+        """Refuse a forked child and a closed store."""
+        if os.getpid() != self._pid:
+            raise _inherited_error(self.path)
+        if self._closed:
+            raise KitaruBackendError(f"the store {self.path} was closed: open it again")
+
+    def is_usable(self) -> bool:
+        return not self._closed and os.getpid() == self._pid
+
+    def close(self) -> None:
+        if not self.is_usable():
+            return
+        self._closed = True
+        _open_databases.discard(self)
+        while self._idle:
+            self._idle.pop().close()
+        self._connection.close()
+
+    def pragma(self, name: str) -> Any:
+        with self._reader() as connection:
+            return connection.pragma(name)
+
+    def _leak(self) -> None:
+        # Closing would drop the locks that SQLite believes it holds here, and
+        # could delete the parent's log.
+        _inherited_files.add(self._file)
+        _leaked.append((self._connection, self._cursor, self._execute, self._idle))
+
+
+def _identity(path: str) -> tuple[int, int]:
+    stat = os.stat(path)
+    return stat.st_dev, stat.st_ino
+
+
+_open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+_leaked: list[object] = []
+_inherited_files: set[tuple[int, int]] = set()
+
+
+def _after_fork_in_child() -> None:
+    for database in list(_open_databases):
+        database._leak()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _inherited_error(path: str) -> KitaruBackendError:
+    return KitaruBackendError(
+        f"the store {path} was opened by a process of which this one is a fork, and SQLite does "
+        "not survive a fork. Start the child with multiprocessing's 'spawn' method (or "
+        "subprocess), or fork before Kitaru is used. " + NOTHING_WRITTEN
+    )
+
+
+def _refuse_inherited(path: str) -> None:
+    """A forked child must not open the file anew either.
+
+    SQLite keeps what it believes to be locked in memory, for the process and
+    the file; the child has that belief, but not the locks.
+    """
+    try:
+        if _inherited_files and _identity(path) in _inherited_files:
+            raise _inherited_error(path)
+    except FileNotFoundError:
+        return

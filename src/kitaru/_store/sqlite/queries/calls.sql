@@ -1,0 +1,70 @@
+-- Calls: their outcomes, written once, and how they are recalled and reused.
+
+-- name: add_call
+-- event: none (owned)
+-- The columns stand in the order of CallRow.
+insert into calls (
+    execution, identity, attempt, state, source, seq, place, n, checkpoint, named, kind, parent,
+    parent_attempt, branch, arguments, inputs, inputs_digest, reuse_key, code, reused_from,
+    reason, metadata, retry_at, started_at, ended_at, codec, data, checksum)
+select ?1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
+    ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29
+from executions
+where id = ?1 and epoch = ?2 and status in ('running', 'cancelling')
+
+-- name: outcome_stands
+-- A success stands, or this very attempt has failed.
+select 1 from calls
+where execution = ?1 and identity = ?2
+    and (case state when 'completed' then 0 else attempt end) in (0, ?3)
+
+-- name: reopen_call
+update calls
+set reopened = 1
+where execution = ?1 and identity = ?2 and state = 'failed' and retry_at is null and reopened = 0
+
+-- name: load_outcomes
+select id, identity, attempt, state, retry_at, reopened, reused_from from calls
+where execution = ?1 order by id
+
+-- name: load_payloads
+select id, codec, data, checksum from calls
+where execution = ?1 and id >= ?2 order by id limit ?3
+
+-- name: load_payload
+select codec, data, checksum, checkpoint,
+    (select exec_id from executions where id = execution)
+from calls where id = ?1
+
+-- name: list_places
+select identity, place, arguments from calls
+where execution = ?1 and parent is ?2 and parent_attempt = ?3 and branch = ?4
+    and checkpoint = ?5 and state = 'completed'
+order by place, id
+
+-- name: find_reusable
+select c.id, e.exec_id, c.identity, c.ended_at, c.codec, c.data, c.checksum
+from calls as c
+join executions as e on e.id = c.execution
+where c.reuse_key = ?1 and c.state = 'completed' and c.execution <> ?2
+    and c.id < coalesce(?3, 9223372036854775807)
+    and c.ended_at >= coalesce(?4, -9223372036854775808)
+order by c.id desc limit 1
+
+-- name: sample_arguments
+select arguments from calls where execution = ?1 and checkpoint = ?2 order by id limit ?3
+
+-- name: find_checkpoint
+select checkpoint from calls where execution = ?1 and identity = ?2 order by id limit 1
+
+-- name: list_calls
+select c.id, c.identity, c.attempt, c.state, c.source, c.seq, c.place, c.n, c.checkpoint,
+    c.named, c.kind, c.parent, c.parent_attempt, c.branch, c.arguments, c.inputs,
+    c.inputs_digest, c.reuse_key, c.code, c.reused_from, c.reason, c.metadata, c.retry_at,
+    c.started_at, c.ended_at, c.codec, c.data, c.checksum, c.reopened,
+    s.exec_id || ':' || lower(hex(r.identity))
+from calls as c
+left join calls as r on r.id = c.reused_from
+left join executions as s on s.id = r.execution
+where c.execution = ?1 and c.id > ?2
+order by c.id limit ?3

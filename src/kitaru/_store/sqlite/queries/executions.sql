@@ -1,0 +1,140 @@
+-- Executions: their transitions, and how they are found.
+-- Every transition names its events of lifecycle.TRANSITIONS; a test holds the
+-- guards against that table.
+
+-- name: start_execution
+-- event: none (born)
+insert into executions (
+    exec_id, project, flow_id, flow_name, key, inputs_digest, seed, spec, tags,
+    code_folder, code_module, status, epoch, owner, home, created_at, started_at,
+    parent_exec_id, parent_call, original_exec_id, inputs_codec, inputs_data, inputs_checksum)
+select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
+    ?21, ?22, ?23
+where ?14 is null or exists (select 1 from owners where id = ?14 and died_at is null)
+on conflict do nothing
+returning id
+
+-- name: claim_pending
+-- event: claim
+update executions
+set status = 'running', epoch = epoch + 1, owner = ?3, started_at = coalesce(started_at, ?4)
+where id = ?1 and epoch = ?2 and status in ('pending')
+    and exists (select 1 from owners where id = ?3 and died_at is null)
+
+-- name: take_over
+-- event: take_over
+update executions
+set status = 'running', epoch = epoch + 1, owner = ?3,
+    deaths = case when call_at_death < (
+        select coalesce(max(id), 0) from calls where execution = ?1) then 1 else deaths + 1 end,
+    call_at_death = (select coalesce(max(id), 0) from calls where execution = ?1)
+where id = ?1 and epoch = ?2 and status in ('running') and owner = ?4 and owner <> ?3
+    and exists (select 1 from owners where id = ?3 and died_at is null)
+
+-- name: abandon
+-- event: release
+update executions
+set status = 'pending', epoch = epoch + 1, owner = null,
+    deaths = case when call_at_death < (
+        select coalesce(max(id), 0) from calls where execution = ?1) then 1 else deaths + 1 end,
+    call_at_death = (select coalesce(max(id), 0) from calls where execution = ?1)
+where id = ?1 and epoch = ?2 and status in ('running') and owner = ?3
+
+-- name: release
+-- event: release
+update executions
+set status = 'pending', epoch = epoch + 1, owner = null
+where id = ?1 and epoch = ?2 and status in ('running')
+
+-- name: complete
+-- event: complete
+update executions
+set status = 'completed', owner = null, ended_at = ?3, status_reason = ?4, failed_attempt = null,
+    failed_calls = '', result_codec = ?5, result_data = ?6, result_checksum = ?7
+where id = ?1 and epoch = ?2 and status in ('running')
+
+-- name: fail
+-- event: fail
+update executions
+set status = 'failed', owner = null, ended_at = ?3, status_reason = ?4, failed_attempt = attempt,
+    failed_calls = ?5
+where id = ?1 and epoch = ?2 and status in ('running')
+
+-- name: stopped
+-- event: stopped
+update executions
+set status = 'cancelled', owner = null, ended_at = ?3, status_reason = coalesce(?4, status_reason)
+where id = ?1 and epoch = ?2 and status in ('cancelling')
+
+-- name: try_again
+-- event: try_again
+update executions
+set status = 'running', attempt = attempt + 1, failed_attempt = attempt
+where id = ?1 and epoch = ?2 and status in ('running')
+
+-- name: retry
+-- event: retry
+update executions
+set status = 'pending', attempt = attempt + 1, deaths = 0, failed_calls = '', ended_at = null,
+    status_reason = null
+where id = ?1 and epoch = ?2 and status in ('failed')
+
+-- name: give_up
+-- event: give_up
+update executions
+set status = 'failed', ended_at = ?3, status_reason = ?4, failed_attempt = attempt,
+    failed_calls = ''
+where id = ?1 and epoch = ?2 and status in ('pending', 'waiting')
+
+-- name: set_metadata
+-- event: none (owned)
+update executions
+set metadata = ?3
+where id = ?1 and epoch = ?2 and status in ('running', 'cancelling')
+
+-- name: is_owned
+-- event: none (owned)
+select 1 from executions where id = ?1 and epoch = ?2 and status in ('running', 'cancelling')
+
+-- name: add_attempt
+-- The failure of the attempt that the execution has just come to the end of.
+insert into attempts (execution, attempt, ended_at, codec, data, checksum)
+select id, failed_attempt, ?2, ?3, ?4, ?5 from executions where id = ?1
+
+-- name: execution_by_id
+select * from execution_rows where id = ?1
+
+-- name: execution_by_exec_id
+select * from execution_rows where exec_id = ?1
+
+-- name: execution_by_key
+select * from execution_rows where project = ?1 and flow_id = ?2 and key = ?3
+
+-- name: status_of
+select status, epoch, owner from executions where id = ?1
+
+-- name: search_executions
+select * from execution_rows
+where project = ?1 and instr(exec_id, ?2) > 0
+order by id desc limit ?3
+
+-- name: list_executions
+-- ?2 flow id or name, ?3 JSON list of states, ?4 below this row id: each may be null.
+select * from execution_rows
+where project = ?1
+    and (?2 is null or flow_id = ?2 or flow_name = ?2)
+    and (?3 is null or status in (select value from json_each(?3)))
+    and id < coalesce(?4, 9223372036854775807)
+order by id desc limit ?5
+
+-- name: list_unfinished
+select * from execution_rows
+where project = ?1 and flow_id in (select value from json_each(?2))
+    and status in ('pending', 'running', 'cancelling')
+order by id limit ?3
+
+-- name: count_executions
+select status, count(*) from executions where project = ?1 group by status
+
+-- name: list_attempts
+select attempt, ended_at, codec, data, checksum from attempts where execution = ?1 order by attempt

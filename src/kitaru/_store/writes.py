@@ -1,0 +1,377 @@
+"""What each write does inside its transaction, in named queries.
+
+One method a write, shared by the databases; the guards stand in the SQL. Zero
+rows changed is an answer: the method then looks why and raises the precise
+refusal with the row that stands there. This file knows nothing of commits,
+threads or connections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, Protocol
+
+from kitaru._core.lifecycle import CallState, State
+from kitaru._core.payload import Payload
+from kitaru._store.blobs import INLINE_BYTES
+from kitaru._store.protocol import (
+    AlreadyRecorded,
+    CallRow,
+    Claim,
+    DeclareDead,
+    ExecutionRow,
+    Facts,
+    Fenced,
+    Finish,
+    GiveUp,
+    Missing,
+    NotInState,
+    Owner,
+    Record,
+    RegisterOwner,
+    Release,
+    Retry,
+    Start,
+    Started,
+    TryAgain,
+    Write,
+)
+from kitaru._store.queries import Queries
+from kitaru._store.rows import Row, Rows, bind
+
+_PAYLOAD = CallRow._fields.index("payload")
+
+
+class Conflict(Exception):
+    """A unique index of the database refused a row."""
+
+
+class Session(Protocol):
+    """A connection inside a transaction.
+
+    Both methods raise :class:`Conflict`, or ``KitaruBackendError`` if the
+    database failed.
+    """
+
+    def change(self, sql: str, parameters: Row) -> int:
+        """Run a statement; how many rows it changed."""
+        ...
+
+    def rows(self, sql: str, parameters: Row) -> list[Row]: ...
+
+
+class Writes:
+    def __init__(self, session: Session, queries: Queries, rows: Rows) -> None:
+        self._change = session.change
+        self._select = session.rows
+        self._queries = queries
+        self._rows = rows
+        # The hot path's own: an attribute of Queries each would cost a lookup.
+        self._add_call: str = queries.add_call
+        self._outcome_stands: str = queries.outcome_stands
+        self._methods: dict[type, Callable[[Any], Any]] = {
+            RegisterOwner: self.register_owner,
+            DeclareDead: self.declare_dead,
+            Start: self.start,
+            Claim: self.claim,
+            Record: self.record,
+            Finish: self.finish,
+            TryAgain: self.try_again,
+            Release: self.release,
+            Retry: self.retry,
+            GiveUp: self.give_up,
+        }
+
+    def perform(self, write: Write) -> Any:
+        return self._methods[type(write)](write)
+
+    # --- owners ---
+
+    def register_owner(self, write: RegisterOwner) -> Owner:
+        values = (write.lock_name, write.pid, write.host, write.at)
+        try:
+            ((number,),) = self._select(self._queries.register_owner, values)
+        except Conflict:
+            raise AlreadyRecorded(
+                f"a process with the lock file {write.lock_name!r} is registered already: "
+                "make a fresh random name for each process"
+            ) from None
+        return Owner(number, *values, None)
+
+    def declare_dead(self, write: DeclareDead) -> bool:
+        return self._change(self._queries.declare_dead, (write.owner, write.at)) == 1
+
+    def _is_alive(self, owner: int) -> bool:
+        found = self._select(self._queries.owner_by_id, (owner,))
+        return bool(found) and Owner(*found[0]).died_at is None
+
+    # --- executions ---
+
+    def start(self, write: Start) -> Started:
+        row = _born(write)
+        values = (
+            *write[:5],
+            write.inputs_digest,
+            write.seed,
+            write.spec,
+            write.tags,
+            write.code_folder,
+            write.code_module,
+            row.status,
+            row.epoch,
+            row.owner,
+            row.home,
+            row.created_at,
+            row.started_at,
+            row.parent_exec_id,
+            row.parent_call,
+            row.original_exec_id,
+            *bind(write.inputs),
+        )
+        found = self._select(self._queries.start_execution, values)
+        if found:
+            return Started(row._replace(id=found[0][0]), created=True)
+        return self._why_not_started(write)
+
+    def _why_not_started(self, write: Start) -> Started:
+        if write.owner is not None and not self._is_alive(write.owner):
+            raise Fenced(f"process {write.owner} was declared dead: it starts nothing any more")
+        if write.key is not None:
+            found = self._select(
+                self._queries.execution_by_key, (write.project, write.flow_id, write.key)
+            )
+            if found:
+                return Started(self._rows.execution(found[0], strict=True), created=False)
+        (standing,) = self._select(self._queries.execution_by_exec_id, (write.exec_id,))
+        raise AlreadyRecorded(
+            f"an execution {write.exec_id} exists already",
+            self._rows.execution(standing, strict=False),
+        )
+
+    def claim(self, write: Claim) -> ExecutionRow:
+        queries = self._queries
+        number, epoch, owner, dead, at = write
+        if dead is None:
+            changed = self._change(queries.claim_pending, (number, epoch, owner, at))
+        else:
+            changed = self._change(queries.take_over, (number, epoch, owner, dead))
+        if not changed:
+            row = self._standing(number)
+            raise Fenced(f"execution {row.exec_id} is not to be had: it is {_seen(row)}", row)
+        if dead is not None:
+            self._change(queries.declare_dead, (dead, at))
+        return self._standing(number, strict=True)
+
+    def release(self, write: Release) -> None:
+        key = (write.execution, write.epoch)
+        self._add_facts(*key, write.facts)
+        if not self._change(self._queries.release, key) and not self._change(
+            self._queries.stopped, (*key, write.at, None)
+        ):
+            self._refuse_owner(*key)
+
+    def finish(self, write: Finish) -> State:
+        queries = self._queries
+        key = (write.execution, write.epoch)
+        self._add_facts(*key, write.facts)
+        end = (*key, write.at, write.reason)
+        if write.failure is None:
+            if self._change(queries.complete, (*end, *bind(write.result))):
+                return State.COMPLETED
+        elif self._change(queries.fail, (*end, _hex(write.failed_calls))):
+            self._add_attempt(write.execution, write.at, write.failure)
+            return State.FAILED
+        if self._change(queries.stopped, end):
+            return State.CANCELLED
+        self._refuse_owner(*key)
+
+    def try_again(self, write: TryAgain) -> None:
+        key = (write.execution, write.epoch)
+        # Asked before the facts are added: a refusal shows what stands, not
+        # what it has itself begun to change.
+        before = self._standing(write.execution)
+        if before.epoch != write.epoch or before.status is not State.RUNNING:
+            self._refuse(before, write.epoch, "be tried again: only a running one is")
+        self._add_facts(*key, write.facts)
+        if not self._change(self._queries.try_again, key):
+            self._refuse_owner(*key)
+        self._add_attempt(write.execution, write.at, write.failure)
+        self._reopen(write.execution, write.failed_calls)
+
+    def retry(self, write: Retry) -> ExecutionRow:
+        before = self._standing(write.execution)
+        if not self._change(self._queries.retry, (write.execution, write.epoch)):
+            self._refuse(before, write.epoch, "be retried: only a failed one is")
+        self._reopen(write.execution, before.failed_calls)
+        return self._standing(write.execution, strict=True)
+
+    def give_up(self, write: GiveUp) -> None:
+        number, epoch, dead = write.execution, write.epoch, write.from_owner
+        if dead is not None:
+            # First taken from the dead, then given up: two rows of the table.
+            if not self._change(self._queries.abandon, (number, epoch, dead)):
+                self._refuse_taking_from(dead, number, epoch)
+            self._change(self._queries.declare_dead, (dead, write.at))
+            epoch += 1
+        if not self._change(self._queries.give_up, (number, epoch, write.at, write.reason)):
+            self._refuse(self._standing(number), epoch, "be given up: only what nobody runs is")
+        self._add_attempt(number, write.at, write.failure)
+
+    def _add_attempt(self, execution: int, at: int, failure: Payload) -> None:
+        self._change(self._queries.add_attempt, (execution, at, *bind(failure)))
+
+    def _reopen(self, execution: int, identities: Sequence[bytes]) -> None:
+        for identity in identities:
+            self._change(self._queries.reopen_call, (execution, identity))
+
+    # --- facts ---
+
+    def record(self, write: Record) -> None:
+        execution, epoch, facts = write
+        if not self._add_facts(execution, epoch, facts) and not self._select(
+            self._queries.is_owned, (execution, epoch)
+        ):
+            self._refuse_owner(execution, epoch)
+
+    def _add_facts(self, execution: int, epoch: int, facts: Facts) -> bool:
+        """Add them all, or refuse; False if there were none."""
+        calls, learnt, codes, notes, metadata = facts
+        for call in calls:
+            self._record_call(execution, epoch, call)
+        if not (learnt or codes or notes or metadata is not None):
+            return bool(calls)
+        queries = self._queries
+        for code in codes:
+            # Nothing changes where the version is known: no reason to refuse.
+            self._change(queries.add_code, (execution, epoch, *code))
+        try:
+            for fact in learnt:
+                if not self._change(queries.add_learnt, (execution, epoch, *fact)):
+                    self._refuse_owner(execution, epoch)
+        except Conflict:
+            row = self._standing(execution)
+            raise AlreadyRecorded(
+                f"execution {row.exec_id} has learnt {fact.kind} {fact.identity.hex()} already",
+                row,
+            ) from None
+        for note in notes:
+            if not self._change(queries.add_note, (execution, epoch, *note)):
+                self._refuse_owner(execution, epoch)
+        if metadata is not None and not self._change(
+            queries.set_metadata, (execution, epoch, metadata)
+        ):
+            self._refuse_owner(execution, epoch)
+        # Codes alone prove nothing: let the caller ask.
+        return bool(calls or learnt or notes or metadata is not None)
+
+    def _record_call(self, execution: int, epoch: int, call: CallRow) -> None:
+        codec, data, checksum = call.payload
+        values = (
+            execution,
+            epoch,
+            *call[:_PAYLOAD],
+            codec,
+            data if len(data) <= INLINE_BYTES else None,
+            checksum,
+        )
+        # The unique index refuses a second success and a second outcome of a
+        # failed attempt; a success beside a failure of one attempt it cannot see.
+        stands = self._select(self._outcome_stands, (execution, call[0], call[1]))
+        if stands or not self._change(self._add_call, values):
+            self._refuse_call(execution, epoch, call)
+
+    def _refuse_call(self, execution: int, epoch: int, call: CallRow) -> NoReturn:
+        if not self._select(self._queries.is_owned, (execution, epoch)):
+            self._refuse_owner(execution, epoch)
+        row = self._standing(execution)
+        what = "succeeded" if call.state is CallState.COMPLETED else "failed"
+        raise AlreadyRecorded(
+            f"attempt {call.attempt} of call {call.identity.hex()} ({call.checkpoint}) in "
+            f"execution {row.exec_id} {what}, but it, or the call, has its outcome already",
+            row,
+        )
+
+    # --- refusals ---
+
+    def _standing(self, execution: int, *, strict: bool = False) -> ExecutionRow:
+        found = self._select(self._queries.execution_by_id, (execution,))
+        if not found:
+            raise Missing(f"there is no execution number {execution} in this store")
+        return self._rows.execution(found[0], strict=strict)
+
+    def _refuse_owner(self, execution: int, epoch: int) -> NoReturn:
+        row = self._standing(execution)
+        self._refuse(row, epoch, "be written to by who ran it")
+
+    def _refuse_taking_from(self, dead: int, execution: int, epoch: int) -> NoReturn:
+        row = self._standing(execution)
+        if row.status is State.RUNNING:
+            raise Fenced(f"execution {row.exec_id} is not process {dead}'s: {_seen(row)}", row)
+        self._refuse(row, epoch, "be taken from its owner: it has none")
+
+    def _refuse(self, row: ExecutionRow, epoch: int, what: str) -> NoReturn:
+        if row.epoch != epoch:
+            raise Fenced(f"execution {row.exec_id} has gone on: it is {_seen(row)}", row)
+        raise NotInState(f"execution {row.exec_id} is {row.status} and cannot {what}", row)
+
+
+def _born(write: Start) -> ExecutionRow:
+    owned = write.owner is not None
+    return ExecutionRow(
+        id=0,
+        exec_id=write.exec_id,
+        project=write.project,
+        flow_id=write.flow_id,
+        flow_name=write.flow_name,
+        status=State.RUNNING if owned else State.PENDING,
+        status_reason=None,
+        epoch=1 if owned else 0,
+        owner=write.owner,
+        home=write.home,
+        deaths=0,
+        attempt=1,
+        key=write.key,
+        inputs_digest=write.inputs_digest,
+        inputs=write.inputs,
+        result=None,
+        failure=None,
+        failed_calls=(),
+        seed=write.seed,
+        spec=write.spec,
+        metadata="{}",
+        tags=write.tags,
+        code_folder=write.code_folder,
+        code_module=write.code_module,
+        created_at=write.at,
+        started_at=write.at if owned else None,
+        ended_at=None,
+        due_at=None,
+        parent_exec_id=write.parent_exec_id,
+        parent_call=write.parent_call,
+        original_exec_id=write.original_exec_id,
+    )
+
+
+def _seen(row: ExecutionRow) -> str:
+    owner = "nobody's" if row.owner is None else f"process {row.owner}'s"
+    return f"{row.status}, {owner}, at epoch {row.epoch}"
+
+
+def _hex(identities: Sequence[bytes]) -> str:
+    return " ".join(identity.hex() for identity in identities)
+
+
+def payloads_of(write: Write) -> Iterator[Payload]:
+    """Every payload that a write carries: what has to be on the disk before it."""
+    kind = type(write)
+    if kind is Start:
+        yield write.inputs  # type: ignore[union-attr]
+        return
+    facts: Facts | None = getattr(write, "facts", None)
+    if facts is not None:
+        for call in facts.calls:
+            yield call.payload
+    for name in ("result", "failure"):
+        payload = getattr(write, name, None)
+        if payload is not None:
+            yield payload

@@ -1,0 +1,158 @@
+"""The composition root: settings, store, environment and engine become a running Kitaru.
+
+One per process, made at first use and remade in a forked child. Nothing
+happens at import: no file is made before the first flow is run.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from typing import Any
+
+from kitaru import settings as _settings
+from kitaru._engine.execution import FlowSpec
+from kitaru._engine.host import Host
+from kitaru._engine.liveness import Liveness, LockFiles
+from kitaru._engine.loop import LoopThread
+from kitaru._engine.pool import Pool
+from kitaru._engine.runner import Runner
+from kitaru._engine.services import Services
+from kitaru._store.protocol import Store
+from kitaru.env import Env, SystemEnv
+
+
+class Kitaru:
+    """Everything that one process needs to run flows against one store."""
+
+    def __init__(
+        self,
+        *,
+        settings: _settings.Settings,
+        store: Store,
+        liveness: Liveness,
+        env: Env,
+        project: str,
+        root: str | None,
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.env = env
+        self.project = project
+        self.root = root
+        loop = LoopThread(store)
+        self.services = Services(
+            store=store,
+            env=env,
+            project=project,
+            root=root,
+            bodies=Pool("body", settings.max_concurrency),
+            loop=loop,
+        )
+        self.runner = Runner(
+            self.services,
+            liveness,
+            max_concurrency=settings.max_concurrency,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+        )
+        self.host = Host(self.runner, self._at_exit)
+
+    def _at_exit(self) -> tuple[str, float | None]:
+        now = _settings.resolve()
+        return now.at_exit, now.at_exit_seconds
+
+
+_app: Kitaru | None = None
+_lock = threading.Lock()
+_env: Env = SystemEnv()
+
+
+def current() -> Kitaru:
+    """The running Kitaru of this process; made now if there is none."""
+    app = _app
+    if app is not None:
+        return app
+    return _make()
+
+
+def _make() -> Kitaru:
+    global _app
+    with _lock:
+        if _app is None:
+            _app = _compose()
+        return _app
+
+
+def _compose() -> Kitaru:
+    from kitaru._store.location import find_store, prepare, project_name
+    from kitaru._store.project import main_file
+    from kitaru._store.sqlite.store import SqliteStore
+
+    settings = _settings.resolve()
+    location = find_store(
+        settings.store,
+        cwd=_settings.current_folder(),
+        main_file=main_file(),
+        said_by=settings.origin["store"],
+    )
+    prepare(location)
+    project = project_name(settings.project, location)
+    store = SqliteStore.open(location.folder, env=_env, project=project)
+    return Kitaru(
+        settings=settings,
+        store=store,
+        liveness=LockFiles(location.folder, env=_env),
+        env=_env,
+        project=store.project,
+        root=location.root,
+    )
+
+
+def use(app: Kitaru | None) -> None:
+    """Make ``app`` this process's Kitaru; None: forget, so that the next use makes a new one."""
+    global _app
+    with _lock:
+        _app = app
+
+
+def use_env(env: Env) -> None:
+    """The environment with which the next Kitaru is made; tests hand in crash points."""
+    global _env
+    _env = env
+
+
+def _forget_in_child() -> None:
+    # The parent's connections, locks and threads are not ours: never close,
+    # never use them. What refers to them stays referenced, so nothing is
+    # closed by the collector either.
+    global _app, _lock
+    if _app is not None:
+        _inherited.append(_app)
+    _app = None
+    _lock = threading.Lock()
+
+
+_inherited: list[Kitaru] = []
+os.register_at_fork(after_in_child=_forget_in_child)
+
+
+# --- flows known to this process -----------------------------------------------------
+
+_flows: dict[str, Any] = {}
+
+
+def register_flow(flow: Any, spec: FlowSpec) -> None:
+    """Make a flow known by its id and aliases; the newest definition of one function wins."""
+    for name in (spec.id, *spec.aliases):
+        _flows[name] = flow
+
+
+def find_flow(flow_id: str) -> Any | None:
+    return _flows.get(flow_id)
+
+
+def known_flows() -> dict[str, FlowSpec]:
+    """Flow id -> what the engine knows of it."""
+    return {name: flow.spec for name, flow in _flows.items()}

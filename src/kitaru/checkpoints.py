@@ -1,0 +1,590 @@
+"""``@checkpoint``: functions whose outcomes are recorded.
+
+The public face of a checkpoint: options and their checks, calling, submitting,
+mapping. What a call means is decided in ``_engine``.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import types
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, TypeVar, cast, overload
+
+from kitaru._core.binding import Binder
+from kitaru._core.names import check_name, shortened
+from kitaru._core.naming import module_name
+from kitaru._engine.calling import call_async, call_sync, submit_call, where
+from kitaru._engine.calling import Options as CallOptions
+from kitaru._engine.futures import FutureBase
+from kitaru.errors import KitaruFeatureNotAvailableError, KitaruUsageError
+
+if TYPE_CHECKING:
+    from kitaru._engine.call import CheckpointSpec
+    from kitaru.model import Retry
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_CO_COROUTINE = 0x80
+_CO_GENERATOR = 0x20
+_CO_ASYNC_GENERATOR = 0x200
+
+_RUNTIMES = ("inline", "process", "isolated", "ray")
+
+
+class CheckpointFuture(FutureBase, Generic[R]):
+    """The outcome-to-be of a submitted call.
+
+    ``result()`` waits for it (and runs the call in the waiting thread if it
+    has not begun); ``await future`` does the same on an event loop. A failure
+    that nobody looks at fails the flow.
+    """
+
+    __slots__ = ()
+
+    def done(self) -> bool:
+        """Whether the call has its outcome."""
+        return self._submitted.done
+
+    def result(self, timeout: float | None = None) -> R:
+        """The recorded result, or the recorded exception raised.
+
+        ``timeout`` in seconds; after it ``KitaruTimeoutError``, and the call goes on.
+        """
+        return cast(R, self._submitted.result(timeout))
+
+    load = result
+
+    def __await__(self) -> Generator[Any, None, R]:
+        yield from self._submitted.wait_async().__await__()
+        return cast(R, self._submitted.outcome())
+
+
+class FutureList(list[CheckpointFuture[R]]):
+    """Futures in input order; ``results()`` waits for all of them.
+
+    With ``on_error="collect"`` a failed item's exception stands in its place;
+    else the first failure is raised.
+    """
+
+    def __init__(self, futures: Iterable[CheckpointFuture[R]], *, collect: bool = False) -> None:
+        super().__init__(futures)
+        self._collect = collect
+
+    def results(self, timeout: float | None = None) -> list[R]:
+        """All results in input order. ``timeout`` in seconds, for each of them."""
+        if not self._collect:
+            return self._all_or_first_failure(timeout)
+        found: list[Any] = []
+        for future in self:
+            try:
+                found.append(future.result(timeout))
+            except Exception as error:
+                found.append(error)
+        return found
+
+    def _all_or_first_failure(self, timeout: float | None) -> list[R]:
+        found: list[R] = []
+        failure: Exception | None = None
+        for future in self:
+            try:
+                found.append(future.result(timeout))
+            except Exception as error:
+                # What was never started says so, but the failure that caused it counts.
+                if failure is None or future._submitted.dropped_because is None:
+                    failure = failure if _failed_itself(failure, self) else error
+        if failure is not None:
+            raise failure
+        return found
+
+    def __await__(self) -> Generator[Any, None, list[R]]:
+        for future in self:
+            yield from future._submitted.wait_async().__await__()
+        return self.results()
+
+
+def _failed_itself(error: Exception | None, futures: FutureList[Any]) -> bool:
+    return error is not None and any(future._submitted.error is error for future in futures)
+
+
+class unmapped(Generic[T]):  # noqa: N801  (reads as a function: unmapped(xs))
+    """Pass a list to every item of a map instead of iterating it.
+
+    >>> unmapped([1, 2]).value
+    [1, 2]
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+
+class Checkpoint(Generic[P, R]):
+    """A function whose outcomes are recorded; made by :func:`checkpoint`."""
+
+    def __init__(self, func: Callable[P, R], spec: CheckpointSpec, options: CallOptions) -> None:
+        self.func = func
+        self.spec = spec
+        self._options = options
+        self._reserved_id = "id" not in spec.binder.names and spec.binder.rest_keys is None
+        self.__kitaru_id__ = spec.id
+        functools.update_wrapper(self, func, updated=())
+
+    def __repr__(self) -> str:
+        return f"<checkpoint {self.spec.id}>"
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        return BoundCheckpoint(self, instance)
+
+    # --- calling ---------------------------------------------------------------------
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Return the recorded outcome of this call, or run it and record what it returns."""
+        options = self._options
+        if kwargs and "id" in kwargs and self._reserved_id:
+            options = options.named(kwargs.pop("id"))
+        if self.spec.is_async:
+            return cast(R, call_async(self.spec, args, kwargs, options))
+        return cast(R, call_sync(self.spec, args, kwargs, options))
+
+    def options(self, *, id: str | None = None, retries: int | Retry | None = None) -> Checkpoint[P, R]:
+        """This checkpoint with other options for the call that follows.
+
+        ``id`` names the call: it is then found by that name instead of its
+        inputs (unique in its parent). ``retries`` overrides the decorator's.
+        """
+        options = self._options
+        if id is not None:
+            options = options.named(id)
+        if retries is not None:
+            from kitaru._core.retry import as_policy
+
+            options = options._replace(policy=as_policy(retries), policy_said=True)
+        return Checkpoint(self.func, self.spec, options)
+
+    @overload
+    def submit(
+        self: Checkpoint[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> CheckpointFuture[T]: ...
+    @overload
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> CheckpointFuture[R]: ...
+    def submit(self, *args: Any, **kwargs: Any) -> CheckpointFuture[Any]:
+        """Begin the call beside the caller; it takes its identity now."""
+        options = self._options
+        if kwargs and "id" in kwargs and self._reserved_id:
+            options = options.named(kwargs.pop("id"))
+        return CheckpointFuture(submit_call(self.spec, args, kwargs, options))
+
+    # --- many calls --------------------------------------------------------------------
+
+    @overload
+    def map(
+        self: Checkpoint[..., Coroutine[Any, Any, T]],
+        *iterables: Any,
+        concurrency: int | None = None,
+        on_error: Literal["stop", "finish", "collect"] = "stop",
+        **keywords: Any,
+    ) -> FutureList[T]: ...
+    @overload
+    def map(
+        self,
+        *iterables: Any,
+        concurrency: int | None = None,
+        on_error: Literal["stop", "finish", "collect"] = "stop",
+        **keywords: Any,
+    ) -> FutureList[R]: ...
+    def map(
+        self,
+        *iterables: Any,
+        concurrency: int | None = None,
+        on_error: Literal["stop", "finish", "collect"] = "stop",
+        **keywords: Any,
+    ) -> FutureList[Any]:
+        """Submit a call for each item, in step; at most ``concurrency`` run at once.
+
+        Lists, tuples, ranges, generators and lists of futures are iterated
+        (unequal lengths: ``KitaruUsageError``); str, bytes, dict and scalars
+        are repeated, and so is ``kitaru.unmapped(xs)``. ``on_error="stop"``
+        starts nothing more after a failure, ``"finish"`` runs all and then
+        raises, ``"collect"`` puts exceptions among the results.
+        """
+        return self._map_items(_in_step(self.spec.name, iterables, keywords), concurrency, on_error)
+
+    @overload
+    def product(
+        self: Checkpoint[..., Coroutine[Any, Any, T]],
+        *iterables: Any,
+        concurrency: int | None = None,
+        on_error: Literal["stop", "finish", "collect"] = "stop",
+        **keywords: Any,
+    ) -> FutureList[T]: ...
+    @overload
+    def product(
+        self,
+        *iterables: Any,
+        concurrency: int | None = None,
+        on_error: Literal["stop", "finish", "collect"] = "stop",
+        **keywords: Any,
+    ) -> FutureList[R]: ...
+    def product(
+        self,
+        *iterables: Any,
+        concurrency: int | None = None,
+        on_error: Literal["stop", "finish", "collect"] = "stop",
+        **keywords: Any,
+    ) -> FutureList[Any]:
+        """Like :meth:`map` over every combination; the last iterable varies fastest."""
+        return self._map_items(_combinations(iterables, keywords), concurrency, on_error)
+
+    def _map_items(
+        self,
+        items: list[tuple[tuple[Any, ...], dict[str, Any]]],
+        concurrency: int | None,
+        on_error: str,
+    ) -> FutureList[Any]:
+        from kitaru._engine.mapping import map_calls
+
+        if on_error not in ("stop", "finish", "collect"):
+            raise KitaruUsageError(
+                f'on_error={shortened(on_error)}: pass "stop", "finish" or "collect"'
+            )
+        if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
+            raise KitaruUsageError(
+                f"concurrency={shortened(concurrency)}: pass a whole number, 1 or more"
+            )
+        where(self.spec)
+        submitted = map_calls(self.spec, items, self._options, concurrency, on_error)
+        return FutureList(map(CheckpointFuture, submitted), collect=on_error == "collect")
+
+
+class BoundCheckpoint(Generic[P, R]):
+    """A checkpoint reached through an instance: the instance is its first argument."""
+
+    def __init__(self, checkpoint: Checkpoint[Any, R], instance: object) -> None:
+        self._checkpoint = checkpoint
+        self.__self__ = instance
+        self.func: Any = types.MethodType(checkpoint.func, instance)
+        self.__kitaru_id__ = checkpoint.__kitaru_id__
+
+    def __repr__(self) -> str:
+        return f"<bound checkpoint {self.__kitaru_id__}>"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> R:
+        return self._checkpoint(self.__self__, *args, **kwargs)
+
+    def options(self, **options: Any) -> BoundCheckpoint[P, R]:
+        return BoundCheckpoint(self._checkpoint.options(**options), self.__self__)
+
+    def submit(self, *args: Any, **kwargs: Any) -> CheckpointFuture[Any]:
+        return self._checkpoint.submit(self.__self__, *args, **kwargs)
+
+    def map(self, *iterables: Any, **options: Any) -> FutureList[Any]:
+        return self._checkpoint.map(unmapped(self.__self__), *iterables, **options)
+
+    def product(self, *iterables: Any, **options: Any) -> FutureList[Any]:
+        return self._checkpoint.product(unmapped(self.__self__), *iterables, **options)
+
+
+# --- what is iterated, what is repeated -------------------------------------------------
+
+
+def _is_iterated(value: Any) -> bool:
+    return isinstance(value, (list, tuple, range, Iterator)) and not isinstance(value, str)
+
+
+def _in_step(
+    name: str, iterables: Sequence[Any], keywords: dict[str, Any]
+) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    columns: dict[int | str, list[Any]] = {}
+    for key, value in (*enumerate(iterables), *keywords.items()):
+        if _is_iterated(value):
+            columns[key] = list(value)
+    lengths = {len(column) for column in columns.values()}
+    if not columns:
+        raise KitaruUsageError(
+            f"{name}.map() was given nothing to iterate: pass a list, tuple, range or generator"
+        )
+    if len(lengths) > 1:
+        shown = ", ".join(f"{_shown(key)} has {len(column)}" for key, column in columns.items())
+        raise KitaruUsageError(
+            f"{name}.map() was given iterables of unequal lengths: {shown}. "
+            "Make them equal, or repeat one with kitaru.unmapped(...)"
+        )
+    rows = []
+    for index in range(lengths.pop()):
+        args = tuple(
+            columns[key][index] if key in columns else _repeated(value)
+            for key, value in enumerate(iterables)
+        )
+        kwargs = {
+            key: columns[key][index] if key in columns else _repeated(value)
+            for key, value in keywords.items()
+        }
+        rows.append((args, kwargs))
+    return rows
+
+
+def _combinations(
+    iterables: Sequence[Any], keywords: dict[str, Any]
+) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    values = [*iterables, *keywords.values()]
+    columns = [list(value) if _is_iterated(value) else [_repeated(value)] for value in values]
+    count = len(iterables)
+    return [
+        (row[:count], dict(zip(keywords, row[count:], strict=True)))
+        for row in itertools.product(*columns)
+    ]
+
+
+def _repeated(value: Any) -> Any:
+    return value.value if isinstance(value, unmapped) else value
+
+
+def _shown(key: int | str) -> str:
+    return f"argument {key + 1}" if isinstance(key, int) else repr(key)
+
+
+# --- the decorator ------------------------------------------------------------------------
+
+_names: dict[str, tuple[str, str]] = {}
+"""Explicit name -> (module, qualified name) of the function that bears it."""
+
+
+@overload
+def checkpoint(func: Callable[P, R], /) -> Checkpoint[P, R]: ...
+@overload
+def checkpoint(
+    *,
+    name: str | None = None,
+    retries: int | Retry = 0,
+    type: str | None = None,
+    runtime: str = "inline",
+    cache: bool | None = None,
+    cache_ttl: float | timedelta | None = None,
+    key: Callable[..., Any] | None = None,
+    ignore: Sequence[str] = (),
+    version: str | None = None,
+    aliases: Sequence[str] = (),
+    timeout: float | None = None,
+    codec: str | None = None,
+    effect: str | None = None,
+    verify: Callable[..., Any] | None = None,
+    transaction: bool = False,
+    resources: Any = None,
+) -> Callable[[Callable[P, R]], Checkpoint[P, R]]: ...
+def checkpoint(func: Any = None, /, **options: Any) -> Any:
+    """Make a function's outcomes recorded: called again in the same place, it is not run again.
+
+    Works on sync and ``async def`` functions, methods, closures and
+    ``functools.partial``. ``retries`` counts extra tries or is a
+    :class:`kitaru.Retry`; ``cache=False`` never reuses another execution's
+    outcome; ``cache_ttl`` is how old (seconds or timedelta) a reused one may
+    be; ``key`` computes what identifies a call from its arguments; ``ignore``
+    leaves arguments out; ``version`` replaces the fingerprint of the code;
+    ``aliases`` are former names; ``type`` is a label. Raises
+    ``KitaruUsageError`` at decoration for options that make no sense.
+
+    >>> @checkpoint(retries=2)
+    ... def double(x: int) -> int:
+    ...     return 2 * x
+    >>> double.func(4)
+    8
+    """
+    if func is not None and (options or not callable(func)):
+        raise KitaruUsageError(
+            f"@checkpoint was given {shortened(func)}: use @checkpoint, or "
+            "@checkpoint(retries=2, ...) with options by name"
+        )
+    if func is not None:
+        return make_checkpoint(func)
+    _refuse_unknown(options)
+    return lambda function: make_checkpoint(function, **options)
+
+
+def make_checkpoint(
+    func: Callable[..., Any],
+    *,
+    name: str | None = None,
+    retries: int | Retry = 0,
+    type: str | None = None,
+    runtime: str = "inline",
+    cache: bool | None = None,
+    cache_ttl: float | timedelta | None = None,
+    key: Callable[..., Any] | None = None,
+    ignore: Sequence[str] = (),
+    version: str | None = None,
+    aliases: Sequence[str] = (),
+    unique: bool = True,
+    **later: Any,
+) -> Checkpoint[Any, Any]:
+    from kitaru._core.retry import as_policy
+    from kitaru._engine.call import CheckpointSpec
+
+    if isinstance(func, (Checkpoint, BoundCheckpoint)):
+        raise KitaruUsageError(f"{func!r} is a checkpoint already: decorate the plain function")
+    if not callable(func):
+        raise KitaruUsageError(f"@checkpoint needs a function, not {shortened(func)}")
+    _refuse_later(runtime, later)
+    plain = plain_function(func)
+    id = check_name("checkpoint", name) if name is not None else function_id(func, plain)
+    flags = getattr(getattr(plain, "__code__", None), "co_flags", 0)
+    if flags & (_CO_GENERATOR | _CO_ASYNC_GENERATOR):
+        raise KitaruUsageError(
+            f"checkpoint {id!r} is a generator function: its outcome could not be recorded; "
+            "return a list"
+        )
+    binder = Binder(func)
+    if name is not None and unique:
+        _claim_name(_names, "checkpoint", id, func, plain)
+    return Checkpoint(
+        func,
+        CheckpointSpec(
+            id=id,
+            name=name if name is not None else getattr(plain, "__name__", id),
+            fn=func,
+            is_async=bool(flags & _CO_COROUTINE),
+            binder=binder,
+            aliases=tuple(check_name("checkpoint", alias) for alias in _strings("aliases", aliases)),
+            kind=None if type is None else check_name("checkpoint type", type),
+            policy=as_policy(retries),
+            cache=_checked_bool("cache", cache),
+            cache_ttl_seconds=_checked_ttl(cache_ttl),
+            key=_checked_callable("key", key),
+            ignore=_checked_ignore(id, binder, ignore),
+            version=None if version is None else check_name("checkpoint version", version),
+        ),
+        CallOptions(),
+    )
+
+
+_OPTIONS = ("name", "retries", "type", "runtime", "cache", "cache_ttl", "key", "ignore", "version",
+            "aliases", "timeout", "codec", "effect", "verify", "transaction", "resources")  # fmt: skip
+
+
+def _refuse_unknown(options: dict[str, Any]) -> None:
+    for option in options:
+        if option not in _OPTIONS:
+            unknown_option("@checkpoint", option, _OPTIONS)
+
+
+def unknown_option(what: str, option: str, known: Sequence[str]) -> NoReturn:
+    import difflib
+
+    near = difflib.get_close_matches(option, known, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(known)}"
+    raise KitaruUsageError(f"{what} has no option {option!r}; {hint}")
+
+
+def _refuse_later(runtime: str, later: dict[str, Any]) -> None:
+    if not isinstance(runtime, str) or runtime.lower() not in _RUNTIMES:
+        raise KitaruUsageError(
+            f"runtime={shortened(runtime)}: pass one of {', '.join(map(repr, _RUNTIMES))}"
+        )
+    if runtime.lower() != "inline":
+        raise KitaruFeatureNotAvailableError(
+            f"runtime={runtime!r} comes with a later release; today checkpoints run inline"
+        )
+    for option, value in later.items():
+        if value not in (None, False):
+            raise KitaruFeatureNotAvailableError(
+                f"@checkpoint({option}=...) comes with a later release; leave it out today"
+            )
+
+
+def plain_function(func: Callable[..., Any]) -> Any:
+    """The function under partials, methods, wrappers and callable objects."""
+    seen = 0
+    while seen < 100:
+        seen += 1
+        if isinstance(func, functools.partial):
+            func = func.func
+        elif isinstance(func, (types.MethodType, staticmethod, classmethod)):
+            func = func.__func__
+        elif isinstance(func, types.FunctionType):
+            break
+        else:
+            call = getattr(type(func), "__call__", None)
+            if not isinstance(call, types.FunctionType) or isinstance(func, type):
+                break
+            func = call
+    return func
+
+
+def function_id(func: Any, plain: Any) -> str:
+    """Module and qualified name: what a function is called if it is given no name."""
+    module = getattr(plain, "__module__", None) or type(func).__module__
+    qualname = getattr(plain, "__qualname__", None) or type(func).__qualname__
+    return check_name("function", f"{module_name(module)}.{qualname}")
+
+
+def _claim_name(
+    names: dict[str, tuple[str, str]], kind: str, name: str, func: Any, plain: Any
+) -> None:
+    who = (
+        module_name(str(getattr(plain, "__module__", ""))),
+        str(getattr(plain, "__qualname__", type(func).__qualname__)),
+    )
+    other = names.setdefault(name, who)
+    if other != who:
+        raise KitaruUsageError(
+            f"two different functions are {kind}s named {name!r}: {'.'.join(other)} and "
+            f"{'.'.join(who)}. Give one of them another name="
+        )
+
+
+def _strings(option: str, values: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+        raise KitaruUsageError(f"{option}={shortened(values)}: pass a list of names")
+    return tuple(values)
+
+
+def _checked_bool(option: str, value: bool | None) -> bool | None:
+    if value is not None and type(value) is not bool:
+        raise KitaruUsageError(f"{option}={shortened(value)}: pass True or False")
+    return value
+
+
+def _checked_ttl(value: float | timedelta | None) -> float | None:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e11:
+        raise KitaruUsageError(
+            f"cache_ttl={shortened(value)}: pass seconds (0 or more) or a timedelta"
+        )
+    return float(seconds)
+
+
+def _checked_callable(option: str, value: Any) -> Any:
+    if value is not None and not callable(value):
+        raise KitaruUsageError(f"{option}={shortened(value)}: pass a function")
+    return value
+
+
+def _checked_ignore(id: str, binder: Binder, ignore: Sequence[str]) -> frozenset[str]:
+    names = _strings("ignore", ignore)
+    known = {name.lstrip("*") for name in binder.names} if names else set()
+    for name in names:
+        if name.lstrip("*") not in known and binder.rest_keys is None:
+            raise KitaruUsageError(
+                f"checkpoint {id!r}: ignore={name!r} names no parameter; it has "
+                f"{', '.join(sorted(known)) or 'none'}"
+            )
+    return frozenset(names)
+
+
+def step(name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Call any callable as a checkpoint, undecorated.
+
+    ``name`` identifies it; the rest is as for a decorated function. An
+    ``async def`` function gives an awaitable.
+    """
+    made = make_checkpoint(fn, name=name, unique=False)
+    return made(*args, **kwargs)

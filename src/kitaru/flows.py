@@ -1,0 +1,528 @@
+"""``@flow``: functions whose lives are recorded; and the handles on those lives."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
+
+from kitaru import app as _app
+from kitaru import settings as _settings
+from kitaru._core.binding import Binder
+from kitaru._core.names import check_name, shortened
+from kitaru._core.naming import import_folder, module_name
+from kitaru._engine.execution import FlowSpec
+from kitaru._engine.futures import asyncio_running
+from kitaru._engine.outcomes import open_result, raise_failure
+from kitaru.checkpoints import function_id, plain_function, unknown_option
+from kitaru.errors import (
+    KitaruBackendError,
+    KitaruContextError,
+    KitaruFeatureNotAvailableError,
+    KitaruNotFoundError,
+    KitaruStateError,
+    KitaruTimeoutError,
+    KitaruUsageError,
+)
+
+if TYPE_CHECKING:
+    from kitaru._engine.execution import Completion
+    from kitaru._store.protocol import ExecutionRow
+    from kitaru.model import ExecutionStatus
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+Cache = bool | Literal["refresh"]
+
+_CO_GENERATOR = 0x20
+_CO_ASYNC_GENERATOR = 0x200
+_CO_COROUTINE = 0x80
+
+POLL_SECONDS = 0.25
+"""How often a handle looks at an execution that runs in another process (S5)."""
+
+_FIRST_POLL_SECONDS = 0.02
+_MAX_TAGS = 32
+
+
+class FlowHandle(Generic[R]):
+    """A hold on one execution, running here or anywhere.
+
+    ``wait()``, ``await handle`` and ``get()`` give exactly what the flow
+    returned, None included, or raise a ``KitaruExecutionError`` with
+    ``exec_id``, ``status`` and ``failure_origin``.
+    """
+
+    def __init__(
+        self,
+        exec_id: str,
+        row_id: int,
+        flow: FlowSpec | None,
+        *,
+        adopts: bool = False,
+        completion: Completion | None = None,
+    ) -> None:
+        self._exec_id = exec_id
+        self._row_id = row_id
+        self._flow = flow
+        self._adopts = adopts and flow is not None
+        """Whether waiting here takes the execution over if its process dies."""
+        self._completion = completion
+        self._app = _app.current()
+        self._cause: BaseException | None = None
+        """The very exception that left the flow, if it ran here."""
+        self._said: set[str] = set()
+
+    def __repr__(self) -> str:
+        name = "?" if self._flow is None else self._flow.name
+        return f"<FlowHandle {name} {self._exec_id}>"
+
+    @property
+    def exec_id(self) -> str:
+        return self._exec_id
+
+    @property
+    def status(self) -> ExecutionStatus:
+        """What the execution is doing, read now: ``interrupted`` if its owner is dead."""
+        from kitaru.model import ExecutionStatus
+
+        state, _, owner = self._app.store.get_status(self._row_id)
+        if state.value in ("running", "cancelling") and not self._app.runner.is_alive(owner):
+            return ExecutionStatus.INTERRUPTED
+        return ExecutionStatus(state.value)
+
+    def get(self) -> R:
+        """The result if it is finished, else ``KitaruStateError``; at once."""
+        if not self.status.is_finished:
+            raise KitaruStateError(
+                f"execution {self._exec_id} is {self.status}: it has no result yet; "
+                "use wait(), or look again later"
+            )
+        return self._open(self._row())
+
+    def wait(self, timeout: float | None = None) -> R:
+        """Block until it is finished; return its result or raise its error.
+
+        ``timeout`` in seconds; after it ``KitaruTimeoutError``, and the
+        execution goes on. On a running event loop write ``await handle``.
+        """
+        _check_timeout(timeout)
+        if asyncio_running():
+            raise KitaruContextError(
+                "wait() would block the running event loop: write `await handle`"
+            )
+        began = time.monotonic()
+        host = self._app.host
+        host.interrupted = False
+        pause_seconds = _FIRST_POLL_SECONDS
+        while True:
+            left = None if timeout is None else timeout - (time.monotonic() - began)
+            if left is not None and left <= 0:
+                raise self._timed_out(timeout, time.monotonic() - began)
+            try:
+                row = self._look()
+                if row is not None:
+                    return self._open(row)
+                pause_seconds = self._pause(pause_seconds, left)
+            except KeyboardInterrupt:
+                host.interrupted = not _is_interactive()
+                raise
+
+    def _pause(self, seconds: float, left: float | None) -> float:
+        completion = self._completion
+        if completion is not None:
+            completion.wait(left)
+            return _FIRST_POLL_SECONDS
+        time.sleep(seconds if left is None else min(seconds, left))
+        return min(POLL_SECONDS, seconds * 2)
+
+    def __await__(self) -> Generator[Any, None, R]:
+        return self._wait_async().__await__()
+
+    async def _wait_async(self) -> R:
+        loop = asyncio.get_running_loop()
+        pause_seconds = _FIRST_POLL_SECONDS
+        while True:
+            row = self._look()
+            if row is not None:
+                return self._open(row)
+            completion = self._completion
+            if completion is None:
+                await asyncio.sleep(pause_seconds)
+                pause_seconds = min(POLL_SECONDS, pause_seconds * 2)
+                continue
+            over = loop.create_future()
+
+            def wake(over: asyncio.Future[None] = over) -> None:
+                loop.call_soon_threadsafe(lambda: over.done() or over.set_result(None))
+
+            completion.when_over(wake)
+            await over
+
+    def cancel(self) -> NoReturn:
+        raise KitaruFeatureNotAvailableError("cancel() comes with a later release")
+
+    # --- following -------------------------------------------------------------------
+
+    def _look(self) -> ExecutionRow | None:
+        """The row if it is finished. Else find out whom to wait for, taking over if need be."""
+        completion = self._completion
+        if completion is not None:
+            if not completion.is_over:
+                return None
+            self._left_here(completion)
+        row = self._row()
+        if row.status.value in ("completed", "failed", "cancelled"):
+            return row
+        runner = self._app.runner
+        self._completion = runner.completion(self._exec_id)
+        if self._completion is None and runner.is_abandoned(row):
+            if self._adopts and self._flow is not None:
+                self._completion = runner.take(self._flow, row)
+            else:
+                self._say_abandoned(row)
+        return None
+
+    def _left_here(self, completion: Completion) -> None:
+        """It is over in this process: recorded, or lost, or the store is gone."""
+        self._completion = None
+        self._cause = completion.cause
+        unwound = completion.unwound
+        if unwound is None:
+            return
+        if unwound.why.name == "STORE_FAILED":
+            error = unwound.error
+            raise KitaruBackendError(
+                f"{unwound}. What it recorded is kept; when the cause is mended: "
+                f"kitaru executions resume {self._exec_id}"
+            ) from error
+        if unwound.why.name == "HANDED_BACK":
+            raise KitaruStateError(
+                f"execution {self._exec_id} was handed back because this process is ending; "
+                f"it goes on with: kitaru executions resume {self._exec_id}"
+            )
+
+    def _say_abandoned(self, row: ExecutionRow) -> None:
+        if "abandoned" not in self._said:
+            self._said.add("abandoned")
+            self._app.services.say(
+                f"execution {self._exec_id} of flow {row.flow_name!r} is interrupted: the process "
+                f"that ran it is gone. Continue it with: kitaru executions resume {self._exec_id}"
+            )
+
+    def _row(self) -> ExecutionRow:
+        row = self._app.store.find_execution(self._exec_id)
+        if row is None:
+            raise KitaruNotFoundError(
+                f"execution {self._exec_id} is not in the store any more: it was deleted"
+            )
+        return row
+
+    def _open(self, row: ExecutionRow) -> R:
+        if row.status.value == "completed":
+            result: R = open_result(row, self._flow)
+            return result
+        raise_failure(self._app.store, row, self._cause)
+
+    def _timed_out(self, timeout: float | None, elapsed: float) -> KitaruTimeoutError:
+        status = self.status
+        return KitaruTimeoutError(
+            f"execution {self._exec_id} is {status} after {elapsed:.1f} s: it goes on; wait() "
+            "again, or look with `kitaru executions get`",
+            exec_id=self._exec_id,
+            timeout_seconds=timeout,
+            elapsed_seconds=elapsed,
+            last_status=status,
+        )
+
+
+def _check_timeout(timeout: object) -> None:
+    if timeout is None:
+        return
+    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if not number or not 0 <= timeout <= 1e9:  # type: ignore[operator]
+        raise KitaruUsageError(f"timeout={shortened(timeout)}: pass seconds, 0 or more, or None")
+
+
+def _is_interactive() -> bool:
+    return hasattr(sys, "ps1") or bool(sys.flags.interactive)
+
+
+class RunOptions:
+    """What ``flow.options()`` and ``run()`` say; None means not said."""
+
+    __slots__ = ("cache", "key", "retries", "tags")
+
+    def __init__(
+        self,
+        *,
+        key: str | None = None,
+        tags: tuple[str, ...] = (),
+        cache: Cache | None = None,
+        retries: int | None = None,
+    ) -> None:
+        self.key = key
+        self.tags = tags
+        self.cache = cache
+        self.retries = retries
+
+
+class Flow(Generic[P, R]):
+    """A function whose lives are recorded; made by :func:`flow`."""
+
+    def __init__(self, func: Callable[P, Any], spec: FlowSpec, options: RunOptions) -> None:
+        import functools
+
+        self.func = func
+        self.spec = spec
+        self._options = options
+        self.__kitaru_id__ = spec.id
+        functools.update_wrapper(self, func, updated=())
+
+    def __repr__(self) -> str:
+        return f"<flow {self.spec.id}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+        raise KitaruUsageError(
+            f"flow {self.spec.name!r} is not called directly: write "
+            f"{self.spec.name}.run(...).wait(), or {self.spec.name}.func(...) for the plain function"
+        )
+
+    @overload
+    def run(self, *args: P.args, **kwargs: P.kwargs) -> FlowHandle[R]: ...
+    @overload
+    def run(
+        self, *args: Any, cache: Cache | None, retries: int | None = None, **kwargs: Any
+    ) -> FlowHandle[R]: ...
+    @overload
+    def run(self, *args: Any, retries: int | None, **kwargs: Any) -> FlowHandle[R]: ...
+    def run(self, *args: Any, **kwargs: Any) -> FlowHandle[R]:
+        """Record a new execution and return its handle at once; it runs in the background.
+
+        Takes the flow's own arguments, and as keywords ``cache=`` and
+        ``retries=`` of this run. Arguments that misfit the annotations or
+        cannot be stored are refused before anything is recorded.
+        """
+        from kitaru._engine.starting import start_execution
+
+        options = self._options
+        cache = kwargs.pop("cache", None)
+        retries = kwargs.pop("retries", None)
+        if cache is not None or retries is not None:
+            options = RunOptions(
+                key=options.key,
+                tags=options.tags,
+                cache=options.cache if cache is None else _settings.check_cache(cache, "cache"),
+                retries=options.retries if retries is None else _checked_retries(retries),
+            )
+        app = _app.current()
+        row, completion = start_execution(
+            app.services,
+            app.runner,
+            self.spec,
+            args,
+            kwargs,
+            key=options.key,
+            tags=options.tags,
+            cache=options.cache,
+            retries=options.retries,
+        )
+        return FlowHandle(
+            row.exec_id, row.id, self.spec, adopts=options.key is not None, completion=completion
+        )
+
+    def options(
+        self,
+        *,
+        key: str | None = None,
+        tags: Sequence[str] = (),
+        cache: Cache | None = None,
+        retries: int | None = None,
+        timeout: float | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        limit_key: str | None = None,
+        delay: float | None = None,
+        connection: Any = None,
+    ) -> Flow[P, R]:
+        """This flow with other options for the runs that follow.
+
+        ``key`` makes a run idempotent: the same key and inputs are the same
+        execution, resumed if it was interrupted. ``tags`` are labels to list by.
+        """
+        later = {"timeout": timeout, "queue": queue, "priority": priority,
+                 "limit_key": limit_key, "delay": delay, "connection": connection}  # fmt: skip
+        for option, value in later.items():
+            if value is not None:
+                raise KitaruFeatureNotAvailableError(
+                    f"flow.options({option}=...) comes with a later release; leave it out today"
+                )
+        before = self._options
+        return Flow(
+            self.func,
+            self.spec,
+            RunOptions(
+                key=before.key if key is None else check_name("key", key),
+                tags=(*before.tags, *_checked_tags(tags)),
+                cache=before.cache if cache is None else _settings.check_cache(cache, "cache"),
+                retries=before.retries if retries is None else _checked_retries(retries),
+            ),
+        )
+
+    def handle(self, exec_id: str) -> FlowHandle[R]:
+        """A typed handle on an execution of this flow."""
+        app = _app.current()
+        row = app.store.find_execution(exec_id)
+        if row is None:
+            raise KitaruNotFoundError(
+                f"no execution {exec_id!r} in this store: see `kitaru executions list`"
+            )
+        if row.flow_id not in (self.spec.id, *self.spec.aliases):
+            raise KitaruStateError(
+                f"execution {exec_id} is one of flow {row.flow_id!r}, not of {self.spec.id!r}"
+            )
+        return FlowHandle(exec_id, row.id, self.spec)
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+        raise KitaruFeatureNotAvailableError(
+            "enqueue() needs workers, which come with a later release: use run()"
+        )
+
+    def replay(self, exec_id: str, **options: Any) -> NoReturn:
+        raise KitaruFeatureNotAvailableError("replay() comes with a later release")
+
+
+def _checked_tags(tags: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(tags, str) or len(tags) > _MAX_TAGS:
+        raise KitaruUsageError(f"tags={shortened(tags)}: pass a list of at most {_MAX_TAGS} names")
+    return tuple(check_name("tag", tag) for tag in tags)
+
+
+def _checked_retries(retries: object) -> int:
+    from kitaru._core.retry import check_retries
+
+    return check_retries(retries, "retries")
+
+
+@overload
+def flow(func: Callable[P, Coroutine[Any, Any, T]], /) -> Flow[P, T]: ...
+@overload
+def flow(func: Callable[P, R], /) -> Flow[P, R]: ...
+@overload
+def flow(
+    *,
+    name: str | None = None,
+    cache: bool | None = None,
+    retries: int | None = None,
+    strict: bool = False,
+    timeout: float | None = None,
+    retention: Any = None,
+    aliases: Sequence[str] = (),
+    schedule: str | None = None,
+    timezone: str | None = None,
+    missed: str = "last",
+) -> _FlowDecorator: ...
+def flow(func: Any = None, /, **options: Any) -> Any:
+    """Make a function durable: its executions are recorded, and go on where they stopped.
+
+    ``cache`` and ``retries`` are defaults for its runs; ``strict=True`` stops
+    an execution that, resumed, makes another call than the recorded one
+    (``KitaruDivergenceError``); ``aliases`` are former names. Raises
+    ``KitaruUsageError`` at decoration for options that make no sense.
+
+    >>> @flow
+    ... def add(a: int, b: int) -> int:
+    ...     return a + b
+    >>> add.run(2, b=3).wait()
+    5
+    """
+    if func is not None and (options or not callable(func)):
+        raise KitaruUsageError(
+            f"@flow was given {shortened(func)}: use @flow, or @flow(retries=2, ...) "
+            "with options by name"
+        )
+    if func is not None:
+        return _make_flow(func)
+    for option in options:
+        if option not in _OPTIONS:
+            unknown_option("@flow", option, _OPTIONS)
+    return lambda function: _make_flow(function, **options)
+
+
+_OPTIONS = ("name", "cache", "retries", "strict", "timeout", "retention", "aliases", "schedule",
+            "timezone", "missed")  # fmt: skip
+
+_names: dict[str, tuple[str, str]] = {}
+
+
+class _FlowDecorator:
+    """What ``@flow(...)`` with options is to a type checker."""
+
+    @overload
+    def __call__(self, func: Callable[P, Coroutine[Any, Any, T]], /) -> Flow[P, T]: ...
+    @overload
+    def __call__(self, func: Callable[P, R], /) -> Flow[P, R]: ...
+    def __call__(self, func: Any, /) -> Any:
+        return _make_flow(func)
+
+
+def _make_flow(
+    func: Callable[..., Any],
+    *,
+    name: str | None = None,
+    cache: bool | None = None,
+    retries: int | None = None,
+    strict: bool = False,
+    aliases: Sequence[str] = (),
+    missed: str = "last",
+    **later: Any,
+) -> Flow[Any, Any]:
+    from kitaru.checkpoints import _checked_bool, _claim_name, _strings
+
+    if isinstance(func, Flow):
+        raise KitaruUsageError(f"{func!r} is a flow already: decorate the plain function")
+    for option, value in {**later, "missed": None if missed == "last" else missed}.items():
+        if value is not None:
+            raise KitaruFeatureNotAvailableError(
+                f"@flow({option}=...) comes with a later release; leave it out today"
+            )
+    plain = plain_function(func)
+    id = check_name("flow", name) if name is not None else function_id(func, plain)
+    flags = getattr(getattr(plain, "__code__", None), "co_flags", 0)
+    if flags & (_CO_GENERATOR | _CO_ASYNC_GENERATOR):
+        raise KitaruUsageError(
+            f"flow {id!r} is a generator function: what it yields could not be recorded; "
+            "return a list, or do the work in checkpoints"
+        )
+    binder = Binder(func)
+    for reserved in ("cache", "retries"):
+        if reserved in binder.names:
+            raise KitaruUsageError(
+                f"flow {id!r} has a parameter named {reserved!r}, which run() takes for itself: "
+                "rename the parameter"
+            )
+    if name is not None:
+        _claim_name(_names, "flow", id, func, plain)
+    module = str(getattr(plain, "__module__", None) or "")
+    made = Flow(
+        func,
+        FlowSpec(
+            id=id,
+            name=name if name is not None else getattr(plain, "__name__", id),
+            fn=func,
+            is_async=bool(flags & _CO_COROUTINE),
+            binder=binder,
+            module=module_name(module) if module else None,
+            folder=import_folder(module) if module else None,
+            cache=_checked_bool("cache", cache),
+            retries=None if retries is None else _checked_retries(retries),
+            strict=bool(_checked_bool("strict", strict)),
+            aliases=tuple(check_name("flow", alias) for alias in _strings("aliases", aliases)),
+        ),
+        RunOptions(),
+    )
+    _app.register_flow(made, made.spec)
+    return made

@@ -1,0 +1,105 @@
+"""Names that are reserved today and come with a later release.
+
+Calling one says so; nothing is accepted and ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from kitaru.errors import KitaruFeatureNotAvailableError
+
+
+def _not_yet(name: str, instead: str = "") -> NoReturn:
+    raise KitaruFeatureNotAvailableError(
+        f"kitaru.{name} comes with a later release of Kitaru{instead}"
+    )
+
+
+def wait(*args: Any, **kwargs: Any) -> NoReturn:
+    """Park the execution until somebody answers (a later release)."""
+    _not_yet("wait()")
+
+
+def sleep(*args: Any, **kwargs: Any) -> NoReturn:
+    """Sleep durably (a later release)."""
+    _not_yet("sleep()", "; time.sleep() and asyncio.sleep() work, but start again on a resume")
+
+
+def check(*args: Any, **kwargs: Any) -> NoReturn:
+    """Raise at a cancel point (a later release)."""
+    _not_yet("check()")
+
+
+def save(*args: Any, **kwargs: Any) -> NoReturn:
+    """Save a named artifact (a later release)."""
+    _not_yet("save()", "; return the value from the checkpoint")
+
+
+def load(*args: Any, **kwargs: Any) -> NoReturn:
+    """Load a named artifact (a later release)."""
+    _not_yet("load()", "; use KitaruClient().executions.get(...).checkpoints")
+
+
+def llm(*args: Any, **kwargs: Any) -> NoReturn:
+    """Make a recorded model call (a later release)."""
+    _not_yet("llm()", "; call the model inside a checkpoint")
+
+
+def register_codec(*args: Any, **kwargs: Any) -> NoReturn:
+    """Teach Kitaru to store a type (a later release)."""
+    _not_yet("register_codec()", "; turn the value into a dataclass or plain data")
+
+
+def upcast(*args: Any, **kwargs: Any) -> NoReturn:
+    """Convert recorded values of a changed class (a later release)."""
+    _not_yet("upcast()")
+
+
+class Done:
+    """The verdict of ``verify=``: the effect took place (a later release)."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        _not_yet("Done")
+
+
+class Unknown:
+    """The verdict of ``verify=``: nobody can tell (a later release)."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        _not_yet("Unknown")
+
+
+class Secret:
+    """A reference to a secret, resolved at use (a later release)."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        _not_yet("Secret", "; read the secret from the environment inside the checkpoint")
+
+
+class _NotDone:
+    def __repr__(self) -> str:
+        return "kitaru.NotDone"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        _not_yet("NotDone")
+
+
+NotDone = _NotDone()
+"""The verdict of ``verify=``: the effect did not take place (a later release)."""
+
+
+class _Memory:
+    """Versioned durable state beyond one execution (a later release)."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("configure", "set", "get", "list", "history", "delete"):
+            raise AttributeError(f"kitaru.memory has no attribute {name!r}")
+
+        def call(*args: Any, **kwargs: Any) -> NoReturn:
+            _not_yet(f"memory.{name}()", "; keep state in a file or a database of your own")
+
+        return call
+
+
+memory = _Memory()

@@ -1,0 +1,350 @@
+"""Who said what, and who wins.
+
+Options come from ``kitaru.configure``, the environment (``KITARU_*``), the
+project's pyproject.toml and the built-in values, in that order; flows, runs
+and checkpoints have their say about ``cache`` and ``retries`` on top. Every
+answer carries who gave it, so that ``why`` can tell. Knows nothing of what an
+option does.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Never
+
+from kitaru._core.names import check_name, shortened
+from kitaru._core.retry import check_retries
+from kitaru._store import project as projects
+from kitaru.errors import KitaruFeatureNotAvailableError, KitaruUsageError
+from kitaru.notices import notice_once
+
+Cache = bool | Literal["refresh"]
+
+MAX_CONCURRENCY = 10_000
+"""More threads than this no machine serves; it is a slip of the pen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every option with its value, and in ``origin`` who said it."""
+
+    store: str | None
+    """A folder (absolute) or a database URL; None: found from where the program lies."""
+    project: str | None
+    """None: the name of the project's root folder."""
+    cache: Cache
+    retries: int
+    """Of flows: extra tries."""
+    runner: str
+    max_concurrency: int
+    at_exit: Literal["finish", "leave"]
+    at_exit_seconds: float | None
+    """None: as long as it takes."""
+    origin: Mapping[str, str]
+
+
+class Choice(NamedTuple):
+    """A value, and a few words for ``why`` on who chose it."""
+
+    value: Any
+    who: str
+
+
+BUILT_IN: Mapping[str, Any] = {
+    "store": None,
+    "project": None,
+    "cache": True,
+    "retries": 0,
+    "runner": "thread",
+    "max_concurrency": 32,
+    "at_exit": "finish",
+    "at_exit_seconds": None,
+}
+
+_LATER = frozenset({"limits"})
+
+_configured: dict[str, Choice] = {}
+_configuring = threading.Lock()
+
+
+def configure(
+    *,
+    store: str | os.PathLike[str] | None = None,
+    project: str | None = None,
+    cache: Cache | None = None,
+    retries: int | None = None,
+    runner: str | None = None,
+    max_concurrency: int | None = None,
+    at_exit: Literal["finish", "leave"] | None = None,
+    at_exit_seconds: float | None = None,
+    **unknown: Never,
+) -> None:
+    """Set defaults for this process; they win over the environment and pyproject.toml.
+
+    An option that is left out, or None, stays what it was. Either all that is
+    said takes effect or, with a ``KitaruUsageError`` that names the option,
+    nothing does.
+
+    >>> configure(cash=True)
+    Traceback (most recent call last):
+    ...
+    kitaru.errors.KitaruUsageError: configure() has no option 'cash'; did you mean 'cache'?
+    """
+    say(
+        "configure()",
+        {
+            "store": store,
+            "project": project,
+            "cache": cache,
+            "retries": retries,
+            "runner": runner,
+            "max_concurrency": max_concurrency,
+            "at_exit": at_exit,
+            "at_exit_seconds": at_exit_seconds,
+            **unknown,
+        },
+    )
+
+
+def say(who: str, options: Mapping[str, object]) -> None:
+    """What ``configure`` does, in the name of ``who`` (a command line's ``--store``)."""
+    said = {}
+    for name, value in options.items():
+        _check_is_option(name, f"{who} has no option {name!r}", {n: n for n in BUILT_IN})
+        if value is not None:
+            said[name] = Choice(_CHECKS[name](value, f"{who}: {name}"), who)
+    if "store" in said:
+        # Now: a program that changes its folder later still means this one.
+        said["store"] = Choice(_absolute(said["store"].value, os.curdir), who)
+    with _configuring:
+        global _configured
+        _configured = {**_configured, **said}
+
+
+def forget_configuration() -> None:
+    """Take back all that ``configure`` was told: for tests."""
+    with _configuring:
+        global _configured
+        _configured = {}
+
+
+def resolve(
+    *,
+    cwd: str | None = None,
+    main_file: str | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """What holds now, for a program of that folder, script and environment (default: this one).
+
+    Raises ``KitaruUsageError`` that names the variable or the file with a wrong
+    value; of a name that is no option it says so once, on stderr.
+    """
+    cwd = current_folder() if cwd is None else cwd
+    root = projects.find_root(cwd=cwd, main_file=main_file or projects.main_file()).folder
+    chosen = {name: Choice(value, "built-in") for name, value in BUILT_IN.items()}
+    chosen |= _said_by_pyproject(root)
+    chosen |= _said_by_environment(os.environ if environ is None else environ, cwd)
+    chosen |= _configured
+    origin = {name: choice.who for name, choice in chosen.items()}
+    return Settings(**{name: choice.value for name, choice in chosen.items()}, origin=origin)
+
+
+def current_folder() -> str:
+    """The working folder; ``KitaruUsageError`` if somebody removed it."""
+    try:
+        return os.getcwd()
+    except OSError:
+        raise KitaruUsageError(
+            "the working folder does not exist any more: change to one that does"
+        ) from None
+
+
+# --- cache and retries: flows, runs and checkpoints have their say --------------------
+
+
+def check_cache(value: object, said_by: str) -> Cache:
+    """``value`` if it is one of ``cache=``'s; the error names ``said_by``."""
+    if value is True or value is False:
+        return value
+    if type(value) is str and value == "refresh":
+        return "refresh"
+    raise KitaruUsageError(f'{said_by}={shortened(value)}: pass True, False or "refresh"')
+
+
+def default_cache(*, flow: Cache | None, settings: Settings) -> Choice:
+    """The execution's default, to be frozen on it: ``@flow``, else the settings."""
+    if flow is not None:
+        return Choice(flow, f"@flow(cache={flow!r})")
+    return Choice(settings.cache, settings.origin["cache"])
+
+
+def resolve_cache(*, checkpoint: Cache | None, run: Cache | None, default: Choice) -> Choice:
+    """Whether a call may reuse, and who decided.
+
+    ``@checkpoint(cache=False)`` always wins; then what the run said, what else
+    the checkpoint says, and the execution's default.
+
+    >>> resolve_cache(checkpoint=True, run=False, default=Choice(True, "built-in"))
+    Choice(value=False, who='run(cache=False)')
+    """
+    if checkpoint is False:
+        return Choice(False, "@checkpoint(cache=False)")
+    if run is not None:
+        return Choice(run, f"run(cache={run!r})")
+    if checkpoint is not None:
+        return Choice(checkpoint, f"@checkpoint(cache={checkpoint!r})")
+    return default
+
+
+def resolve_retries(*, run: int | None, flow: int | None, settings: Settings) -> Choice:
+    """How many extra tries a flow has: what the run said, ``@flow``, the settings."""
+    if run is not None:
+        return Choice(run, f"run(retries={run})")
+    if flow is not None:
+        return Choice(flow, f"@flow(retries={flow})")
+    return Choice(settings.retries, settings.origin["retries"])
+
+
+# --- what each option accepts --------------------------------------------------------
+
+
+def _checked_store(value: object, said_by: str) -> str:
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if type(path) is str and path.strip() and "\0" not in path:
+        return path
+    raise KitaruUsageError(f"{said_by}={shortened(path)}: pass the path of a folder")
+
+
+def _checked_project(value: object, said_by: str) -> str:
+    try:
+        return check_name("project", value)
+    except KitaruUsageError as error:
+        raise KitaruUsageError(f"{said_by}: {error}") from None
+
+
+def _checked_runner(value: object, said_by: str) -> str:
+    if value == "worker" and type(value) is str:
+        raise KitaruFeatureNotAvailableError(
+            f'{said_by}="worker": workers come with a later release; leave it at "thread"'
+        )
+    return _one_of(value, said_by, "thread")
+
+
+def _checked_at_exit(value: object, said_by: str) -> str:
+    return _one_of(value, said_by, "finish", "leave")
+
+
+def _one_of(value: object, said_by: str, *allowed: str) -> str:
+    if type(value) is str and value in allowed:
+        return value
+    choices = " or ".join(f'"{one}"' for one in allowed)
+    raise KitaruUsageError(f"{said_by}={shortened(value)}: pass {choices}")
+
+
+def _checked_max_concurrency(value: object, said_by: str) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_CONCURRENCY:
+        return int(value)
+    raise KitaruUsageError(
+        f"{said_by}={shortened(value)}: pass a whole number from 1 to {MAX_CONCURRENCY:,}"
+    )
+
+
+def _checked_seconds(value: object, said_by: str) -> float:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1e9:
+        return float(value)
+    raise KitaruUsageError(
+        f"{said_by}={shortened(value)}: pass a number of seconds from 0 to 1,000,000,000"
+    )
+
+
+_CHECKS: Mapping[str, Callable[[object, str], Any]] = {
+    "store": _checked_store,
+    "project": _checked_project,
+    "cache": check_cache,
+    "retries": check_retries,
+    "runner": _checked_runner,
+    "max_concurrency": _checked_max_concurrency,
+    "at_exit": _checked_at_exit,
+    "at_exit_seconds": _checked_seconds,
+}
+
+
+# --- pyproject.toml and the environment ---------------------------------------------------
+
+
+def _said_by_pyproject(root: str) -> dict[str, Choice]:
+    said = {}
+    who = f"[tool.kitaru] in {os.path.join(root, 'pyproject.toml')}"
+    for name, value in projects.read_table(root).items():
+        if _is_option(name, f"{who} has {name!r}, which is no option", {n: n for n in BUILT_IN}):
+            said[name] = Choice(_CHECKS[name](value, f"{who}: {name}"), who)
+    if "store" in said:
+        said["store"] = Choice(_absolute(said["store"].value, root), who)
+    return said
+
+
+def _said_by_environment(environ: Mapping[str, str], cwd: str) -> dict[str, Choice]:
+    """A variable that is set to nothing says nothing."""
+    variables = {f"KITARU_{name.upper()}": name for name in BUILT_IN}
+    said = {}
+    for variable in [v for v in environ if v.startswith("KITARU_")]:
+        wrong = f"the variable {variable} is no option of Kitaru"
+        if _is_option(variable, wrong, variables) and (text := environ[variable]):
+            name = variables[variable]
+            value = _CHECKS[name](_parsed(name, variable, text), variable)
+            said[name] = Choice(_absolute(value, cwd) if name == "store" else value, variable)
+    return said
+
+
+_SWITCHES: Mapping[str, Cache] = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+    "refresh": "refresh",
+}
+
+
+def _parsed(name: str, variable: str, text: str) -> object:
+    """The value that a variable's text spells; what spells none stays text, and is refused."""
+    if name == "cache":
+        if text.lower() not in _SWITCHES:
+            raise KitaruUsageError(f"{variable}={shortened(text)}: use {', '.join(_SWITCHES)}")
+        return _SWITCHES[text.lower()]
+    if name in ("retries", "max_concurrency") and re.fullmatch(r"-?[0-9]{1,18}", text):
+        return int(text)
+    if name == "at_exit_seconds" and re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{0,18})?", text):
+        return float(text)
+    return text
+
+
+def _absolute(store: str, folder: str) -> str:
+    if "://" in store:
+        return store
+    return os.path.abspath(os.path.join(folder, os.path.expanduser(store)))
+
+
+def _is_option(name: str, wrong: str, known: Mapping[str, str]) -> bool:
+    try:
+        _check_is_option(name, wrong, known)
+    except KitaruUsageError as error:
+        notice_once(f"{error} It has no effect.")
+        return False
+    return True
+
+
+def _check_is_option(name: str, wrong: str, known: Mapping[str, str]) -> None:
+    if name in known:
+        return
+    if name.removeprefix("KITARU_").lower() in _LATER:
+        raise KitaruFeatureNotAvailableError(
+            f"{wrong} yet: it comes with a later release; take it out until then"
+        )
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        raise KitaruUsageError(f"{wrong}; did you mean {near[0]!r}?")
+    raise KitaruUsageError(f"{wrong}; there are {', '.join(known)}.")

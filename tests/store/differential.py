@@ -1,0 +1,413 @@
+"""A seeded stream of random operations to the model and to a database.
+
+Answers, refusals and whole snapshots are compared after every step. Run more
+than the test does with ``python -m tests.store.differential --steps N --seed S``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+from collections import Counter
+from typing import Any
+
+from kitaru._core.lifecycle import CallSource, State
+from kitaru._store.protocol import (
+    Claim,
+    CodeRow,
+    DeclareDead,
+    ExecutionRow,
+    Facts,
+    Finish,
+    GiveUp,
+    LearntRow,
+    NoteRow,
+    Record,
+    Refused,
+    RegisterOwner,
+    Release,
+    Retry,
+    TryAgain,
+    Write,
+)
+from kitaru._store.reference import ReferenceStore
+from kitaru._store.sqlite.store import SqliteStore
+from tests.store.worlds import (
+    AnyStore,
+    StillEnv,
+    call_row,
+    failed_call,
+    force_status,
+    json_payload,
+    start_write,
+)
+
+STEPS_A_WORLD = 60
+
+WRITES = "RegisterOwner DeclareDead Start Claim Record Finish TryAgain Release Retry GiveUp".split()
+REFUSALS = "Fenced NotInState AlreadyRecorded Missing".split()
+
+IDENTITIES = [bytes([k]) * 16 for k in range(6)]
+REUSE_KEYS = [b"r" * 32, b"s" * 32]
+CHECKPOINTS = ["demo.research", "demo.write"]
+FLOWS = ["demo.agent", "demo.other"]
+PROJECTS = ["demo", "elsewhere"]
+
+
+class World:
+    """One model and one database, fed alike."""
+
+    def __init__(self, seed: int, folder: str) -> None:
+        self.random = random.Random(seed)
+        self.model: AnyStore = ReferenceStore(project="demo", env=StillEnv(seed))
+        self.store: AnyStore = SqliteStore.open(folder, env=StillEnv(seed), project="demo")
+        self.env = StillEnv(seed)
+        self.seen: Counter[str] = Counter()
+        self.trace: list[str] = []
+        self.at = 1_000
+
+    def step(self) -> None:
+        self.at += self.random.randrange(3)
+        choice = self.random.random()
+        if choice < 0.05:
+            self._force()
+        elif choice < 0.15:
+            self._write_group()
+        else:
+            self._write_one()
+        self._compare("snapshot", self._snapshot(self.model), self._snapshot(self.store))
+
+    # --- operations ---
+
+    def _write_one(self) -> None:
+        write = self._random_write()
+        self.trace.append(repr(write))
+        expected = self._try(self.model, write)
+        self._compare(repr(write), expected, self._try(self.store, write))
+        self._count(write, expected)
+
+    def _write_group(self) -> None:
+        """Several at once: the refused ones must not touch their neighbours."""
+        writes = [self._random_write() for _ in range(self.random.randint(2, 5))]
+        self.trace.append(f"group of {writes}")
+        answers = []
+        for store in (self.model, self.store):
+            got: list[Any] = []
+            for write in writes:
+                store.post(write, lambda answer, error, got=got: got.append(_plain(answer, error)))
+            assert store.flush(wait=True) is True
+            answers.append(got)
+        self._compare(f"group of {writes}", answers[0], answers[1])
+        for write, answer in zip(writes, answers[0], strict=True):
+            self._count(write, answer)
+
+    def _force(self) -> None:
+        rows = self._rows()
+        if rows:
+            row = self.random.choice(rows)
+            target = {
+                State.RUNNING: State.CANCELLING,
+                State.PENDING: State.WAITING,
+                State.WAITING: State.CANCELLED,
+            }.get(row.status)
+            if target is not None:
+                self.trace.append(f"force {row.id} {target}")
+                force_status(self.model, row.id, target)
+                force_status(self.store, row.id, target)
+
+    def _try(self, store: AnyStore, write: Write) -> Any:
+        try:
+            return _plain(store.apply(write), None)
+        except Refused as refusal:
+            return _plain(None, refusal)
+
+    def _count(self, write: Write, answer: Any) -> None:
+        kind = type(write).__name__
+        refused = isinstance(answer, tuple) and len(answer) == 2 and answer[0] in REFUSALS
+        self.seen[f"{kind}: {answer[0]}" if refused else kind] += 1
+        if refused:
+            self.seen[answer[0]] += 1
+
+    # --- random writes: mostly right, sometimes wrong ---
+
+    def _rows(self) -> list[ExecutionRow]:
+        return [
+            row
+            for project in PROJECTS
+            for row in self.model.list_executions(project=project, limit=1000)
+        ]
+
+    def _random_write(self) -> Write:
+        rows = self._rows()
+        kind = self.random.choices(
+            [
+                "owner",
+                "dead",
+                "start",
+                "claim",
+                "record",
+                "finish",
+                "again",
+                "release",
+                "retry",
+                "give_up",
+            ],
+            [4, 2, 10, 14, 34, 10, 7, 6, 7, 6],
+        )[0]
+        if kind == "owner":
+            name = f"lock-{self.random.randrange(12)}"
+            return RegisterOwner(name, self.random.randrange(99), "here", self.at)
+        if kind == "dead":
+            return DeclareDead(self._owner(), self.at)
+        if kind == "start" or not rows:
+            return self._start(rows)
+        return self._about(kind, rows)
+
+    def _about(self, kind: str, rows: list[ExecutionRow]) -> Write:
+        wanted = {
+            "claim": (State.PENDING, State.RUNNING),
+            "record": (State.RUNNING, State.CANCELLING),
+            "finish": (State.RUNNING, State.CANCELLING),
+            "again": (State.RUNNING,),
+            "release": (State.RUNNING, State.CANCELLING),
+            "retry": (State.FAILED,),
+            "give_up": (State.PENDING, State.WAITING, State.RUNNING),
+        }[kind]
+        fitting = [row for row in rows if row.status in wanted]
+        row = self.random.choice(fitting if fitting and self.random.random() < 0.85 else rows)
+        execution = 999 if self.random.random() < 0.03 else row.id
+        epoch = row.epoch + (self.random.choice([-1, 1]) if self.random.random() < 0.1 else 0)
+        failure = json_payload(f'{{"at":{self.at}}}')
+        owner = row.owner if self.random.random() < 0.9 else self._owner()
+        match kind:
+            case "claim":
+                return Claim(execution, epoch, self._owner(), owner, self.at)
+            case "record":
+                return Record(execution, epoch, self._facts())
+            case "finish" if self.random.random() < 0.5:
+                result = json_payload(str(self.at))
+                return Finish(execution, epoch, result, None, (), None, self._facts(), self.at)
+            case "finish":
+                return Finish(
+                    execution,
+                    epoch,
+                    None,
+                    failure,
+                    self._some_identities(),
+                    "because",
+                    self._facts(),
+                    self.at,
+                )
+            case "again":
+                return TryAgain(
+                    execution, epoch, failure, self._some_identities(), self._facts(), self.at
+                )
+            case "release":
+                return Release(execution, epoch, self._facts(), self.at)
+            case "retry":
+                return Retry(execution, epoch, self.at)
+            case _:
+                return GiveUp(execution, epoch, owner, failure, "poison", self.at)
+
+    def _owner(self) -> int:
+        return self.random.randint(1, 6)
+
+    def _start(self, rows: list[ExecutionRow]) -> Write:
+        exec_id = self.env.new_id()
+        if rows and self.random.random() < 0.05:
+            exec_id = self.random.choice(rows).exec_id
+        owner = self._owner() if self.random.random() < 0.7 else None
+        key = f"k{self.random.randrange(4)}" if self.random.random() < 0.3 else None
+        flow = self.random.choice(FLOWS)
+        return start_write(
+            exec_id,
+            owner,
+            project=self.random.choices(PROJECTS, [5, 1])[0],
+            flow_id=flow,
+            flow_name=flow.split(".")[1],
+            key=key,
+            at=self.at,
+        )
+
+    def _some_identities(self) -> tuple[bytes, ...]:
+        return tuple(self.random.sample(IDENTITIES, self.random.randrange(3)))
+
+    def _facts(self) -> Facts:
+        if self.random.random() < 0.2:
+            return Facts()
+        number = self.random.randrange(100)
+        return Facts(
+            calls=[self._call() for _ in range(self.random.choices([0, 1, 2], [1, 6, 2])[0])],
+            learnt=[
+                LearntRow(bytes([number]) * 16, "now", str(self.at))
+                for _ in range(self.random.choices([0, 1, 2], [30, 5, 1])[0])
+            ],
+            codes=[
+                CodeRow(self.random.choice(CHECKPOINTS), bytes([number % 3]) * 32, '{"f":"00"}')
+                for _ in range(self.random.choices([0, 1], [3, 1])[0])
+            ],
+            notes=[
+                NoteRow("drift", f"note {number}", self.at)
+                for _ in range(self.random.choices([0, 1], [4, 1])[0])
+            ],
+            metadata=f'{{"n":{number}}}' if self.random.random() < 0.2 else None,
+        )
+
+    def _call(self) -> Any:
+        identity = self.random.choice(IDENTITIES)
+        checkpoint = self.random.choice(CHECKPOINTS)
+        attempt = self.random.choices([1, 2, 3], [5, 3, 1])[0]
+        place = self.random.randrange(4)
+        if self.random.random() < 0.4:
+            retry_at = self.at + 5 if self.random.random() < 0.5 else None
+            return failed_call(
+                identity, attempt=attempt, checkpoint=checkpoint, retry_at=retry_at, place=place
+            )
+        reuse_key = self.random.choice([*REUSE_KEYS, None])
+        reused = self.random.random() < 0.2
+        size = 40_000 if self.random.random() < 0.02 else self.random.randrange(60)
+        return call_row(
+            identity,
+            attempt=attempt,
+            checkpoint=checkpoint,
+            place=place,
+            parent=self.random.choice([None, b"parent"]),
+            reuse_key=None if reused else reuse_key,
+            source=CallSource.REUSED if reused else CallSource.RAN,
+            reused_from=self.random.randint(1, 20) if reused else None,
+            ended_at=self.at,
+            payload=json_payload("7" * size),
+        )
+
+    # --- snapshots ---
+
+    def _snapshot(self, store: AnyStore) -> dict[str, Any]:
+        shot: dict[str, Any] = {"owners": store.list_owners()}
+        for project in PROJECTS:
+            rows = store.list_executions(project=project, limit=1000)
+            shot[project] = rows
+            shot[f"{project} counts"] = store.count_executions(project=project)
+            shot[f"{project} unfinished"] = store.list_unfinished(
+                project=project, flow_ids=FLOWS, limit=1000
+            )
+            for row in rows:
+                calls = store.list_calls(row.id, limit=1000)
+                shot[row.exec_id] = (
+                    calls,
+                    store.load_outcomes(row.id),
+                    store.load_learnt(row.id),
+                    store.list_attempts(row.id),
+                    store.list_notes(row.id),
+                )
+        shot["now and then"] = self._occasional(store)
+        return shot
+
+    def _occasional(self, store: AnyStore) -> Any:
+        """Reads that need not be made of everything at each step."""
+        turn = len(self.trace)
+        execution = turn % 12 + 1
+        checkpoint = CHECKPOINTS[turn % 2]
+        try:
+            owner: Any = store.get_owner(turn % 7 + 1)
+            status: Any = store.get_status(execution)
+        except LookupError as error:
+            owner, status = type(error), None
+        return [
+            owner,
+            status,
+            store.search_executions(str(turn % 10) * 2, project="demo", limit=3),
+            store.list_executions(
+                project="demo",
+                flow=["agent", "demo.other", None][turn % 3],
+                statuses=[(), (State.RUNNING, State.FAILED)][turn % 2],
+                before=turn % 9 or None,
+                limit=4,
+            ),
+            store.list_unfinished(project="demo", flow_ids=FLOWS[:1], limit=2),
+            store.load_payloads(execution, turn % 5, 3),
+            store.list_places(
+                execution,
+                parent=[None, b"parent"][turn % 2],
+                parent_attempt=0,
+                branch="",
+                checkpoint=checkpoint,
+            ),
+            store.sample_arguments(execution, checkpoint=checkpoint, limit=2),
+            store.find_checkpoint(execution, IDENTITIES[turn % 6]),
+            store.list_codes(project="demo", checkpoint=checkpoint, limit=2),
+            [
+                store.find_reusable(key, execution=execution, before=turn % 20 or None, since=since)
+                for key in REUSE_KEYS
+                for since in (None, self.at - 10)
+            ],
+            store.list_calls(execution, after=turn % 6, limit=2),
+        ]
+
+    def _compare(self, what: str, expected: Any, got: Any) -> None:
+        if expected != got:
+            raise AssertionError(
+                f"the store differs from the model at {what[:2000]}\n"
+                f"{_difference(expected, got)}\nlast steps:\n" + "\n".join(self.trace[-8:])
+            )
+
+    def close(self) -> None:
+        self.store.close()
+        self.model.close()
+
+
+def _plain(answer: Any, error: BaseException | None) -> Any:
+    if error is None:
+        return answer
+    if not isinstance(error, Refused):
+        raise error
+    return type(error).__name__, error.row
+
+
+def _difference(expected: Any, got: Any) -> str:
+    if isinstance(expected, dict):
+        for name in expected:
+            if expected[name] != got.get(name):
+                return f"{name}:\n  model {expected[name]}\n  store {got.get(name)}"
+    return f"  model {expected}\n  store {got}"
+
+
+def run(steps: int, seed: int) -> Counter[str]:
+    """Drive worlds for ``steps`` steps; how often each kind of write and refusal occurred."""
+    seen: Counter[str] = Counter()
+    for number in range(-(-steps // STEPS_A_WORLD)):
+        world_seed = seed * 1_000_003 + number
+        with tempfile.TemporaryDirectory() as folder:
+            world = World(world_seed, folder)
+            try:
+                for _ in range(min(STEPS_A_WORLD, steps - number * STEPS_A_WORLD)):
+                    world.step()
+            except BaseException:
+                print(f"seed {seed}, world {number}", file=sys.stderr)
+                raise
+            finally:
+                world.close()
+            seen += world.seen
+    return seen
+
+
+def missing_kinds(seen: Counter[str]) -> list[str]:
+    """What a run should have met and did not: such a run proves nothing about it."""
+    return [name for name in (*WRITES, *REFUSALS) if not seen[name]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    seen = run(arguments.steps, arguments.seed)
+    for name, count in sorted(seen.items()):
+        print(f"{count:8,} {name}")
+    if missing := missing_kinds(seen):
+        sys.exit(f"never occurred: {', '.join(missing)}")
+
+
+if __name__ == "__main__":
+    main()

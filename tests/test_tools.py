@@ -1,0 +1,103 @@
+"""The tools that a newcomer meets first: make's list, check's usage, the search for a Python."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def setup_env() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("setup_env", ROOT / "tools" / "setup_env.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def interpreter(folder: Path, name: str, body: str) -> str:
+    """A program that stands where a Python is looked for."""
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o700)
+    return str(path)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_plain_make_lists_every_target() -> None:
+    done = subprocess.run(
+        ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    listed = [line.split()[1] for line in done.stdout.splitlines()]
+    assert sorted(listed) == ["bench", "check", "demo", "help", "quick", "venv"]
+
+
+def test_check_refuses_what_it_does_not_know() -> None:
+    done = subprocess.run(
+        [sys.executable, "tools/check.py", "everything"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "usage" in done.stderr
+
+
+def test_a_python_that_can_make_environments_is_recognised(setup_env: ModuleType) -> None:
+    assert setup_env.probed_version(sys.executable) == sys.version_info[:2]
+
+
+def test_a_python_without_ensurepip_or_that_is_none_is_passed_over(
+    setup_env: ModuleType, tmp_path: Path
+) -> None:
+    broken = interpreter(tmp_path, "python3.13", "echo no module named ensurepip >&2; exit 1")
+    assert setup_env.probed_version(broken) is None
+    assert setup_env.probed_version(str(tmp_path / "missing")) is None
+
+
+def test_the_first_python_that_is_new_enough_is_taken(
+    setup_env: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = interpreter(tmp_path, "python3", "echo 3.8")
+    new = interpreter(tmp_path, "python3.12", "echo 3.12")
+    monkeypatch.setattr(setup_env.sys, "executable", old)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "none"))
+    assert setup_env.find_python() == new
+
+
+def test_without_a_python_the_message_says_what_to_install(
+    setup_env: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(setup_env.sys, "executable", interpreter(tmp_path, "python3", "echo 3.8"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "none"))
+    with pytest.raises(SystemExit) as ended:
+        setup_env.find_python()
+    assert ended.value.code == 1
+    assert "Install one" in capsys.readouterr().err
+
+
+def test_the_environment_is_made_anew_only_when_what_it_depends_on_changed(
+    setup_env: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup_env, "ROOT", tmp_path)
+    project = tmp_path / "pyproject.toml"
+    project.write_text("[project]\n")
+    before = setup_env.wanted_stamp()
+    assert setup_env.wanted_stamp() == before
+    project.write_text("[project]\nname = 'x'\n")
+    assert setup_env.wanted_stamp() != before

@@ -1,0 +1,141 @@
+"""Run every check of the project, or the quick ones: `python tools/check.py [quick]`.
+
+All steps run even when an earlier one fails, so that one run shows everything.
+The static checks run side by side, the demo after them, and pytest last: its
+summary is the last line. The exit status is non-zero if anything failed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import setup_env
+
+ROOT = setup_env.ROOT
+BIN = setup_env.VENV / "bin"
+FOLDERS = [
+    name for name in ("src", "tests", "tools", "examples", "bench") if (ROOT / name).is_dir()
+]
+
+
+@dataclass
+class Step:
+    """A check and how it went; `output` is shown only where it failed."""
+
+    name: str
+    command: list[str]
+    seconds: float = 0.0
+    status: int = 0
+    output: str = ""
+
+    @property
+    def verdict(self) -> str:
+        return "ok" if self.status == 0 else f"FAILED ({self.status})"
+
+
+def tool(name: str, *arguments: str) -> list[str]:
+    return [str(BIN / name), *arguments]
+
+
+def static_steps() -> list[Step]:
+    return [
+        Step("ruff check", tool("ruff", "check", "--quiet", *FOLDERS)),
+        Step("ruff format", tool("ruff", "format", "--check", "--quiet", *FOLDERS)),
+        Step("mypy --strict", tool("mypy", "--no-error-summary")),
+        Step("pyright", tool("pyright")),
+        Step("import contracts", tool("lint-imports", "--no-cache")),
+    ]
+
+
+def pytest_command(quick: bool) -> list[str]:
+    """One pytest run: the suite, the documentation's examples, the doctests of `src`."""
+    command = tool("pytest", "-q", "-n", str(min(2, os.cpu_count() or 1)))
+    if quick:
+        command += ["-m", "not slow"]
+    return [*command, "tests", "--doctest-modules", "src"]
+
+
+def clean_environment() -> dict[str, str]:
+    """Ours without KITARU_*: a developer's own store and settings stay out of it."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("KITARU_")}
+    kept["PATH"] = f"{BIN}{os.pathsep}{kept.get('PATH', os.defpath)}"
+    # The wrapper of pyright asks the network for a newer version otherwise.
+    kept["PYRIGHT_PYTHON_IGNORE_WARNINGS"] = "1"
+    kept.pop("PYTHONPATH", None)
+    return kept
+
+
+def perform(step: Step) -> Step:
+    began = time.monotonic()
+    try:
+        done = subprocess.run(
+            step.command,
+            cwd=ROOT,
+            env=clean_environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        step.status, step.output = done.returncode, done.stdout
+    except OSError as problem:
+        step.status = 127
+        step.output = (
+            f"{problem}\nThe environment is incomplete: delete .venv and run this again.\n"
+        )
+    step.seconds = time.monotonic() - began
+    print(f"check {step.name:<18} {step.verdict:<12} {step.seconds:6.1f} s", flush=True)
+    return step
+
+
+def perform_loudly(name: str, command: list[str]) -> Step:
+    """A step whose output is the show: nothing is held back."""
+    print(f"check {name}", flush=True)
+    began = time.monotonic()
+    done = subprocess.run(
+        command, cwd=ROOT, env=clean_environment(), stdin=subprocess.DEVNULL, check=False
+    )
+    return Step(name, command, time.monotonic() - began, done.returncode)
+
+
+def report(steps: list[Step]) -> None:
+    """What failed, with its output; then the table of all steps so far."""
+    for step in steps:
+        if step.status != 0 and step.output:
+            print(f"\n--- {step.name}: {' '.join(step.command)}\n{step.output.rstrip()}")
+    print(f"\n{'step':<20}{'result':<14}{'seconds':>8}")
+    for step in steps:
+        print(f"{step.name:<20}{step.verdict:<14}{step.seconds:>8.1f}")
+    print(flush=True)
+
+
+def check(quick: bool) -> int:
+    setup_env.ensure()
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        steps = list(pool.map(perform, static_steps()))
+    if not quick:
+        demo = [str(setup_env.PYTHON), "examples/code_census/demo.py", "--short", "--plain"]
+        steps.append(perform_loudly("demo, shortened", demo))
+    report(steps)
+    steps.append(perform_loudly("tests", pytest_command(quick)))
+    return 1 if any(step.status for step in steps) else 0
+
+
+def main(arguments: list[str]) -> int:
+    if arguments not in ([], ["quick"]):
+        print("usage: python tools/check.py [quick]", file=sys.stderr)
+        return 2
+    return check(quick=bool(arguments))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

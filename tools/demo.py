@@ -1,0 +1,21 @@
+"""Run the demo in the development environment: `python tools/demo.py [--short]`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import setup_env
+
+
+def main(arguments: list[str]) -> None:
+    python = str(setup_env.ensure())
+    script = str(setup_env.ROOT / "examples" / "code_census" / "demo.py")
+    # exec: Ctrl-C and the exit status belong to the demo, not to us.
+    os.execv(python, [python, script, *arguments])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,142 @@
+"""Make the development environment: `.venv` in the checkout, with everything that `check` runs.
+
+Runs under any Python from 3.8 on, because it has to find a newer one first.
+Installs only when `pyproject.toml`, the interpreter or the place of the
+checkout has changed since the last time. Knows nothing of the checks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+STAMP = VENV / ".installed-for"
+OLDEST = (3, 11)
+MINORS = (13, 12, 11)
+
+# A candidate must be new enough *and* able to make an environment: the system
+# Python of Debian and Ubuntu lacks ensurepip until python3-venv is installed.
+PROBE = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
+
+
+def say(message: str) -> None:
+    print(f"env   {message}", flush=True)
+
+
+def give_up(message: str) -> None:
+    sys.stderr.write(f"env   {message}\n")
+    raise SystemExit(1)
+
+
+def probed_version(python: str) -> tuple[int, ...] | None:
+    """The (major, minor) of an interpreter that can make an environment, else None."""
+    try:
+        found = subprocess.run(
+            [python, "-c", PROBE], capture_output=True, text=True, timeout=60, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if found.returncode != 0:
+        return None
+    return tuple(int(part) for part in found.stdout.strip().split("."))
+
+
+def candidates() -> list[str]:
+    """Interpreters worth a try, the likeliest first."""
+    named = [shutil.which(f"python3.{minor}") for minor in MINORS]
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    kept = [
+        str(path)
+        for minor in MINORS
+        for path in sorted(pyenv.glob(f"3.{minor}.*/bin/python3"), reverse=True)
+    ]
+    return [python for python in [sys.executable, *named, *kept] if python]
+
+
+def find_python() -> str:
+    for python in candidates():
+        version = probed_version(python)
+        if version is not None and version >= OLDEST:
+            return python
+    give_up(
+        "no Python >= 3.11 with venv and ensurepip was found, neither the one that runs this "
+        f"({sys.executable}, {sys.version.split()[0]}) nor python3.13, python3.12 or python3.11 "
+        "on PATH or in pyenv's folder.\n      Install one (on Debian and Ubuntu: "
+        "`apt install python3 python3-venv`), then run this again."
+    )
+    raise AssertionError  # give_up does not return
+
+
+def wanted_stamp() -> str:
+    """What the environment depends on: change any of it and it is installed again."""
+    project = (ROOT / "pyproject.toml").read_bytes()
+    return f"{hashlib.sha256(project).hexdigest()} {ROOT}"
+
+
+def run(*command: str | Path) -> None:
+    """Run a step quietly; show all that it said if it fails."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        sys.stderr.write(done.stdout)
+        give_up(f"failed: {' '.join(str(part) for part in command)}")
+
+
+def make_venv() -> None:
+    """A usable `.venv`: one that is broken, too old or moved is made anew."""
+    version = probed_version(str(PYTHON)) if PYTHON.exists() else None
+    if version is not None and version >= OLDEST:
+        return
+    python = find_python()
+    say(f"making .venv with {python}")
+    run(python, "-m", "venv", "--clear", VENV)
+
+
+def pip_is_new_enough() -> bool:
+    """Dependency groups (PEP 735) need pip 25.1."""
+    shown = subprocess.run(
+        [str(PYTHON), "-m", "pip", "--version"], capture_output=True, text=True, check=False
+    )
+    found = re.match(r"pip (\d+)\.(\d+)", shown.stdout)
+    return found is not None and (int(found[1]), int(found[2])) >= (25, 1)
+
+
+def install() -> None:
+    if STAMP.exists() and STAMP.read_text() == wanted_stamp():
+        return
+    # An interrupted install must not look finished.
+    STAMP.unlink(missing_ok=True)
+    pip = (PYTHON, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input")
+    if not pip_is_new_enough():
+        say("upgrading pip")
+        run(*pip, "install", "--upgrade", "pip>=25.1")
+    say("installing the package and its development tools (a minute the first time)")
+    run(*pip, "install", "-e", ".", "--group", "dev")
+    STAMP.write_text(wanted_stamp())
+
+
+def ensure() -> Path:
+    """Make the environment if need be; return its interpreter."""
+    make_venv()
+    install()
+    return PYTHON
+
+
+if __name__ == "__main__":
+    ensure()
+    say(f"ready: {PYTHON.relative_to(ROOT)}")
