@@ -94,6 +94,15 @@ def test_what_kitaru_itself_gave_does_not_count() -> None:
     assert look([at, number], known={at}) == ("value", "a random float")
 
 
+def test_huge_numbers_and_broken_time_zones_raise_nothing() -> None:
+    class Broken(datetime.tzinfo):
+        def utcoffset(self, when: datetime.datetime | None) -> datetime.timedelta | None:
+            raise RuntimeError("no")
+
+    for value in (10**400, -(10**400), datetime.datetime(2026, 1, 1, tzinfo=Broken())):
+        assert look(value) is None
+
+
 def test_the_argument_is_named_without_its_stars() -> None:
     bound = {"a": 1, "*rest": (1, NOW), "**at": NOW}
     assert find_volatile(bound, now=NOW) == ("rest", "the current time as an int")

@@ -262,8 +262,31 @@ def test_a_value_a_hundred_thousand_deep_is_refused_with_a_typed_error(wrap: Any
 def test_a_value_that_holds_itself_is_refused() -> None:
     value: list[Any] = []
     value.append({"again": value})
-    with pytest.raises(KitaruValueError, match="inside itself"):
+    with pytest.raises(KitaruValueError, match="inside itself") as caught:
         encode(value, what="a test")
+    assert len(str(caught.value)) < 400
+
+
+def test_a_stack_that_is_nearly_full_gives_a_typed_error_or_the_value() -> None:
+    value = [[[[[(1,)]]]]]
+    payload = encode(value, what="a test")
+    met = set()
+
+    def descend() -> None:
+        try:
+            descend()
+        except RecursionError:
+            pass
+        for act in (lambda: encode(value, what=""), lambda: decode(payload, what="")):
+            try:
+                met.add(type(act()))
+            except KitaruValueError as error:
+                met.add(type(error))
+            except RecursionError:
+                return  # no room for the call itself
+
+    descend()
+    assert met == {Payload, list, KitaruValueError}
 
 
 def test_a_small_value_of_shared_parts_that_would_be_huge_is_refused_soon() -> None:

@@ -116,6 +116,48 @@ class Model(pydantic.BaseModel):
         return value.upper()
 
 
+@pydantic.dataclasses.dataclass
+class Checked:
+    a: int
+    b: list[int] = pydantic.Field(default_factory=list)
+
+
+class Numbers(pydantic.RootModel[list[int]]):
+    pass
+
+
+class Frozen(pydantic.BaseModel, frozen=True):
+    n: int = 1
+
+    @functools.cached_property
+    def double(self) -> int:
+        return 2 * self.n
+
+
+class Page(pydantic.BaseModel):
+    url: pydantic.HttpUrl
+
+
+class Stored:
+    """A descriptor that keeps its value under another name."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = "_" + name
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        calls.append("__get__")
+        return 5 if instance is None else vars(instance)[self.name]
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        calls.append("__set__")
+        vars(instance)[self.name] = value
+
+
+@dataclasses.dataclass
+class Described:
+    n: int = Stored()  # type: ignore[assignment]
+
+
 class Wrapped(pydantic.BaseModel, Generic[T]):
     item: T
 
@@ -182,8 +224,39 @@ def test_a_model_comes_back_without_its_validators_running() -> None:
     assert back.model_copy() == model
 
 
+def test_other_kinds_of_models_come_back() -> None:
+    frozen = Frozen(n=2)
+    assert frozen.double == 4
+    for value in (Checked(1, [2]), Numbers([1]), frozen, {frozen: [Frozen()]}):
+        assert there_and_back(value) == value
+    assert "double" not in vars(there_and_back(frozen))
+    unset = there_and_back(Frozen())
+    assert unset.model_fields_set == set()
+
+
+def test_a_field_behind_a_descriptor_comes_back_without_the_descriptor_running() -> None:
+    payload = encode(Described(3), what="a test")
+    calls.clear()
+    back: Any = decode(payload, what="a test")
+    assert calls == []
+    assert back.n == 3
+
+
+def test_a_field_of_a_library_that_has_no_encoding_is_refused_with_a_remedy() -> None:
+    with pytest.raises(KitaruValueError, match="as str") as caught:
+        encode(Page(url="http://example.org"), what="a test")  # type: ignore[arg-type]
+    assert caught.value.path == "$.url"
+
+
 def test_a_parametrised_model_comes_back() -> None:
     assert there_and_back(Wrapped[int](item=3)) == Wrapped[int](item=3)
+
+
+def test_what_could_not_be_read_back_is_refused_when_it_is_stored() -> None:
+    twin = object.__new__(Colour)
+    twin._name_, twin._value_ = "MAUVE", "mauve"
+    with pytest.raises(KitaruValueError, match="no member 'MAUVE'"):
+        encode(twin, what="a test")
 
 
 def test_a_local_class_comes_back_in_the_process_that_stored_it() -> None:
@@ -313,6 +386,7 @@ def test_fields_that_encode_as_their_default_are_left_out_of_digests_only() -> N
     assert digest(Point(1, 0)) != digest(Point(1, 0.0))
     assert digest(Row("a")) == digest(Row("a", None))
     assert b'"tags"' not in digest(Model(Name="a"))
+    assert b'"b"' not in digest(Checked(1))
     assert digest(Model(Name="a", tags={"x"})) != digest(Model(Name="a"))
     assert b'"b"' not in digest(Loud(1))
     assert b'"y":0.0' in dump(to_tree(Point(1)), sort=True)
@@ -419,10 +493,20 @@ def test_looking_for_a_class_never_asks_a_module_for_an_attribute() -> None:
         "asked = []\ndef __getattr__(name):\n    asked.append(name)\n    raise AttributeError(name)"
     )
     module.asked.clear()
-    assert find_class(module.__name__, "Order") is None
+    assert find_class(module.__name__, "Nowhere") is None
     assert module.asked == []
     assert find_class("os", "system") is None
     assert find_class("os", "path.join") is None
+
+
+def test_a_class_that_was_defined_anew_takes_the_place_of_the_old_one() -> None:
+    module = shape_of_today(DATACLASS + "id: int")
+    order = module.Order(id=1)
+    encode(order, what="a test")
+    module = shape_of_today(DATACLASS + "id: int")
+    back = decode(encode(order, what="a test"), what="a test")
+    assert type(back) is module.Order
+    assert type(back) is not type(order)
 
 
 def test_the_classes_of_an_annotation_are_found_through_its_wrappers() -> None:

@@ -12,11 +12,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kitaru._core.fanout import unmapped as unmapped
     from kitaru.checkpoints import Checkpoint as Checkpoint
     from kitaru.checkpoints import CheckpointFuture as CheckpointFuture
     from kitaru.checkpoints import checkpoint as checkpoint
     from kitaru.checkpoints import step as step
-    from kitaru.checkpoints import unmapped as unmapped
     from kitaru.client import KitaruClient as KitaruClient
     from kitaru.errors import FailureOrigin as FailureOrigin
     from kitaru.errors import KitaruBackendError as KitaruBackendError
@@ -73,7 +73,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "checkpoints": "Checkpoint CheckpointFuture checkpoint step unmapped",
+    "_core.fanout": "unmapped",
+    "checkpoints": "Checkpoint CheckpointFuture checkpoint step",
     "client": "KitaruClient",
     "errors": "FailureOrigin KitaruBackendError KitaruCancelledError KitaruContextError "
     "KitaruDivergenceError KitaruError KitaruExecutionError KitaruFeatureNotAvailableError "
@@ -92,7 +93,7 @@ _HOMES = {
 
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
-__all__ = sorted(_HOME_OF)  # noqa: PLE0605  (one list of names, above)
+__all__ = sorted(_HOME_OF)
 
 
 def __getattr__(name: str) -> Any:

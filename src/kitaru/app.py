@@ -57,6 +57,7 @@ class Kitaru:
             host=socket.gethostname(),
             pid=os.getpid(),
         )
+        self.services.is_owner = self.runner.is_owner
         self.host = Host(self.runner, self._at_exit)
 
     def _at_exit(self) -> tuple[str, float | None]:

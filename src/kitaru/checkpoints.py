@@ -7,18 +7,37 @@ mapping. What a call means is decided in ``_engine``.
 from __future__ import annotations
 
 import functools
-import itertools
 import types
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    ParamSpec,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from kitaru._core.binding import Binder
+from kitaru._core.fanout import Arguments, combinations, in_step, unmapped
 from kitaru._core.names import check_name, shortened
-from kitaru._core.naming import module_name
-from kitaru._engine.calling import call_async, call_sync, submit_call, where
 from kitaru._engine.calling import Options as CallOptions
+from kitaru._engine.calling import call_async, call_sync, submit_call, where
 from kitaru._engine.futures import FutureBase
+from kitaru.decoration import (
+    check_bool,
+    check_callable,
+    check_options,
+    check_strings,
+    claim_name,
+    function_id,
+    is_coroutine_function,
+    plain_function,
+    refuse_generator,
+)
 from kitaru.errors import KitaruFeatureNotAvailableError, KitaruUsageError
 
 if TYPE_CHECKING:
@@ -28,10 +47,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-_CO_COROUTINE = 0x80
-_CO_GENERATOR = 0x20
-_CO_ASYNC_GENERATOR = 0x200
 
 _RUNTIMES = ("inline", "process", "isolated", "ray")
 
@@ -111,19 +126,6 @@ def _failed_itself(error: Exception | None, futures: FutureList[Any]) -> bool:
     return error is not None and any(future._submitted.error is error for future in futures)
 
 
-class unmapped(Generic[T]):  # noqa: N801  (reads as a function: unmapped(xs))
-    """Pass a list to every item of a map instead of iterating it.
-
-    >>> unmapped([1, 2]).value
-    [1, 2]
-    """
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: T) -> None:
-        self.value = value
-
-
 class Checkpoint(Generic[P, R]):
     """A function whose outcomes are recorded; made by :func:`checkpoint`."""
 
@@ -154,7 +156,9 @@ class Checkpoint(Generic[P, R]):
             return cast(R, call_async(self.spec, args, kwargs, options))
         return cast(R, call_sync(self.spec, args, kwargs, options))
 
-    def options(self, *, id: str | None = None, retries: int | Retry | None = None) -> Checkpoint[P, R]:
+    def options(
+        self, *, id: str | None = None, retries: int | Retry | None = None
+    ) -> Checkpoint[P, R]:
         """This checkpoint with other options for the call that follows.
 
         ``id`` names the call: it is then found by that name instead of its
@@ -215,7 +219,7 @@ class Checkpoint(Generic[P, R]):
         starts nothing more after a failure, ``"finish"`` runs all and then
         raises, ``"collect"`` puts exceptions among the results.
         """
-        return self._map_items(_in_step(self.spec.name, iterables, keywords), concurrency, on_error)
+        return self._map_items(in_step(self.spec.name, iterables, keywords), concurrency, on_error)
 
     @overload
     def product(
@@ -241,11 +245,11 @@ class Checkpoint(Generic[P, R]):
         **keywords: Any,
     ) -> FutureList[Any]:
         """Like :meth:`map` over every combination; the last iterable varies fastest."""
-        return self._map_items(_combinations(iterables, keywords), concurrency, on_error)
+        return self._map_items(combinations(iterables, keywords), concurrency, on_error)
 
     def _map_items(
         self,
-        items: list[tuple[tuple[Any, ...], dict[str, Any]]],
+        items: list[Arguments],
         concurrency: int | None,
         on_error: str,
     ) -> FutureList[Any]:
@@ -292,69 +296,7 @@ class BoundCheckpoint(Generic[P, R]):
         return self._checkpoint.product(unmapped(self.__self__), *iterables, **options)
 
 
-# --- what is iterated, what is repeated -------------------------------------------------
-
-
-def _is_iterated(value: Any) -> bool:
-    return isinstance(value, (list, tuple, range, Iterator)) and not isinstance(value, str)
-
-
-def _in_step(
-    name: str, iterables: Sequence[Any], keywords: dict[str, Any]
-) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
-    columns: dict[int | str, list[Any]] = {}
-    for key, value in (*enumerate(iterables), *keywords.items()):
-        if _is_iterated(value):
-            columns[key] = list(value)
-    lengths = {len(column) for column in columns.values()}
-    if not columns:
-        raise KitaruUsageError(
-            f"{name}.map() was given nothing to iterate: pass a list, tuple, range or generator"
-        )
-    if len(lengths) > 1:
-        shown = ", ".join(f"{_shown(key)} has {len(column)}" for key, column in columns.items())
-        raise KitaruUsageError(
-            f"{name}.map() was given iterables of unequal lengths: {shown}. "
-            "Make them equal, or repeat one with kitaru.unmapped(...)"
-        )
-    rows = []
-    for index in range(lengths.pop()):
-        args = tuple(
-            columns[key][index] if key in columns else _repeated(value)
-            for key, value in enumerate(iterables)
-        )
-        kwargs = {
-            key: columns[key][index] if key in columns else _repeated(value)
-            for key, value in keywords.items()
-        }
-        rows.append((args, kwargs))
-    return rows
-
-
-def _combinations(
-    iterables: Sequence[Any], keywords: dict[str, Any]
-) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
-    values = [*iterables, *keywords.values()]
-    columns = [list(value) if _is_iterated(value) else [_repeated(value)] for value in values]
-    count = len(iterables)
-    return [
-        (row[:count], dict(zip(keywords, row[count:], strict=True)))
-        for row in itertools.product(*columns)
-    ]
-
-
-def _repeated(value: Any) -> Any:
-    return value.value if isinstance(value, unmapped) else value
-
-
-def _shown(key: int | str) -> str:
-    return f"argument {key + 1}" if isinstance(key, int) else repr(key)
-
-
 # --- the decorator ------------------------------------------------------------------------
-
-_names: dict[str, tuple[str, str]] = {}
-"""Explicit name -> (module, qualified name) of the function that bears it."""
 
 
 @overload
@@ -404,7 +346,7 @@ def checkpoint(func: Any = None, /, **options: Any) -> Any:
         )
     if func is not None:
         return make_checkpoint(func)
-    _refuse_unknown(options)
+    check_options("@checkpoint", options, _OPTIONS)
     return lambda function: make_checkpoint(function, **options)
 
 
@@ -434,29 +376,24 @@ def make_checkpoint(
     _refuse_later(runtime, later)
     plain = plain_function(func)
     id = check_name("checkpoint", name) if name is not None else function_id(func, plain)
-    flags = getattr(getattr(plain, "__code__", None), "co_flags", 0)
-    if flags & (_CO_GENERATOR | _CO_ASYNC_GENERATOR):
-        raise KitaruUsageError(
-            f"checkpoint {id!r} is a generator function: its outcome could not be recorded; "
-            "return a list"
-        )
+    refuse_generator("checkpoint", id, plain)
     binder = Binder(func)
     if name is not None and unique:
-        _claim_name(_names, "checkpoint", id, func, plain)
+        claim_name("checkpoint", id, plain)
     return Checkpoint(
         func,
         CheckpointSpec(
             id=id,
             name=name if name is not None else getattr(plain, "__name__", id),
             fn=func,
-            is_async=bool(flags & _CO_COROUTINE),
+            is_async=is_coroutine_function(plain),
             binder=binder,
-            aliases=tuple(check_name("checkpoint", alias) for alias in _strings("aliases", aliases)),
+            aliases=check_names("checkpoint", "aliases", aliases),
             kind=None if type is None else check_name("checkpoint type", type),
             policy=as_policy(retries),
-            cache=_checked_bool("cache", cache),
+            cache=check_bool("cache", cache),
             cache_ttl_seconds=_checked_ttl(cache_ttl),
-            key=_checked_callable("key", key),
+            key=check_callable("key", key),
             ignore=_checked_ignore(id, binder, ignore),
             version=None if version is None else check_name("checkpoint version", version),
         ),
@@ -464,22 +401,10 @@ def make_checkpoint(
     )
 
 
-_OPTIONS = ("name", "retries", "type", "runtime", "cache", "cache_ttl", "key", "ignore", "version",
-            "aliases", "timeout", "codec", "effect", "verify", "transaction", "resources")  # fmt: skip
-
-
-def _refuse_unknown(options: dict[str, Any]) -> None:
-    for option in options:
-        if option not in _OPTIONS:
-            unknown_option("@checkpoint", option, _OPTIONS)
-
-
-def unknown_option(what: str, option: str, known: Sequence[str]) -> NoReturn:
-    import difflib
-
-    near = difflib.get_close_matches(option, known, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(known)}"
-    raise KitaruUsageError(f"{what} has no option {option!r}; {hint}")
+_OPTIONS = (
+    *("name", "retries", "type", "runtime", "cache", "cache_ttl", "key", "ignore", "version"),
+    *("aliases", "timeout", "codec", "effect", "verify", "transaction", "resources"),
+)
 
 
 def _refuse_later(runtime: str, later: dict[str, Any]) -> None:
@@ -498,78 +423,23 @@ def _refuse_later(runtime: str, later: dict[str, Any]) -> None:
             )
 
 
-def plain_function(func: Callable[..., Any]) -> Any:
-    """The function under partials, methods, wrappers and callable objects."""
-    seen = 0
-    while seen < 100:
-        seen += 1
-        if isinstance(func, functools.partial):
-            func = func.func
-        elif isinstance(func, (types.MethodType, staticmethod, classmethod)):
-            func = func.__func__
-        elif isinstance(func, types.FunctionType):
-            break
-        else:
-            call = getattr(type(func), "__call__", None)
-            if not isinstance(call, types.FunctionType) or isinstance(func, type):
-                break
-            func = call
-    return func
-
-
-def function_id(func: Any, plain: Any) -> str:
-    """Module and qualified name: what a function is called if it is given no name."""
-    module = getattr(plain, "__module__", None) or type(func).__module__
-    qualname = getattr(plain, "__qualname__", None) or type(func).__qualname__
-    return check_name("function", f"{module_name(module)}.{qualname}")
-
-
-def _claim_name(
-    names: dict[str, tuple[str, str]], kind: str, name: str, func: Any, plain: Any
-) -> None:
-    who = (
-        module_name(str(getattr(plain, "__module__", ""))),
-        str(getattr(plain, "__qualname__", type(func).__qualname__)),
-    )
-    other = names.setdefault(name, who)
-    if other != who:
-        raise KitaruUsageError(
-            f"two different functions are {kind}s named {name!r}: {'.'.join(other)} and "
-            f"{'.'.join(who)}. Give one of them another name="
-        )
-
-
-def _strings(option: str, values: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
-        raise KitaruUsageError(f"{option}={shortened(values)}: pass a list of names")
-    return tuple(values)
-
-
-def _checked_bool(option: str, value: bool | None) -> bool | None:
-    if value is not None and type(value) is not bool:
-        raise KitaruUsageError(f"{option}={shortened(value)}: pass True or False")
-    return value
-
-
 def _checked_ttl(value: float | timedelta | None) -> float | None:
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
     if seconds is None:
         return None
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e11:
+    if (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, (int, float))
+        or not 0 <= seconds < 1e11
+    ):
         raise KitaruUsageError(
             f"cache_ttl={shortened(value)}: pass seconds (0 or more) or a timedelta"
         )
     return float(seconds)
 
 
-def _checked_callable(option: str, value: Any) -> Any:
-    if value is not None and not callable(value):
-        raise KitaruUsageError(f"{option}={shortened(value)}: pass a function")
-    return value
-
-
 def _checked_ignore(id: str, binder: Binder, ignore: Sequence[str]) -> frozenset[str]:
-    names = _strings("ignore", ignore)
+    names = check_strings("ignore", ignore)
     known = {name.lstrip("*") for name in binder.names} if names else set()
     for name in names:
         if name.lstrip("*") not in known and binder.rest_keys is None:

@@ -16,7 +16,17 @@ from kitaru._core.naming import import_folder, module_name
 from kitaru._engine.execution import FlowSpec
 from kitaru._engine.futures import asyncio_running
 from kitaru._engine.outcomes import open_result, raise_failure
-from kitaru.checkpoints import function_id, plain_function, unknown_option
+from kitaru._engine.waking import waker
+from kitaru.decoration import (
+    check_bool,
+    check_names,
+    check_options,
+    claim_name,
+    function_id,
+    is_coroutine_function,
+    plain_function,
+    refuse_generator,
+)
 from kitaru.errors import (
     KitaruBackendError,
     KitaruContextError,
@@ -36,10 +46,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 Cache = bool | Literal["refresh"]
-
-_CO_GENERATOR = 0x20
-_CO_ASYNC_GENERATOR = 0x200
-_CO_COROUTINE = 0x80
 
 POLL_SECONDS = 0.25
 """How often a handle looks at an execution that runs in another process (S5)."""
@@ -143,7 +149,6 @@ class FlowHandle(Generic[R]):
         return self._wait_async().__await__()
 
     async def _wait_async(self) -> R:
-        loop = asyncio.get_running_loop()
         pause_seconds = _FIRST_POLL_SECONDS
         while True:
             row = self._look()
@@ -154,11 +159,7 @@ class FlowHandle(Generic[R]):
                 await asyncio.sleep(pause_seconds)
                 pause_seconds = min(POLL_SECONDS, pause_seconds * 2)
                 continue
-            over = loop.create_future()
-
-            def wake(over: asyncio.Future[None] = over) -> None:
-                loop.call_soon_threadsafe(lambda: over.done() or over.set_result(None))
-
+            over, wake = waker()
             completion.when_over(wake)
             await over
 
@@ -287,8 +288,8 @@ class Flow(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
         raise KitaruUsageError(
-            f"flow {self.spec.name!r} is not called directly: write "
-            f"{self.spec.name}.run(...).wait(), or {self.spec.name}.func(...) for the plain function"
+            f"flow {self.spec.name!r} is not called directly: write {self.spec.name}.run(...)"
+            f".wait(), or {self.spec.name}.func(...) for the plain function"
         )
 
     @overload
@@ -446,16 +447,12 @@ def flow(func: Any = None, /, **options: Any) -> Any:
         )
     if func is not None:
         return _make_flow(func)
-    for option in options:
-        if option not in _OPTIONS:
-            unknown_option("@flow", option, _OPTIONS)
+    check_options("@flow", options, _OPTIONS)
     return lambda function: _make_flow(function, **options)
 
 
 _OPTIONS = ("name", "cache", "retries", "strict", "timeout", "retention", "aliases", "schedule",
             "timezone", "missed")  # fmt: skip
-
-_names: dict[str, tuple[str, str]] = {}
 
 
 class _FlowDecorator:
@@ -480,8 +477,6 @@ def _make_flow(
     missed: str = "last",
     **later: Any,
 ) -> Flow[Any, Any]:
-    from kitaru.checkpoints import _checked_bool, _claim_name, _strings
-
     if isinstance(func, Flow):
         raise KitaruUsageError(f"{func!r} is a flow already: decorate the plain function")
     for option, value in {**later, "missed": None if missed == "last" else missed}.items():
@@ -491,12 +486,7 @@ def _make_flow(
             )
     plain = plain_function(func)
     id = check_name("flow", name) if name is not None else function_id(func, plain)
-    flags = getattr(getattr(plain, "__code__", None), "co_flags", 0)
-    if flags & (_CO_GENERATOR | _CO_ASYNC_GENERATOR):
-        raise KitaruUsageError(
-            f"flow {id!r} is a generator function: what it yields could not be recorded; "
-            "return a list, or do the work in checkpoints"
-        )
+    refuse_generator("flow", id, plain)
     binder = Binder(func)
     for reserved in ("cache", "retries"):
         if reserved in binder.names:
@@ -505,22 +495,22 @@ def _make_flow(
                 "rename the parameter"
             )
     if name is not None:
-        _claim_name(_names, "flow", id, func, plain)
+        claim_name("flow", id, plain)
     module = str(getattr(plain, "__module__", None) or "")
-    made = Flow(
+    made: Flow[Any, Any] = Flow(
         func,
         FlowSpec(
             id=id,
             name=name if name is not None else getattr(plain, "__name__", id),
             fn=func,
-            is_async=bool(flags & _CO_COROUTINE),
+            is_async=is_coroutine_function(plain),
             binder=binder,
             module=module_name(module) if module else None,
             folder=import_folder(module) if module else None,
-            cache=_checked_bool("cache", cache),
+            cache=check_bool("cache", cache),
             retries=None if retries is None else _checked_retries(retries),
-            strict=bool(_checked_bool("strict", strict)),
-            aliases=tuple(check_name("flow", alias) for alias in _strings("aliases", aliases)),
+            strict=bool(check_bool("strict", strict)),
+            aliases=check_names("flow", "aliases", aliases),
         ),
         RunOptions(),
     )

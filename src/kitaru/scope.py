@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import uuid as _uuid
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -229,5 +228,3 @@ def _merge(into: dict[str, Any], metadata: dict[str, Any]) -> None:
             into[name] = {**into[name], **value}
         else:
             into[name] = value
-
-

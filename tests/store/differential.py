@@ -14,6 +14,7 @@ from collections import Counter
 from typing import Any
 
 from kitaru._core.lifecycle import CallSource, State
+from kitaru._store import commit
 from kitaru._store.protocol import (
     Claim,
     CodeRow,
@@ -34,7 +35,8 @@ from kitaru._store.protocol import (
 )
 from kitaru._store.reference import ReferenceStore
 from kitaru._store.sqlite.store import SqliteStore
-from tests.store.worlds import (
+
+from .worlds import (
     AnyStore,
     StillEnv,
     call_row,
@@ -46,8 +48,8 @@ from tests.store.worlds import (
 
 STEPS_A_WORLD = 60
 
-WRITES = "RegisterOwner DeclareDead Start Claim Record Finish TryAgain Release Retry GiveUp".split()
-REFUSALS = "Fenced NotInState AlreadyRecorded Missing".split()
+WRITES = tuple(write.__name__ for write in commit.WRITES)
+REFUSALS = ("Fenced", "NotInState", "AlreadyRecorded", "Missing")
 
 IDENTITIES = [bytes([k]) * 16 for k in range(6)]
 REUSE_KEYS = [b"r" * 32, b"s" * 32]

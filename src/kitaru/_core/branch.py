@@ -15,7 +15,6 @@ from kitaru._core.identity import branch_digest
 from kitaru._core.inputs import Inputs
 from kitaru.errors import KitaruUsageError
 
-
 _Things = dict[tuple[str, str], object]
 """(path, type name) -> the opaque object there."""
 
@@ -112,7 +111,7 @@ def _refuse_look_alikes(calls: _Calls, checkpoint: str, inputs: Inputs) -> None:
     differing = [where for where, thing in now.items() if earlier.get(where) is not thing]
     if not differing:
         return
-    paths = ", ".join(f"`{path}`" for path in path for path, _ in differing)
+    paths = ", ".join(f"`{path}`" for path in dict.fromkeys(where for where, _ in differing))
     types = ", ".join(dict.fromkeys(name for _, name in differing))
     raise KitaruUsageError(
         f"two calls of checkpoint {checkpoint!r} cannot be told apart: they differ only in "

@@ -58,6 +58,12 @@ def reused(exec_id: str) -> str:
     return _reason("reused", source=exec_id)
 
 
+def input_changed(names: Sequence[str]) -> str:
+    """Arguments with values that were never recorded before."""
+    more = {"more": len(names) - MAX_LISTED} if len(names) > MAX_LISTED else {}
+    return _reason("input", changed=[_short(name) for name in names[:MAX_LISTED]], **more)
+
+
 def miss_reason(
     *,
     code: bytes,

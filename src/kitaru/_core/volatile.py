@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Container, Iterator, Mapping
-from fractions import Fraction
 from itertools import islice
 from uuid import UUID
 
@@ -45,7 +44,11 @@ def find_volatile(
             judge = _JUDGES.get(type(each))
             if judge is None:
                 continue
-            looks_like = judge(each, now)
+            try:
+                looks_like = judge(each, now)
+            except Exception:
+                # A time zone of the user's may do anything; a hint must not.
+                continue
             if looks_like is not None and each not in known:
                 return name.lstrip("*"), looks_like
     return None
@@ -93,7 +96,8 @@ def _uuid_seconds(value: UUID) -> float:
 
 
 def _judge_int(value: int, now: int) -> str | None:
-    if value < 1_000_000_000:
+    # The upper end is beyond any count of nanoseconds, and divisible as a float.
+    if not 10**9 <= value <= 10**20:
         return None
     return "the current time as an int" if _is_clock(value, now) else None
 
@@ -122,8 +126,23 @@ def _is_random(value: float) -> bool:
 
 
 def _is_ratio(value: float) -> bool:
-    nearest = Fraction(value).limit_denominator(_MAX_DENOMINATOR)
-    return abs(value - nearest.numerator / nearest.denominator) < 1e-15
+    """Whether some fraction with a small denominator is this number, but for rounding.
+
+    By its continued fraction: whatever is that near is one of the convergents.
+    """
+    before, numerator, below_before, denominator = 0, 1, 1, 0
+    rest = value
+    while True:
+        whole = int(rest)
+        before, numerator = numerator, whole * numerator + before
+        below_before, denominator = denominator, whole * denominator + below_before
+        if denominator > _MAX_DENOMINATOR:
+            return False
+        if abs(value - numerator / denominator) < 1e-15:
+            return True
+        if rest == whole:
+            return False
+        rest = 1 / (rest - whole)
 
 
 _JUDGES: dict[type, Callable[..., str | None]] = {

@@ -113,6 +113,11 @@ class Call:
         "started_at",
     )
 
+    identity: bytes
+    attempt: int
+    key: bytes
+    fresh: bool
+
     def __init__(
         self,
         run: Run,
@@ -153,7 +158,9 @@ class Call:
             ignore=spec.ignore,
         )
         parent_identity, parent_attempt, parent_key = (
-            (None, 0, run.key_root) if parent is None else (parent.identity, parent.attempt, parent.key)
+            (None, 0, run.key_root)
+            if parent is None
+            else (parent.identity, parent.attempt, parent.key)
         )
         if named is None:
             self.n, self.number = branch.number(spec.id, inputs)
@@ -208,7 +215,7 @@ class Call:
 def file_facts(path: object) -> str | None:
     """Size and modification time of an existing file: what a reuse key adds to its path."""
     try:
-        stat = os.stat(path)  # type: ignore[call-overload]
+        stat = os.stat(path)  # type: ignore[arg-type]
     except (OSError, ValueError, TypeError):
         return None
     return f"{stat.st_size}:{stat.st_mtime_ns}"

@@ -129,7 +129,7 @@ def call_async(
         coroutine = drive_async(
             run_checkpoint(new_call(spec, place, args, kwargs, options)), run.env
         )
-    coroutine.__qualname__ = spec.name
+    coroutine.__qualname__ = spec.name  # type: ignore[attr-defined]
     return coroutine
 
 
@@ -201,7 +201,9 @@ def _refuse_unfinished(
         )
 
 
-def _resolved(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _resolved(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Futures replaced by their values: a call counts by what it is given, not by when."""
     return tuple(map(_value, args)), {name: _value(value) for name, value in kwargs.items()}
 

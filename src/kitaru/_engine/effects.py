@@ -107,6 +107,7 @@ class CallBody(Effect):
         if run.services.draining:
             raise run.end(Why.HANDED_BACK, f"execution {run.exec_id} is handed back")
         run.check()
+        run.check_owner()
         call.names.clear()
         call.started_at = run.env.now()
         return here.set(Place(run, call, Branch()))

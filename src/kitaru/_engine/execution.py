@@ -21,6 +21,7 @@ from kitaru._engine.futures import first_unseen
 from kitaru._engine.procedures import origin_of
 from kitaru._engine.run import Run
 from kitaru._engine.unwind import Unwind, Why
+from kitaru._engine.waking import waker
 from kitaru._store.protocol import ExecutionRow, Finish, Release, TryAgain
 from kitaru.errors import KitaruDivergenceError, KitaruValueError
 
@@ -33,8 +34,21 @@ _MAX_REASON_CHARACTERS = 500
 class FlowSpec:
     """What the engine knows of a flow; made once, at decoration."""
 
-    __slots__ = ("aliases", "annotations", "binder", "cache", "fn", "folder", "hints", "id", "is_async",
-                 "module", "name", "retries", "strict")  # fmt: skip
+    __slots__ = (
+        "aliases",
+        "annotations",
+        "binder",
+        "cache",
+        "fn",
+        "folder",
+        "hints",
+        "id",
+        "is_async",
+        "module",
+        "name",
+        "retries",
+        "strict",
+    )
 
     def __init__(
         self,
@@ -78,7 +92,7 @@ class Completion:
         """The exception that left the flow, the object itself."""
         self._event = threading.Event()
         self._lock = threading.Lock()
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], object]] = []
 
     @property
     def is_over(self) -> bool:
@@ -87,7 +101,7 @@ class Completion:
     def wait(self, timeout: float | None) -> bool:
         return self._event.wait(timeout)
 
-    def when_over(self, callback: Callable[[], None]) -> None:
+    def when_over(self, callback: Callable[[], object]) -> None:
         with self._lock:
             if not self._event.is_set():
                 self._callbacks.append(callback)
@@ -150,6 +164,7 @@ class CallFlow(Effect):
         payload = life.run.row.inputs
         assert payload is not None
         bound = decode(payload, what=life.flow.name, hints=flow_hints(life.flow))
+        assert isinstance(bound, dict)
         return life.flow.binder.unbind(bound)
 
     def perform(self) -> Any:
@@ -255,11 +270,8 @@ class Settle(Effect):
 
 
 async def _wait_done(future: Any) -> None:
-    loop = asyncio.get_running_loop()
-    finished = loop.create_future()
-    future.when_done(
-        lambda: loop.call_soon_threadsafe(lambda: finished.done() or finished.set_result(None))
-    )
+    finished, wake = waker()
+    future.when_done(wake)
     await finished
 
 

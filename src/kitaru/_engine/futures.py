@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from kitaru._engine.drivers import drive, drive_async
 from kitaru._engine.loop import our_coroutines
 from kitaru._engine.procedures import run_checkpoint
 from kitaru._engine.unwind import Unwind
+from kitaru._engine.waking import waker
 from kitaru.errors import KitaruContextError, KitaruStateError, KitaruTimeoutError
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Submitted:
         self._state = _WAITING
         self._lock = threading.Lock()
         self._done = threading.Event()
-        self._callbacks: list[Callable[[], None]] = []
+        self._callbacks: list[Callable[[], object]] = []
         self._value: Any = None
         self._error: BaseException | None = None
         self._context: Context = copy_context()
@@ -112,7 +113,7 @@ class Submitted:
 
     # --- who waits for it --------------------------------------------------------------
 
-    def when_done(self, callback: Callable[[], None]) -> None:
+    def when_done(self, callback: Callable[[], object]) -> None:
         with self._lock:
             if not self.done or not self._done.is_set():
                 self._callbacks.append(callback)
@@ -184,12 +185,7 @@ class Submitted:
     async def wait_async(self) -> None:
         if self.done:
             return
-        loop = asyncio.get_running_loop()
-        finished = loop.create_future()
-
-        def wake() -> None:
-            loop.call_soon_threadsafe(lambda: finished.done() or finished.set_result(None))
-
+        finished, wake = waker()
         self.when_done(wake)
         with self.call.run.waking(wake):
             await finished

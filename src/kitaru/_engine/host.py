@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kitaru._engine.runner import Runner
-from kitaru._engine.services import notify
+from kitaru.notices import notice
 
 DRAIN_SECONDS = 5.0
 """What bodies get to finish and record after Ctrl-C (DESIGN.md, section 7)."""
@@ -49,7 +49,7 @@ class Host:
             try:
                 pause_seconds = self._runner.tick()
             except Exception as error:
-                notify(f"cannot look for abandoned executions: {error}")
+                notice(f"cannot look for abandoned executions: {error}")
                 pause_seconds = 5.0
             self._wake.wait(pause_seconds)
             self._wake.clear()
@@ -62,8 +62,12 @@ class Host:
         self._stop = True
         self._runner.adopting = None
         self._wake.set()
+        if self._runner.busy:
+            self._finish_executions()
         if not self._runner.busy:
-            return
+            self._runner.retire()
+
+    def _finish_executions(self) -> None:
         what, seconds = self._at_exit()
         try:
             if self._was_interrupted():
@@ -86,16 +90,16 @@ class Host:
         first = _NOTICE_SECONDS if seconds is None else min(seconds, _NOTICE_SECONDS)
         if self._runner.wait_idle(first):
             return
-        notify(
+        notice(
             f"waiting for {self._runner.busy} running execution(s) before the program ends "
-            "(Ctrl-C hands them back; configure(at_exit=\"leave\") does not wait)"
+            '(Ctrl-C hands them back; configure(at_exit="leave") does not wait)'
         )
         left = None if seconds is None else max(0.0, seconds - first)
         if not _wait_interruptibly(self._runner, left):
             self._runner.drain(0.0)
 
     def _drain(self) -> None:
-        notify(
+        notice(
             f"interrupted: bodies get {DRAIN_SECONDS:.0f} s to finish and record "
             "(Ctrl-C again ends at once)"
         )

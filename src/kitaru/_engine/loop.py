@@ -16,6 +16,7 @@ from kitaru._core.coroutines import coroutine_digest
 from kitaru._engine.context import Place, here
 from kitaru._store.protocol import Store, Write
 
+
 class LoopThread:
     """Starts its thread at first use; there is one per process and store."""
 
@@ -38,7 +39,7 @@ class LoopThread:
 
     def _start(self) -> None:
         loop = asyncio.new_event_loop()
-        loop.set_task_factory(branching_task)
+        loop.set_task_factory(branching_task)  # type: ignore[arg-type]
         started = threading.Event()
 
         def run() -> None:

@@ -34,9 +34,7 @@ def raise_failure(store: Store, row: ExecutionRow, cause: BaseException | None) 
     status = ExecutionStatus(row.status.value)
     about = f"execution {row.exec_id} of flow {row.flow_name!r}"
     if row.status is State.CANCELLED or row.failure is None:
-        raise KitaruCancelledError(
-            f"{about} was cancelled", exec_id=row.exec_id, status=status
-        )
+        raise KitaruCancelledError(f"{about} was cancelled", exec_id=row.exec_id, status=status)
     failure = decode_failure(row.failure)
     info = failure.info
     checkpoint = checkpoint_behind(store, row)

@@ -81,13 +81,17 @@ def _why_missed(call: Call, key: bytes, since: int | None, now: int) -> str:
             expired = rules.Expired((now - older.ended_at) / 1e6, spec.cache_ttl_seconds)
     history = run.services.history(spec.id)
     assert call.code is not None
+    if expired is None and history.knows(call.code.digest):
+        new = history.unseen(call.inputs.arguments)
+        if new:
+            return rules.input_changed(new)
     return rules.miss_reason(
         code=call.code.digest,
         parts=parts_json(call.code),
         arguments=call.inputs.arguments_json(),
         n=call.n,
         codes=history.codes,
-        samples=history.samples,
+        samples=list(history.samples),
         expired=expired,
     )
 
@@ -108,10 +112,9 @@ def remember(call: Call, arguments: str) -> CodeRow | None:
     if call.code is None:
         return None
     history = call.run.services.history(call.spec.id)
-    history.samples.append(arguments)
-    digest = call.code.digest
-    if any(known.digest == digest for known in history.codes):
+    history.add(arguments, call.inputs.arguments)
+    if history.knows(call.code.digest):
         return None
-    row = CodeRow(call.spec.id, digest, parts_json(call.code))
+    row = CodeRow(call.spec.id, call.code.digest, parts_json(call.code))
     history.codes.insert(0, row)
     return row

@@ -85,7 +85,7 @@ class Run:
         """(branch, checkpoint) -> the last call there whose arguments are not known yet."""
         self.tasks: set[Any] = set()
         """Tasks that the flow's own code made, and that have not ended."""
-        self._wakers: set[Callable[[], None]] = set()
+        self._wakers: set[Callable[[], object]] = set()
         self.used_sources: set[int] = set()
         """Including those of earlier lives: two samples stay two samples."""
         self._lock = threading.Lock()
@@ -140,6 +140,15 @@ class Run:
                 "Start flows of its own here, or use multiprocessing's spawn",
             )
 
+    def check_owner(self) -> None:
+        """Raise if this process may own nothing any more: before each body and each write."""
+        if not self.services.is_owner():
+            raise self.end(
+                Why.LOST,
+                f"the lock of this process in the store's folder was closed or removed: execution "
+                f"{self.exec_id} is given up here, because others may take it over",
+            )
+
     def end(self, why: Why, message: str, error: BaseException | None = None) -> Unwind:
         """Tell everything in this run to unwind; the first reason stays."""
         with self._lock:
@@ -151,7 +160,7 @@ class Run:
         return self.ended
 
     @contextmanager
-    def waking(self, wake: Callable[[], None]) -> Iterator[None]:
+    def waking(self, wake: Callable[[], object]) -> Iterator[None]:
         """While inside, ``wake`` is called if the run is told to end."""
         with self._lock:
             self._wakers.add(wake)

@@ -17,7 +17,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import Context, copy_context
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kitaru._core.lifecycle import MAX_DEATHS, SUSPECT_DEATHS, State
 from kitaru._core.values import encode_failure
@@ -31,6 +31,7 @@ from kitaru._engine.unwind import Unwind, Why
 from kitaru._store.protocol import (
     NO_FACTS,
     Claim,
+    DeclareDead,
     ExecutionRow,
     Finish,
     Refused,
@@ -74,6 +75,7 @@ class Runner:
         self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
         self._owner: int | None = None
+        self._lock_name: str | None = None
         self._active: dict[str, Life] = {}
         self._sync_active = 0
         self._starting = 0
@@ -96,8 +98,30 @@ class Runner:
                     registered = self._store.apply(
                         RegisterOwner(name, self._pid, self._host, self._env.now())
                     )
+                    self._lock_name = name
                     self._owner = registered.id
         return self._owner
+
+    def is_owner(self) -> bool:
+        """Whether this process may still own executions.
+
+        False once its lock file was closed under it or removed: others then
+        take it for dead, and are right to.
+        """
+        return self._lock_name is None or self._liveness.holds(self._lock_name)
+
+    def retire(self) -> None:
+        """Stop being an owner, at a clean exit with nothing left to own."""
+        with self._lock:
+            owner, name = self._owner, self._lock_name
+            self._owner = self._lock_name = None
+        if owner is None or name is None:
+            return
+        try:
+            self._store.apply(DeclareDead(owner, self._env.now()))
+        except (Refused, KitaruBackendError):
+            pass  # the released lock says the same
+        self._liveness.release(name)
 
     def is_alive(self, owner: int | None) -> bool:
         """Whether a process that owns (or serves) executions lives."""
@@ -237,6 +261,8 @@ class Runner:
         except (Refused, KitaruBackendError) as error:
             self._give_up(candidate, error)
             return
+        if candidate.row.status is State.RUNNING and candidate.row.owner is not None:
+            self._forget_owner(candidate.row.owner)
         if row.deaths >= MAX_DEATHS:
             self._fail_poisoned(candidate, row)
             return
@@ -245,6 +271,11 @@ class Runner:
                 # It had recorded something since the last death: no suspect after all.
                 self._alone = None
             self._launch(candidate, row)
+
+    def _forget_owner(self, owner: int) -> None:
+        """Its death is committed; what it left beside the store can go."""
+        if owner != self._owner:
+            self._liveness.forget(self._store.get_owner(owner).lock_name)
 
     def _claim_of(self, row: ExecutionRow) -> Claim:
         owner = self.owner()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import sys
+import json
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kitaru._store.protocol import CodeRow, RecordedCode, Store
 from kitaru.env import Env
+from kitaru.notices import notice
 
 if TYPE_CHECKING:
     from kitaru._engine.loop import LoopThread
@@ -16,16 +18,45 @@ if TYPE_CHECKING:
 
 _MAX_CODES = 8
 _MAX_SAMPLES = 64
+_MAX_COMPARED = 8
+_MAX_SEEN = 10_000
 
 
 class History:
-    """What the store and this process know of a checkpoint's past: for the reasons of misses."""
+    """What the store and this process know of a checkpoint's past: for the reasons of misses.
 
-    __slots__ = ("codes", "samples")
+    Asked at every miss, so it answers from sets; only where every argument was
+    seen before, but never together, are a few whole samples compared.
+    """
 
-    def __init__(self, codes: list[RecordedCode | CodeRow], samples: deque[str]) -> None:
+    __slots__ = ("_seen", "codes", "samples")
+
+    def __init__(self, codes: list[RecordedCode | CodeRow], samples: list[str]) -> None:
         self.codes = codes
-        self.samples = samples
+        self.samples: deque[str] = deque(samples, maxlen=_MAX_COMPARED)
+        self._seen: dict[str, set[bytes]] = {}
+        for sample in samples:
+            recorded = json.loads(sample)
+            self.add(sample, {name: bytes.fromhex(text) for name, text in recorded.items()})
+
+    def add(self, sample: str, arguments: dict[str, bytes]) -> None:
+        self.samples.append(sample)
+        for name, digest in arguments.items():
+            seen = self._seen.setdefault(name, set())
+            if len(seen) < _MAX_SEEN:
+                seen.add(digest)
+
+    def knows(self, code: bytes) -> bool:
+        """Whether this version of the checkpoint's code has been recorded."""
+        return any(known.digest == code for known in self.codes)
+
+    def unseen(self, arguments: dict[str, bytes]) -> list[str]:
+        """Arguments whose values were never recorded; [] if there are no samples at all."""
+        if not self._seen:
+            return []
+        return [
+            name for name, digest in arguments.items() if digest not in self._seen.get(name, ())
+        ]
 
 
 class Services:
@@ -40,6 +71,7 @@ class Services:
         root: str | None,
         bodies: Pool,
         loop: LoopThread,
+        is_owner: Callable[[], bool] = lambda: True,
     ) -> None:
         self.store = store
         self.env = env
@@ -47,6 +79,8 @@ class Services:
         self.root = root
         self.bodies = bodies
         self.loop = loop
+        self.is_owner = is_owner
+        """Whether this process's liveness lock is still what the store knows: cheap."""
         self.draining = False
         """Nothing new starts: executions hand themselves back at their next call."""
         self.importing = False
@@ -64,13 +98,13 @@ class Services:
             codes = self.store.list_codes(
                 project=self.project, checkpoint=checkpoint, limit=_MAX_CODES
             )
-            samples: deque[str] = deque(maxlen=_MAX_SAMPLES)
-            if codes:
-                samples.extend(
-                    self.store.sample_arguments(
-                        codes[0].execution, checkpoint=checkpoint, limit=_MAX_SAMPLES
-                    )
+            samples = (
+                self.store.sample_arguments(
+                    codes[0].execution, checkpoint=checkpoint, limit=_MAX_SAMPLES
                 )
+                if codes
+                else []
+            )
             found = History(list(codes), samples)
             with self._lock:
                 found = self._histories.setdefault(checkpoint, found)
@@ -83,13 +117,4 @@ class Services:
                 if once in self._said:
                     return
                 self._said.add(once)
-        notify(text)
-
-
-def notify(text: str) -> None:
-    """Write one line to stderr; a stderr that is closed or broken is nobody's failure."""
-    try:
-        sys.stderr.write(f"kitaru: {text}\n")
-        sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):
-        pass
+        notice(text)

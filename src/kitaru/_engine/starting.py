@@ -30,7 +30,7 @@ def start_execution(
     if services.importing:
         raise KitaruUsageError(
             f"flow {flow.name!r} is run while Kitaru imports its module: put the run under\n"
-            "    if __name__ == \"__main__\":\n        ..."
+            '    if __name__ == "__main__":\n        ...'
         )
     bound = flow.binder.bind(args, kwargs)
     _check_fit(flow, bound)

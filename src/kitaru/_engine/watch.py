@@ -79,9 +79,7 @@ def watch_for_volatile(call: Call) -> None:
     spec = call.spec
     if "volatile" in spec.said or call.named is not None or call.parent is not None:
         return
-    found = find_volatile(
-        call.bound, now=call.run.env.now(), known=call.run.learnt_values
-    )
+    found = find_volatile(call.bound, now=call.run.env.now(), known=call.run.learnt_values)
     if found is None or found[0] in spec.ignore:
         return
     spec.said.add("volatile")

@@ -51,17 +51,30 @@ def find_class(module: str, qualname: str, hints: Sequence[type] = ()) -> type |
         if name_of(hint) == name:
             return hint
     stored = _stored.get(name)
-    if stored is not None:
+    if stored is not None and _is_current(stored, qualname):
         return stored
-    return _class_in_module(module, qualname)
+    return _class_in_module(module, qualname) or stored
+
+
+def _is_current(cls: type, qualname: str) -> bool:
+    """Whether a module still holds this very class: after a reload it holds another.
+
+    A file that is both ``__main__`` and imported has two classes of one name,
+    and both are current: then the one that was stored last is meant.
+    """
+    return _walk(_namespace(sys.modules.get(module_of(cls))), qualname) is cls
+
+
+def _namespace(module: ModuleType | None) -> dict[str, Any]:
+    if module is None or not issubclass(type(module), ModuleType):
+        return {}
+    # Past the module's own __getattribute__: a lazy module would import itself.
+    namespace: dict[str, Any] = object.__getattribute__(module, "__dict__")
+    return namespace
 
 
 def _class_in_module(module: str, qualname: str) -> type | None:
-    loaded = loaded_module(module)
-    if loaded is None or not issubclass(type(loaded), ModuleType):
-        return None
-    # Past the module's own __getattribute__: a lazy module would import itself.
-    namespace: Any = object.__getattribute__(loaded, "__dict__")
+    namespace = _namespace(loaded_module(module))
     generic, bracket, _ = qualname.partition("[")
     found = _walk(namespace, generic)
     if found is None or not bracket:
@@ -93,8 +106,8 @@ def classes_in(annotation: object) -> tuple[type, ...]:
     ``Optional``, unions, lists, aliases and the like are looked through; names
     that are still text are skipped.
 
-    >>> classes_in(dict[str, list[int] | None])
-    (<class 'dict'>, <class 'str'>, <class 'list'>, <class 'int'>, <class 'NoneType'>)
+    >>> classes_in(list[int | None])
+    (<class 'list'>, <class 'int'>, <class 'NoneType'>)
     """
     found: dict[int, type] = {}
     waiting: list[Any] = [annotation]

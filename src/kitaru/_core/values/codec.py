@@ -47,7 +47,7 @@ def encode(value: Any, *, what: str, limits: Limits | None = None) -> Payload:
         if len(data) > limits.max_payload_bytes:
             raise writer.too_large("$")
         if tree is not value:
-            _verify(value, data, what, limits)
+            _verify(data, what, limits)
     except RecursionError:
         raise problem(what, "$", "the value is nested too deep; flatten it") from None
     except RuntimeError as error:
@@ -55,11 +55,11 @@ def encode(value: Any, *, what: str, limits: Limits | None = None) -> Payload:
     return seal(CODEC, data)
 
 
-def _verify(value: Any, data: bytes, what: str, limits: Limits) -> None:
+def _verify(data: bytes, what: str, limits: Limits) -> None:
     """Read the value back before anybody relies on it: what fails now can still be told."""
     back = Reader(what, (), limits).value(parse(data), "$", 0)
     again = dump(Writer(None, False, what, limits).tree(back, "$", 0), sort=False)
-    if again != data or type(back) is not type(value):
+    if again != data:
         raise problem(
             what,
             "$",

@@ -14,6 +14,7 @@ Path = Any
 """Either a text (the root) or ``(path, step)``; a ``str`` step is a key, an ``int`` an index."""
 
 MAX_STEP_CHARACTERS = 80
+MAX_STEPS = 20
 
 
 class Limits(NamedTuple):
@@ -36,7 +37,10 @@ def render(path: Path) -> str:
     while type(path) is tuple:
         path, step = path
         steps.append(_render_step(step))
-    return str(path) + "".join(reversed(steps))
+    steps.reverse()
+    if len(steps) > MAX_STEPS:
+        steps = [*steps[: MAX_STEPS // 2], "…", *steps[-MAX_STEPS // 2 :]]
+    return str(path) + "".join(steps)
 
 
 def _render_step(step: object) -> str:

@@ -29,10 +29,18 @@ _BY_NAME: dict[str, str] = {
     "slice": "store its start, stop and step as a tuple",
     "memoryview": "store bytes(view)",
     "array.array": "store its .tolist()",
-    "functools.partial": "a function cannot be stored; store what it is called with",
+    "functools.partial": "call it, or store what it is called with",
     "weakref.ReferenceType": "store what it points to",
     "ellipsis": "store a text or None",
     "mappingproxy": "store dict(proxy)",
+}
+
+
+_BY_LIBRARY = {
+    "numpy": "store .item() of a scalar or .tolist() of an array",
+    "pandas": "store .to_dict() of it, or write it to a file and store the path",
+    "pydantic": "declare the field as str, or store str(…) of it",
+    "pydantic_core": "declare the field as str, or store str(…) of it",
 }
 
 
@@ -49,6 +57,9 @@ def remedy_for(value: object) -> str:
     named = _BY_NAME.get(type_name(cls))
     if named is not None:
         return named
+    library = module_of(cls).partition(".")[0]
+    if library in _BY_LIBRARY:
+        return _BY_LIBRARY[library]
     base = base_of(cls)
     if base:
         return f"it is a subclass of {base}, which would lose its type: convert it with {base}(…)"
@@ -85,8 +96,8 @@ _RULES: tuple[tuple[Callable[[type], Any], str], ...] = (
         f"an open file or connection lives in one process: store its path, and {_KEEP_OUT}",
     ),
     (_is_lock, f"a lock or thread lives in one process: {_KEEP_OUT}"),
-    (lambda cls: issubclass(cls, types.ModuleType), "a module cannot be stored; store its name"),
-    (lambda cls: issubclass(cls, _FUNCTIONS), "a function cannot be stored; store what it returns"),
-    (lambda cls: issubclass(cls, type), "a class cannot be stored; store its name"),
+    (lambda cls: issubclass(cls, types.ModuleType), "store its name"),
+    (lambda cls: issubclass(cls, _FUNCTIONS), "call it, and store what it returns"),
+    (lambda cls: issubclass(cls, type), "store its name"),
     (_is_iterator, "it can be read only once: store list(…) of it"),
 )

@@ -186,6 +186,9 @@ def default_of(cls: type, shape: Shape, name: str, *, call_classes: bool) -> Any
             class_attribute(cls, "__pydantic_fields__")[name], call_classes
         )
     if shape.kind == "dataclass":
+        validated = class_attribute(cls, "__pydantic_fields__")
+        if type(validated) is dict and name in validated:  # a dataclass of pydantic's
+            return _default_of_model_field(validated[name], call_classes)
         field = _dataclass_fields(cls)[name]
         absent = sys.modules["dataclasses"].__dict__["MISSING"]
         if field.default is not absent:

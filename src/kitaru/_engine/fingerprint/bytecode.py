@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from hashlib import blake2b
+from itertools import pairwise
 from opcode import hasconst, hasjrel, hasname, opmap, opname
 from types import CodeType
 from typing import NamedTuple
@@ -63,6 +64,16 @@ _UNDIRECTED = {
     for op in _JUMPS
 }
 _ALWAYS = frozenset(op for op in _JUMPS if opname[op] in ("JUMP_FORWARD", "JUMP_BACKWARD"))
+_INVERTED = {
+    opmap[one]: opmap[other]
+    for prefix in ("POP_JUMP_IF_", "POP_JUMP_FORWARD_IF_")
+    for pair in (("TRUE", "FALSE"), ("NONE", "NOT_NONE"))
+    for one, other in (
+        (prefix + pair[0], prefix + pair[1]),
+        (prefix + pair[1], prefix + pair[0]),
+    )
+    if one in opmap
+}
 # Some instructions keep flags in the low bits of the index of their name.
 _NAME_SHIFT = {_LOAD_GLOBAL: 1}
 if sys.version_info >= (3, 12):
@@ -110,7 +121,7 @@ class Instruction(NamedTuple):
 def read(code: CodeType) -> Reading:
     """Digest a code object and collect what it uses, nested code objects included."""
     reading = Reading()
-    instructions = _decode(code.co_code)
+    instructions = _turn_round(_decode(code.co_code))
     lines = [
         f"{code.co_argcount} {code.co_posonlyargcount} {code.co_kwonlyargcount}",
         f"{code.co_flags & _FLAGS_THAT_COUNT}",
@@ -171,6 +182,33 @@ def _decode(raw: bytes) -> list[Instruction]:
     return found
 
 
+def _turn_round(instructions: list[Instruction]) -> list[Instruction]:
+    """Write "unless x, jump over a jump" as "if x, jump".
+
+    The compiler chooses between the two by where lines end.
+    """
+    over = [
+        index
+        for index, (one, two) in enumerate(pairwise(instructions))
+        if one.op in _INVERTED and two.op in _ALWAYS and one.after + one.arg == two.after
+    ]
+    if not over:
+        return instructions
+    targets = {_target(jump) for jump in instructions if jump.op in _JUMPS}
+    dropped: set[int] = set()
+    for index in over:
+        one, two = instructions[index], instructions[index + 1]
+        if targets.isdisjoint(range(one.after, two.offset + 1)):
+            arg = _target(two) - one.after
+            instructions[index] = one._replace(op=_INVERTED[one.op], arg=arg)
+            dropped.add(index + 1)
+    return [found for index, found in enumerate(instructions) if index not in dropped]
+
+
+def _target(jump: Instruction) -> int:
+    return jump.after - jump.arg if jump.op in _BACKWARD else jump.after + jump.arg
+
+
 def _places(instructions: list[Instruction], size: int) -> list[int]:
     """For every code unit the number of the instruction that runs next from there."""
     places = [len(instructions)] * (size + 1)
@@ -185,8 +223,7 @@ def _places(instructions: list[Instruction], size: int) -> list[int]:
 def _landing(instructions: list[Instruction], places: list[int], index: int) -> int:
     """Where a jump ends up: the compiler shortens a jump to a jump on the same line only."""
     for _ in range(len(instructions)):
-        op, arg, _, after = instructions[index]
-        index = places[after - arg if op in _BACKWARD else after + arg]
+        index = places[_target(instructions[index])]
         if index == len(instructions) or instructions[index].op not in _ALWAYS:
             break
     return index

@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import os
 import sys
-import sysconfig
 from types import ModuleType
 from typing import Any
 
 from kitaru._core.naming import module_name, module_name_of_file
 
-_PYTHON = tuple(
-    os.path.join(os.path.realpath(path), "")
-    for path in {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
-)
+# Where Python's own modules are: `sysconfig` knows it too, at a millisecond's cost.
+_PYTHON = os.path.join(os.path.realpath(os.path.dirname(os.__file__)), "")
 _INSTALLED = frozenset({"site-packages", "dist-packages", "node_modules", "__pypackages__"})
 
 
