@@ -30,6 +30,7 @@ from kitaru._engine.futures import FutureBase
 from kitaru.decoration import (
     check_bool,
     check_callable,
+    check_names,
     check_options,
     check_strings,
     claim_name,
