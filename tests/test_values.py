@@ -289,8 +289,9 @@ def test_a_stack_that_is_nearly_full_gives_a_typed_error_or_the_value() -> None:
     assert met == {Payload, list, KitaruValueError}
 
 
-def test_a_small_value_of_shared_parts_that_would_be_huge_is_refused_soon() -> None:
-    value: Any = ["x" * 1000]
+@pytest.mark.parametrize("leaf", [1, "x" * 1000])
+def test_a_small_value_of_shared_parts_that_would_be_huge_is_refused_soon(leaf: Any) -> None:
+    value: Any = [leaf]
     for _ in range(60):
         value = [value, value]
     with pytest.raises(KitaruValueError, match="takes more than"):

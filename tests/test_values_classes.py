@@ -79,6 +79,16 @@ class Cached:
         return 2 * self.n
 
 
+def _next_number() -> int:
+    calls.append("factory")
+    return len(calls)
+
+
+@dataclasses.dataclass
+class Numbered:
+    n: int = dataclasses.field(default_factory=_next_number)
+
+
 class Row(NamedTuple):
     key: str
     value: Any = None
@@ -405,6 +415,9 @@ def test_a_default_factory_that_could_do_something_is_not_called_for_a_digest() 
 
     to_tree(Counted(1), drop_defaults=True)
     assert made == []
+    calls.clear()
+    to_tree(Numbered(1), drop_defaults=True)
+    assert calls == []
 
 
 def shape_of_today(source: str, name: str = "shapes_under_test") -> types.ModuleType:

@@ -69,6 +69,9 @@ class World:
         self.seen: Counter[str] = Counter()
         self.trace: list[str] = []
         self.at = 1_000
+        for number in range(4):
+            for store in (self.model, self.store):
+                store.apply(RegisterOwner(f"first-{number}", 1, "here", 1))
 
     def step(self) -> None:
         self.at += self.random.randrange(3)
@@ -178,6 +181,8 @@ class World:
             "give_up": (State.PENDING, State.WAITING, State.RUNNING),
         }[kind]
         fitting = [row for row in rows if row.status in wanted]
+        if not fitting and self.random.random() < 0.8:
+            return self._start(rows)
         row = self.random.choice(fitting if fitting and self.random.random() < 0.85 else rows)
         execution = 999 if self.random.random() < 0.03 else row.id
         epoch = row.epoch + (self.random.choice([-1, 1]) if self.random.random() < 0.1 else 0)

@@ -41,7 +41,8 @@ def import_folder(module: str) -> str | None:
 
 
 def _named(module: ModuleType | None, name: str) -> tuple[str, str | None]:
-    file = getattr(module, "__dict__", {}).get("__file__") if module is not None else None
+    # Not through the module's own attribute access, which a lazy module answers by loading.
+    file = object.__getattribute__(module, "__dict__").get("__file__") if module else None
     if not isinstance(file, str) or not file.endswith((".py", ".pyc", ".so")):
         return name, None
     return module_name_of_file(file)

@@ -165,6 +165,7 @@ class CallFlow(Effect):
         assert payload is not None
         bound = decode(payload, what=life.flow.name, hints=flow_hints(life.flow))
         assert isinstance(bound, dict)
+        life.run.learn_values(bound.values())
         return life.flow.binder.unbind(bound)
 
     def perform(self) -> Any:

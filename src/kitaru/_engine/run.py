@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kitaru._core.branch import Branch
+from kitaru._core.drift import OpenPlaces
 from kitaru._core.lifecycle import CallState
 from kitaru._core.payload import Payload
 from kitaru._engine.unwind import Unwind, Why
@@ -56,6 +57,13 @@ class Tries(NamedTuple):
 
 
 NO_TRIES = Tries(0, 0, None)
+
+
+class Places(NamedTuple):
+    """Recorded successes of one (parent, branch, checkpoint)."""
+
+    by_identity: dict[bytes, Place]
+    open: OpenPlaces[Place]
 
 
 class Run:
@@ -105,7 +113,7 @@ class Run:
         self.outcomes: dict[bytes, Recalled] = {}
         self.tries: dict[bytes, Tries] = {}
         self.claimed: set[bytes] = set()
-        self._places: dict[tuple[Any, ...], list[Place]] = {}
+        self._places: dict[tuple[Any, ...], Places] = {}
         self.learnt: dict[bytes, str] = {}
         if row.epoch > 1 or row.attempt > 1:
             self._load_outcomes()
@@ -243,17 +251,20 @@ class Run:
 
     def places(
         self, parent: bytes | None, parent_attempt: int, branch: str, checkpoint: str
-    ) -> list[Place]:
+    ) -> Places:
         """Successes that earlier lives recorded there; read once each."""
         where = (parent, parent_attempt, branch, checkpoint)
         found = self._places.get(where)
         if found is None:
-            found = self._places[where] = self.store.list_places(
+            rows = self.store.list_places(
                 self.id,
                 parent=parent,
                 parent_attempt=parent_attempt,
                 branch=branch,
                 checkpoint=checkpoint,
+            )
+            found = self._places[where] = Places(
+                {row.identity: row for row in rows}, OpenPlaces(rows)
             )
         return found
 
@@ -264,6 +275,14 @@ class Run:
                 return False
             self.used_sources.add(call)
             return True
+
+    def learn_values(self, values: Iterable[Any]) -> None:
+        """Values that every life sees alike, however fresh they look."""
+        for value in values:
+            try:
+                self.learnt_values.add(value)
+            except TypeError:
+                continue
 
     def note(self, kind: str, message: str) -> None:
         self.queue(NoteRow(kind, message, self.env.now()))

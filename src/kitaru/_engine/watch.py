@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kitaru._core.drift import differing_arguments, find_drift
+from kitaru._core.drift import differing_arguments
 from kitaru._core.volatile import find_volatile
 from kitaru.errors import FailureOrigin, KitaruDivergenceError
 
@@ -30,24 +30,20 @@ def watch_for_drift(call: Call) -> None:
         call.branch.label,
         call.spec.id,
     )
-    if not places:
+    if not places.by_identity:
         return
     arguments = call.inputs.arguments_json()
     if call.named is not None:
-        drifted = _of_same_id(call, places, arguments)
+        drifted = places.by_identity.get(call.identity)
+        if drifted is not None and drifted.arguments == arguments:
+            drifted = None
     else:
-        drifted = find_drift(places, run.claimed, call.number, arguments)
+        drifted = places.open.find_drift(run.claimed, call.number, arguments)
     if drifted is None:
         return
+    # Told once: the next new call is not the drift of the same record.
     run.claimed.add(drifted.identity)
     _tell(call, drifted, arguments)
-
-
-def _of_same_id(call: Call, places: list[Place], arguments: str) -> Place | None:
-    for place in places:
-        if place.identity == call.identity and place.arguments != arguments:
-            return place
-    return None
 
 
 def _tell(call: Call, drifted: Place, arguments: str) -> None:
@@ -79,8 +75,11 @@ def watch_for_volatile(call: Call) -> None:
     spec = call.spec
     if "volatile" in spec.said or call.named is not None or call.parent is not None:
         return
-    found = find_volatile(call.bound, now=call.run.env.now(), known=call.run.learnt_values)
-    if found is None or found[0] in spec.ignore:
+    bound = call.bound
+    if spec.ignore:
+        bound = {name: value for name, value in bound.items() if name not in spec.ignore}
+    found = find_volatile(bound, now=call.run.env.now(), known=call.run.learnt_values)
+    if found is None:
         return
     spec.said.add("volatile")
     name, kind = found

@@ -48,7 +48,7 @@ def find_class(module: str, qualname: str, hints: Sequence[type] = ()) -> type |
     """
     name = f"{module}:{qualname}"
     for hint in hints:
-        if name_of(hint) == name:
+        if qualname_of(hint) == qualname and name_of(hint) == name:
             return hint
     stored = _stored.get(name)
     if stored is not None and _is_current(stored, qualname):

@@ -207,8 +207,8 @@ class Writer:
 
     def _defaultdict(self, value: Any, path: Path, depth: int) -> Any:
         factory = value.default_factory
-        name = None if factory is None else getattr(factory, "__name__", "")
-        if name is not None and FACTORIES.get(name) is not factory:
+        name = next((name for name, made in FACTORIES.items() if made is factory), None)
+        if name is None and factory is not None:
             return self._refuse(value, path, "its default_factory is a function: store dict(…)")
         tree = self._ordered("defaultdict", value, path, depth)
         tree["factory"] = name

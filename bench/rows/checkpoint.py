@@ -1,0 +1,56 @@
+"""One checkpoint against one bare commit of the same bytes, in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from bench import steps
+from bench.figures import Rounds, Row, Target
+from bench.stores import Bench, recorded_row_bytes
+
+_WARM_UP = 30
+
+
+def measure(bench: Bench) -> Iterator[Row]:
+    count = 1_000 if bench.full else 400
+    row_bytes = probe_row_bytes(bench)
+    for name, flow in (
+        ("a checkpoint", steps.steps),
+        ("a checkpoint, cache=False", steps.steps_without_reuse),
+        ("an async checkpoint", steps.async_steps),
+    ):
+        bench.say(name)
+        rounds = Rounds()
+        for _ in range(bench.rounds):
+            lap = run_steps(bench, flow, count)
+            bare = bench.bare(row_bytes)
+            bare.commits(_WARM_UP)
+            rounds.add(lap.seconds, bare.commits(count), lap.cpu_seconds)
+            bare.close()
+            bare.path.unlink()
+        yield rounds.row(
+            name,
+            "ms",
+            scale=1e3,
+            limit_name=f"bare commit of {row_bytes} bytes",
+            target=Target(1.3),
+        )
+
+
+def run_steps(bench: Bench, flow: Any, count: int) -> steps.Lap:
+    """The laps of one flow in a fresh store, after a flow to warm up."""
+    with bench.store():
+        flow.run(steps.new_numbers(_WARM_UP).start, _WARM_UP).wait()
+        steps.laps()
+        flow.run(steps.new_numbers(count).start, count).wait()
+    return steps.laps()[0]
+
+
+def probe_row_bytes(bench: Bench) -> int:
+    """How many bytes a checkpoint of 1 KB writes into its row."""
+    path = bench.fresh("probe")
+    with bench.store(path):
+        steps.steps.run(steps.new_numbers(50).start, 50).wait()
+    steps.laps()
+    return recorded_row_bytes(path)

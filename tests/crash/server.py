@@ -1,0 +1,186 @@
+"""A clean process with one thread that has imported everything, and forks a child per life.
+
+Talks in lines of JSON on stdin and stdout. It never opens a store itself: what
+a child opens, kills and leaves behind is the child's alone.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import traceback
+from typing import Any
+
+STUCK_SECONDS = 30.0
+"""A life that takes longer than this is stuck: its stacks are written down, and it is ended."""
+
+
+class CrashingEnv:
+    """The real environment, except that this process is killed at its ``crash_at``-th point."""
+
+    def __init__(self, crash_at: int | None, crash_named: str | None, tell: int) -> None:
+        from kitaru.env import SystemEnv
+
+        real = SystemEnv()
+        self.now, self.monotonic, self.new_id = real.now, real.monotonic, real.new_id
+        self.random_bytes, self.jitter = real.random_bytes, real.jitter
+        self.points: list[str] = []
+        self._crash_at = crash_at
+        self._crash_named = crash_named
+        self._tell = tell
+        self._lock = threading.Lock()
+
+    def crash_point(self, name: str) -> None:
+        with self._lock:
+            self.points.append(name)
+            if len(self.points) == self._crash_at or name == self._crash_named:
+                os.write(self._tell, json.dumps({"died_at": name}).encode())
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def live(order: dict[str, Any], tell: int) -> None:
+    """Be one life: play the scenario, killed at the ordered point; tell how it ended."""
+    from kitaru import app
+
+    from .corpus import SCENARIOS
+    from .journal import Life, begin
+
+    os.environ["KITARU_STORE"] = order["store"]
+    scenario = SCENARIOS[order["scenario"]]
+    env = CrashingEnv(order.get("crash_at"), order.get("crash_named"), tell)
+    app.use_env(env)
+    begin(Life(order["life"], order["seed"], order["variant"], order["journal"]))
+    told: dict[str, Any]
+    try:
+        result = scenario.prelude() if order["life"] == 0 and scenario.prelude else scenario.play()
+        told = {"result": json.loads(json.dumps(result, default=str))}
+    except Exception as error:
+        told = {"error": type(error).__name__, "message": str(error)}
+        traceback.print_exc()
+    if order["life"] == 0:
+        app.current().store.close()
+    told["points"] = env.points
+    os.write(tell, json.dumps(told).encode())
+
+
+def inspect(order: dict[str, Any], tell: int) -> None:
+    """Tell what is committed in a store, by reading a copy: the store itself stays as it died."""
+    from kitaru._store.sqlite.store import SqliteStore
+    from kitaru.env import SystemEnv
+
+    with tempfile.TemporaryDirectory() as folder:
+        copy = os.path.join(folder, "store")
+        os.mkdir(copy)
+        if not os.path.exists(os.path.join(order["store"], "kitaru.db")):
+            os.write(tell, b'{"executions": [], "owners": []}')
+            return
+        for name in ("kitaru.db", "kitaru.db-wal"):
+            if os.path.exists(os.path.join(order["store"], name)):
+                shutil.copyfile(os.path.join(order["store"], name), os.path.join(copy, name))
+        if os.path.isdir(os.path.join(order["store"], "blobs")):
+            os.symlink(os.path.join(order["store"], "blobs"), os.path.join(copy, "blobs"))
+        store = SqliteStore.open(copy, env=SystemEnv(), project=None)
+        seen = {"executions": _executions(store), "owners": _owners(store)}
+    os.write(tell, json.dumps(seen).encode())
+
+
+def _executions(store: Any) -> list[dict[str, Any]]:
+    found = []
+    for row in reversed(store.list_executions(project=store.project, limit=100)):
+        calls = store.list_calls(row.id, limit=10_000)
+        found.append(
+            {
+                "exec_id": row.exec_id,
+                "flow": row.flow_name,
+                "key": row.key,
+                "status": row.status.value,
+                "reason": row.status_reason,
+                "epoch": row.epoch,
+                "owner": row.owner,
+                "deaths": row.deaths,
+                "attempt": row.attempt,
+                "metadata": json.loads(row.metadata),
+                "learnt": [fact.value for fact in store.load_learnt(row.id)],
+                "notes": [[note.kind, note.message] for note in store.list_notes(row.id)],
+                "calls": [_call(call) for call in calls],
+            }
+        )
+    return found
+
+
+def _call(call: Any) -> dict[str, Any]:
+    row = call.row
+    return {
+        "identity": row.identity.hex(),
+        "attempt": row.attempt,
+        "state": row.state.value,
+        "source": row.source.value,
+        "reopened": call.reopened,
+        "checkpoint": row.checkpoint,
+        "seq": row.seq,
+        "retry_at": row.retry_at,
+        "mark": json.loads(row.metadata or "{}").get("mark"),
+        "value": row.payload.data[:200].decode("utf-8", "replace"),
+    }
+
+
+def _owners(store: Any) -> list[int]:
+    return [owner.id for owner in store.list_owners()]
+
+
+WORKS = {"live": live, "inspect": inspect}
+
+
+def _fork(order: dict[str, Any]) -> dict[str, Any]:
+    hear, tell = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(hear)
+            log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            sys.stdin.close()
+            faulthandler.dump_traceback_later(STUCK_SECONDS, exit=True, file=2)
+            WORKS[order["work"]](order, tell)
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    os.close(tell)
+    said = b""
+    while piece := os.read(hear, 1 << 20):
+        said += piece
+    os.close(hear)
+    _, status = os.waitpid(child, 0)
+    return {"status": os.waitstatus_to_exitcode(status), **(json.loads(said) if said else {})}
+
+
+def serve() -> None:
+    import apsw  # noqa: F401  (imported once, before the forks)
+
+    import kitaru
+    from kitaru import app, client  # noqa: F401
+    from kitaru._store.sqlite import store  # noqa: F401
+
+    from . import corpus  # noqa: F401
+
+    assert threading.active_count() == 1, "a fork of a process with threads is not clean"
+    assert kitaru.current_execution_id() is None
+    for line in sys.stdin:
+        answer = _fork(json.loads(line))
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,98 @@
+"""The guards in the SQL and the table of transitions say the same."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import pytest
+
+import kitaru._store.sqlite as sqlite
+from kitaru._core.lifecycle import TRANSITIONS, CallSource, CallState, Event, State, states_before
+from kitaru._store.reference import OWNED
+
+FOLDER = os.path.dirname(sqlite.__file__)
+GUARD = re.compile(r"status in \(([^)]*)\)")
+TARGET = re.compile(r"set status = '(\w+)'")
+
+
+def read(*parts: str) -> str:
+    with open(os.path.join(FOLDER, *parts), encoding="utf-8") as file:
+        return file.read()
+
+
+def blocks() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for file in sorted(os.listdir(os.path.join(FOLDER, "queries"))):
+        for block in read("queries", file).split("-- name: ")[1:]:
+            found[block.split("\n", 1)[0].strip()] = block
+    return found
+
+
+def states_in(text: str) -> frozenset[State]:
+    return frozenset(State(word) for word in re.findall(r"'(\w+)'", text))
+
+
+def event_of(block: str) -> str | None:
+    found = re.search(r"^-- event: (.+)$", block, re.MULTILINE)
+    return found[1] if found else None
+
+
+TRANSITION_BLOCKS = {name: block for name, block in blocks().items() if TARGET.search(block)}
+
+
+def test_every_query_that_sets_a_status_names_its_event() -> None:
+    assert len(TRANSITION_BLOCKS) == 10
+    for name, block in TRANSITION_BLOCKS.items():
+        assert event_of(block) in {event.value for event in Event}, name
+
+
+@pytest.mark.parametrize("name", sorted(TRANSITION_BLOCKS))
+def test_a_transition_leads_where_the_table_says_from_where_it_says(name: str) -> None:
+    block = TRANSITION_BLOCKS[name]
+    event = Event(event_of(block))
+    (guard,) = GUARD.findall(block)
+    (target,) = TARGET.findall(block)
+    assert states_in(guard) == states_before(event), name
+    for state in states_in(guard):
+        assert TRANSITIONS[state][event] == target, name
+    assert "epoch = ?2" in block, f"{name} is not conditioned on the epoch"
+
+
+def test_every_write_of_an_owner_is_guarded_by_the_states_that_have_one() -> None:
+    owned = {name: block for name, block in blocks().items() if event_of(block) == "none (owned)"}
+    assert {"add_call", "add_code", "add_learnt", "add_note", "set_metadata"} <= set(owned)
+    for name, block in owned.items():
+        (guard,) = GUARD.findall(block)
+        assert states_in(guard) == OWNED, name
+        assert "epoch = ?2" in block, name
+
+
+def test_every_statement_that_changes_an_execution_is_guarded() -> None:
+    # What stands here needs no epoch of its own: it follows a guarded
+    # statement in its transaction, or concerns owners alone.
+    unguarded = {"add_attempt", "reopen_call", "register_owner", "declare_dead", "create_meta"}
+    unguarded |= {"set_schema_version", "start_execution"}
+    for name, block in blocks().items():
+        statement = block.split("\n", 1)[1]
+        if re.search(r"^(insert|update|delete)", statement, re.MULTILINE) and name not in unguarded:
+            assert GUARD.search(statement), name
+
+
+def test_the_unfinished_index_and_its_query_list_the_same_states() -> None:
+    schema = read("migrations", "0001_initial.sql")
+    (index,) = re.findall(r"executions_unfinished.*?where (status in \([^)]*\))", schema, re.DOTALL)
+    assert index in blocks()["list_unfinished"]
+    assert states_in(index) == {State.PENDING, State.RUNNING, State.CANCELLING}
+
+
+def test_the_checks_of_the_schema_list_what_the_tables_in_code_list() -> None:
+    schema = read("migrations", "0001_initial.sql")
+    (statuses,) = re.findall(r"status text not null check \(status in \(([^)]*)\)\)", schema)
+    assert states_in(statuses) == frozenset(State)
+    (owned,) = re.findall(r"\(owner is not null\) = \(status in \(([^)]*)\)\)", schema)
+    assert states_in(owned) == OWNED
+    (states,) = re.findall(r"check \(state in \(([^)]*)\)\)", schema)
+    assert set(re.findall(r"'(\w+)'", states)) == {state.value for state in CallState}
+    (sources,) = re.findall(r"check \(source in \(([^)]*)\)\)", schema)
+    assert set(re.findall(r"'(\w+)'", sources)) == {source.value for source in CallSource}
