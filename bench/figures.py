@@ -24,7 +24,11 @@ class Sample:
     @classmethod
     def of(cls, values: Sequence[float]) -> Sample:
         return cls(
-            statistics.median(values), min(values), max(values), statistics.fmean(values), len(values)
+            statistics.median(values),
+            min(values),
+            max(values),
+            statistics.fmean(values),
+            len(values),
         )
 
     def map(self, scale: float) -> Sample:
@@ -69,7 +73,7 @@ class Row:
     ratio: Sample | None = None
     """Of rounds that ran side by side, not of the two medians."""
     cpu: Sample | None = None
-    """CPU of the calling thread, in the unit of the figure: steadier than time on a busy machine."""
+    """Of the calling thread, in the unit of the figure: steadier than time on a busy machine."""
     target: Target | None = None
     p99: float | None = None
     note: str = ""

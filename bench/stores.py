@@ -72,9 +72,9 @@ def recorded_row_bytes(path: Path) -> int:
     columns = [row[1] for row in connection.execute("pragma table_info(calls)")]
     total = " + ".join(f"coalesce(length(cast({name} as blob)), 0)" for name in columns)
     query = f"select {total} from calls order by id desc limit 1"
-    found: int = connection.execute(query).fetchone()[0]
+    ((found,),) = connection.execute(query).fetchall()
     connection.close()
-    return found
+    return int(found)
 
 
 def database_bytes(path: Path) -> int:

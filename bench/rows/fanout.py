@@ -35,7 +35,7 @@ def measure(bench: Bench) -> Iterator[Row]:
             figure = _flow_seconds(bench, flow)
             bare = bench.bare(row_bytes)
             bare.commits(20)
-            rounds.add([figure], [_seconds(lambda: limit(bare))])
+            rounds.add([figure], [_seconds(limit, bare)])
             bare.close()
         yield rounds.row(name, "s", limit_name=limit_name, target=target)
 
@@ -47,9 +47,9 @@ def _flow_seconds(bench: Bench, flow: Any) -> float:
         return _seconds(lambda: flow.run(first, COUNT).wait())
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def _seconds(work: Callable[..., object], *arguments: object) -> float:
     began = time.perf_counter()
-    work()
+    work(*arguments)
     return time.perf_counter() - began
 
 

@@ -89,9 +89,7 @@ class Demo:
 
     @contextmanager
     def bar(self, what: str, total: int) -> Iterator[Progress]:
-        """A progress bar on a terminal; elsewhere one line, for logs."""
-        if not self.console.is_terminal:
-            self.console.print(what)
+        """A progress bar on a terminal; elsewhere nothing, see `tell`."""
         columns = (TextColumn("{task.description}"), BarColumn(28), MofNCompleteColumn())
         with Progress(
             *columns,
@@ -108,12 +106,14 @@ class Demo:
         """Watch a life through the journal to its end, or kill it once `stop_at` bodies began."""
         born = time.monotonic()
         first: float | None = None
+        told = -1
         with self.bar(what, total) as progress:
             while child.poll() is None and time.monotonic() - born < MAX_LIFE_SECONDS:
                 began = len(self.began(child.pid))
                 if began and first is None:
                     first = time.monotonic() - born
                 progress.update(progress.task_ids[0], completed=began)
+                told = self.tell(what, began, total, told)
                 if stop_at is not None and began >= stop_at:
                     break
                 time.sleep(0.02)
@@ -122,6 +122,14 @@ class Demo:
             child.wait()
             progress.update(progress.task_ids[0], completed=len(self.began(child.pid)))
         return Life(what, self.began(child.pid), "", time.monotonic() - born, first)
+
+    def tell(self, what: str, began: int, total: int, told: int) -> int:
+        """Without a terminal: a line for each quarter. Return the last quarter told."""
+        quarter = 4 * began // total
+        if not self.console.is_terminal and quarter > told:
+            self.console.print(f"{what}: {began:,} of {total:,} bodies begun")
+            return quarter
+        return told
 
     def require_success(self, child: subprocess.Popen[bytes]) -> None:
         if child.returncode != 0:
@@ -150,7 +158,7 @@ def killed_and_resumed(demo: Demo, client: KitaruClient, total: int) -> tuple[Li
     """Two lives of one execution, and what they prove."""
     key = ("--key", "demo")
     child = demo.start(HERE.parent, "census.html", *key)
-    first = demo.follow("first life ", child, total, stop_at=total // 2)
+    first = demo.follow("first life", child, total, stop_at=total // 2)
     if child.returncode != -9:
         demo.require_success(child)
     demo.claim(child.returncode == -9, "the first life was ended by SIGKILL")
@@ -211,6 +219,10 @@ def edited_copy(demo: Demo, client: KitaruClient, total: int) -> tuple[list[Life
     demo.claim(source.count(HELPER) == 1, "one line of the helper biggest_first was edited")
     helper.write_text(source.replace(HELPER, EDITED))
     edited, execution = of_a_copy(demo, client, "copy, helper edited", total, AROUND)
+    reasons = " ".join(why.reason for why in client.executions.why(execution.exec_id, "summarise"))
+    demo.claim("biggest_first" in reasons, f"summarise ran again because: {reasons}")
+    reasons = " ".join(why.reason for why in client.executions.why(execution.exec_id, "draw"))
+    demo.claim("summary" in reasons, f"draw ran again because: {reasons}")
     return [as_it_is, edited], execution
 
 
@@ -284,6 +296,8 @@ def main() -> int:
     parser.add_argument("--plain", action="store_true", help="no progress bars")
     said = parser.parse_args()
     console = Console(highlight=False, force_terminal=False if said.plain else None)
+    if not console.is_terminal:
+        console.width = 100
     with stage_for(said.short) as stage:
         held = perform(stage, console, max_files=150 if said.short else None)
         report = stage / "census.html"

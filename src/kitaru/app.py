@@ -6,9 +6,11 @@ happens at import: no file is made before the first flow is run.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 from kitaru import settings as _settings
@@ -68,6 +70,7 @@ class Kitaru:
 _app: Kitaru | None = None
 _lock = threading.Lock()
 _env: Env = SystemEnv()
+_importing = False
 
 
 def current() -> Kitaru:
@@ -83,6 +86,7 @@ def _make() -> Kitaru:
     with _lock:
         if _app is None:
             _app = _compose()
+            _tell_importing()
         return _app
 
 
@@ -109,6 +113,27 @@ def _compose() -> Kitaru:
         project=store.project,
         root=location.root,
     )
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """While Kitaru itself imports a module: nothing at its top level may start a flow.
+
+    Makes no Kitaru: the module may still choose the store with ``configure()``.
+    """
+    global _importing
+    before, _importing = _importing, True
+    _tell_importing()
+    try:
+        yield
+    finally:
+        _importing = before
+        _tell_importing()
+
+
+def _tell_importing() -> None:
+    if _app is not None:
+        _app.services.importing = _importing
 
 
 def use(app: Kitaru | None) -> None:

@@ -80,6 +80,8 @@ class FlowHandle(Generic[R]):
         self._app = _app.current()
         self._cause: BaseException | None = None
         """The very exception that left the flow, if it ran here."""
+        self._given_up: KitaruBackendError | None = None
+        """Why this process stopped running it, although it owns it."""
         self._said: set[str] = set()
 
     def __repr__(self) -> str:
@@ -180,7 +182,11 @@ class FlowHandle(Generic[R]):
             return row
         runner = self._app.runner
         self._completion = runner.completion(self._exec_id)
-        if self._completion is None and runner.is_abandoned(row):
+        if self._completion is not None:
+            return None
+        if self._given_up is not None and runner.is_own(row):
+            raise self._given_up
+        if runner.is_abandoned(row):
             if self._adopts and self._flow is not None:
                 self._completion = runner.take(self._flow, row)
             else:
@@ -195,11 +201,11 @@ class FlowHandle(Generic[R]):
         if unwound is None:
             return
         if unwound.why.name == "STORE_FAILED":
-            error = unwound.error
-            raise KitaruBackendError(
+            self._given_up = KitaruBackendError(
                 f"{unwound}. What it recorded is kept; when the cause is mended: "
                 f"kitaru executions resume {self._exec_id}"
-            ) from error
+            )
+            raise self._given_up from unwound.error
         if unwound.why.name == "HANDED_BACK":
             raise KitaruStateError(
                 f"execution {self._exec_id} was handed back because this process is ending; "

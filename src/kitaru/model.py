@@ -27,6 +27,7 @@ __all__ = [
     "Note",
     "PendingWait",
     "Retry",
+    "Why",
 ]
 
 
@@ -122,12 +123,17 @@ class ArtifactRef:
 class CheckpointCall:
     """One call of a checkpoint in an execution, with its attempts.
 
+    ``status`` is ``completed``, ``failed``, ``backoff`` (it failed and is tried
+    again later) or ``reopened`` (a retry of the execution runs it again).
     ``source`` says where the outcome came from: ``ran``, ``recalled``,
     ``reused``, ``carried`` or ``override``; ``reason`` says why in words.
+    ``inputs`` is a preview of at most 4 KiB.
     """
 
     call_id: str
     name: str
+    checkpoint_id: str
+    """What identifies the checkpoint: its ``name=``, else module and qualified name."""
     status: str
     started_at: datetime
     ended_at: datetime | None
@@ -145,6 +151,8 @@ class CheckpointCall:
     reason: str
     inputs: Any
     _load: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
+    _changed: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    """The arguments or functions that the recorded reason names."""
 
     def result(self) -> Any:
         """The call's recorded result, decoded now.
@@ -160,6 +168,44 @@ class CheckpointCall:
                 "it has no result; see its `failure`"
             )
         return self._load()
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """Why a call ran, or whose outcome it reused; printed, it is a line for people.
+
+    ``changed`` are the arguments or functions that differ from what was
+    recorded before, where that is the reason. ``unseen`` is what the code
+    fingerprint cannot see; None where the checkpoint's module is not loaded.
+    """
+
+    call_id: str
+    name: str
+    seq: int
+    status: str
+    source: str
+    reason: str
+    reused_from: str | None
+    original_call_id: str | None
+    changed: tuple[str, ...]
+    unseen: tuple[str, ...] | None
+
+    def __str__(self) -> str:
+        """One line, and one more for what the fingerprint cannot see.
+
+        >>> print(Why("e:1", "draft", 0, "completed", "ran", "never recorded", None, None, (), ()))
+        #0 draft: ran: never recorded
+        """
+        why = f": {self.reason}" if self.reason else ""
+        if self.source == "reused" and self.reused_from and self.reused_from in self.reason:
+            why = f" from {self.original_call_id or self.reused_from}"
+        line = f"#{self.seq} {self.name}: {self.source}{why}"
+        if self.unseen:
+            line += (
+                f"\n   its code fingerprint cannot see: {'; '.join(self.unseen)} "
+                "(version= on the checkpoint decides instead)"
+            )
+        return line
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import threading
 import traceback
 from typing import Any
 
-STUCK_SECONDS = 30.0
+STUCK_SECONDS = 15.0
 """A life that takes longer than this is stuck: its stacks are written down, and it is ended."""
 
 
@@ -58,7 +58,7 @@ def live(order: dict[str, Any], tell: int) -> None:
     begin(Life(order["life"], order["seed"], order["variant"], order["journal"]))
     told: dict[str, Any]
     try:
-        result = scenario.prelude() if order["life"] == 0 and scenario.prelude else scenario.play()
+        result = scenario.play() if order["life"] else _prelude(scenario)
         told = {"result": json.loads(json.dumps(result, default=str))}
     except Exception as error:
         told = {"error": type(error).__name__, "message": str(error)}
@@ -67,6 +67,14 @@ def live(order: dict[str, Any], tell: int) -> None:
         app.current().store.close()
     told["points"] = env.points
     os.write(tell, json.dumps(told).encode())
+
+
+def _prelude(scenario: Any) -> Any:
+    """What happens before the first life: a store is made, and perhaps somebody uses it."""
+    from kitaru import app
+
+    app.current()
+    return scenario.prelude() if scenario.prelude else None
 
 
 def inspect(order: dict[str, Any], tell: int) -> None:
@@ -169,7 +177,7 @@ def serve() -> None:
     import apsw  # noqa: F401  (imported once, before the forks)
 
     import kitaru
-    from kitaru import app, client  # noqa: F401
+    from kitaru import app  # noqa: F401
     from kitaru._store.sqlite import store  # noqa: F401
 
     from . import corpus  # noqa: F401

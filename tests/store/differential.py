@@ -11,6 +11,7 @@ import random
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from kitaru._core.lifecycle import CallSource, State
@@ -101,7 +102,7 @@ class World:
         for store in (self.model, self.store):
             got: list[Any] = []
             for write in writes:
-                store.post(write, lambda answer, error, got=got: got.append(_plain(answer, error)))
+                store.post(write, _collector(got))
             assert store.flush(wait=True) is True
             answers.append(got)
         self._compare(f"group of {writes}", answers[0], answers[1])
@@ -362,6 +363,10 @@ class World:
     def close(self) -> None:
         self.store.close()
         self.model.close()
+
+
+def _collector(got: list[Any]) -> Callable[[Any, BaseException | None], None]:
+    return lambda answer, error: got.append(_plain(answer, error))
 
 
 def _plain(answer: Any, error: BaseException | None) -> Any:

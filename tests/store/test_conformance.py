@@ -758,7 +758,7 @@ def test_a_payload_of_any_size_comes_back_whole(store: AnyStore, size: int) -> N
 
 def test_places_are_the_successes_of_one_kind_by_place(store: AnyStore) -> None:
     row = running(store)
-    here = {"parent": b"p", "parent_attempt": 1, "branch": "b"}
+    here: dict[str, Any] = {"parent": b"p", "parent_attempt": 1, "branch": "b"}
     calls = [
         call_row(b"a", place=2, arguments='{"x":"2"}', **here),
         call_row(b"b", place=0, arguments='{"x":"0"}', **here),

@@ -50,7 +50,7 @@ def test_every_query_that_sets_a_status_names_its_event() -> None:
 @pytest.mark.parametrize("name", sorted(TRANSITION_BLOCKS))
 def test_a_transition_leads_where_the_table_says_from_where_it_says(name: str) -> None:
     block = TRANSITION_BLOCKS[name]
-    event = Event(event_of(block))
+    event = Event(event_of(block) or "none")
     (guard,) = GUARD.findall(block)
     (target,) = TARGET.findall(block)
     assert states_in(guard) == states_before(event), name

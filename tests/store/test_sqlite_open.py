@@ -44,8 +44,8 @@ def test_every_connection_is_durable(tmp_path: Path) -> None:
     assert run_sql(store, "pragma journal_mode") == [("wal",)]
     assert run_sql(store, "pragma mmap_size") == [(0,)]
     assert run_sql(store, "pragma application_id") == [(APPLICATION_ID,)]
-    assert store._database.pragma("synchronous") == 2
-    assert store._database.pragma("query_only") == 1
+    assert store._database.read("pragma synchronous", ()) == [(2,)]
+    assert store._database.read("pragma query_only", ()) == [(1,)]
     store.close()
 
 

@@ -155,7 +155,7 @@ def scope_functions_are_typed() -> None:
     assert_type(kitaru.current_execution_id(), str | None)
     assert_type(kitaru.step("length", len, "abc"), int)
     kitaru.log(tokens=3, model={"name": "m"})
-    kitaru.log("tokens")  # type: ignore[misc]
+    kitaru.log("tokens")  # type: ignore[call-arg]
     Retry(max_attempts="3")  # type: ignore[arg-type]
 
 

@@ -78,17 +78,17 @@ class Commit(Effect):
         except (Refused, KitaruBackendError) as error:
             raise self.run.refused(error) from error
         finally:
-            if self.facts is not None:
-                self.run.landed(self.facts)
+            self._landed()
 
     async def perform_async(self) -> Any:
         try:
-            return await self.run.services.loop.commit(self.write)
+            return await self.run.services.loop.commit(self.write, self._landed)
         except (Refused, KitaruBackendError) as error:
             raise self.run.refused(error) from error
-        finally:
-            if self.facts is not None:
-                self.run.landed(self.facts)
+
+    def _landed(self) -> None:
+        if self.facts is not None:
+            self.run.landed(self.facts)
 
 
 class CallBody(Effect):

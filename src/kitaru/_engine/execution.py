@@ -132,6 +132,8 @@ class Life:
         self.context = context
         self.completion = completion
         self.began = False
+        self.taken_from: int | None = None
+        """The dead owner from whom it was taken over."""
 
     def begin(self, run: Run) -> None:
         self.run = run

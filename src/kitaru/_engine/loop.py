@@ -73,10 +73,13 @@ class LoopThread:
 
     # --- writes, once per tick -------------------------------------------------------
 
-    async def commit(self, write: Write) -> Any:
-        """Commit a write with all others of this tick; shielded, so a cancel cannot lose it."""
+    async def commit(self, write: Write, landed: Callable[[], None]) -> Any:
+        """Commit a write with all others of this tick; shielded, so a cancel cannot lose it.
+
+        ``landed`` is called once it is durable or refused, whoever still waits.
+        """
         loop = asyncio.get_running_loop()
-        pending = _PendingWrite(loop)
+        pending = _PendingWrite(loop, landed)
         self._store.post(write, pending.done)
         if not _others_ready(loop):
             # Alone on the loop: there is nobody to share the commit with.
@@ -114,15 +117,17 @@ class LoopThread:
 class _PendingWrite:
     """A posted write: answered in this tick, or later and from another thread."""
 
-    __slots__ = ("_future", "_loop", "_outcome")
+    __slots__ = ("_future", "_landed", "_loop", "_outcome")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, landed: Callable[[], None]) -> None:
         self._loop = loop
+        self._landed = landed
         self._outcome: tuple[Any, BaseException | None] | None = None
         self._future: asyncio.Future[None] | None = None
 
     def done(self, answer: Any, error: BaseException | None) -> None:
         self._outcome = (answer, error)
+        self._landed()
         if asyncio._get_running_loop() is self._loop:
             self._wake()
         else:

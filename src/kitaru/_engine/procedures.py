@@ -33,9 +33,12 @@ def run_checkpoint(call: Call) -> Steps[Any]:
     recorded = yield from recall(call)
     if recorded is None:
         recorded = yield from reuse(call)
-    while recorded is None:
-        result = yield from attempt(call)
-        recorded = yield from record(call, result)
+    try:
+        while recorded is None:
+            result = yield from attempt(call)
+            recorded = yield from record(call, result)
+    finally:
+        call.run.bodies.discard(call)
     return recorded.open(call)
 
 
@@ -159,6 +162,7 @@ def attempt(call: Call) -> Steps[Any]:
     if run.owes:
         facts = run.take_facts()
         yield Commit(run, Record(run.id, run.epoch, facts), facts)
+    run.bodies.add(call)
     result = yield CallBody(call)
     return result
 
@@ -186,6 +190,7 @@ def record(call: Call, result: Any) -> Steps[Outcome | None]:
         return Outcome(CallState.FAILED, payload, traceback=_user_traceback(exc))
     retry_at = run.env.now() + int(delay_seconds * 1e6)
     yield _commit_row(call, CallState.FAILED, payload, retry_at=retry_at)
+    run.bodies.discard(call)
     run.services.say(
         f"checkpoint {call.spec.name!r} failed ({type(exc).__name__}), attempt {call.attempt}; "
         f"trying again in {delay_seconds:.1f} s",

@@ -82,7 +82,8 @@ class Run:
         self.pid = os.getpid()
         self.metadata: dict[str, Any] = json.loads(row.metadata)
         self.ended: Unwind | None = None
-        self.exclusive = False
+        self.on_progress: Callable[[], None] | None = None
+        """Called once, after the first outcome of this life is durable."""
         self.failures: list[tuple[BaseException, bytes, str]] = []
         self.learnt_values: set[Any] = set()
         self.futures: list[Any] = []
@@ -91,6 +92,8 @@ class Run:
         """What a checkpoint says of caching -> (value, who said it), as frozen on the execution."""
         self.deferred: dict[Any, Any] = {}
         """(branch, checkpoint) -> the last call there whose arguments are not known yet."""
+        self.bodies: set[Any] = set()
+        """Calls whose bodies run, or whose outcomes are being recorded."""
         self.tasks: set[Any] = set()
         """Tasks that the flow's own code made, and that have not ended."""
         self._wakers: set[Callable[[], object]] = set()
@@ -221,6 +224,9 @@ class Run:
     def landed(self, facts: Facts) -> None:
         """The transaction that carried these facts is durable (or will never be)."""
         self._flying.discard(id(facts))
+        if self.on_progress is not None and facts.calls:
+            progress, self.on_progress = self.on_progress, None
+            progress()
 
     def refused(self, error: BaseException) -> Unwind:
         """A write was refused: this process has no more business with the execution."""

@@ -45,6 +45,8 @@ from kitaru.errors import FailureOrigin, KitaruBackendError, KitaruRuntimeError
 ADOPT_POLL_SECONDS = 0.5
 """How often an adopting process looks for executions without a live owner (O3: 2 s)."""
 
+_DRAIN_POLL_SECONDS = 0.02
+
 _MAX_ADOPT = 100
 """Executions looked at in one scan; the next scan comes half a second later."""
 
@@ -149,33 +151,43 @@ class Runner:
         here if it is abandoned. Born running if there is room, so that the
         whole of a flow costs one commit more than its checkpoints and its end.
         """
-        owner = self.owner()
+        self.owner()
         with self._lock:
             room = self._room(flow)
             if room:
                 self._starting += 1
         try:
-            started: Started = self._store.apply(
-                new._replace(owner=owner if room else None, home=owner)
-            )
-            row = started.row
-            if not started.created:
-                return row, self.take(flow, row, context), False
-            completion = Completion(row.exec_id)
-            candidate = Candidate(row, flow, context or copy_context(), completion)
-            with self._lock:
-                self._completions[row.exec_id] = completion
-                if room:
-                    self._launch(candidate, row)
-                else:
-                    self._candidates.append(candidate)
+            row, completion = self._record_new(flow, new, context, room=room)
         finally:
             if room:
                 with self._lock:
                     self._starting -= 1
-        if not room:
+            # A suspect may have stood back because of this start.
             self.dispatch()
+        if completion is None:
+            return row, self.take(flow, row, context), False
         return row, completion, True
+
+    def _record_new(
+        self, flow: FlowSpec, new: Start, context: Context | None, *, room: bool
+    ) -> tuple[ExecutionRow, Completion | None]:
+        """Record it, and launch or queue it; no completion if its key existed."""
+        owner = self.owner()
+        started: Started = self._store.apply(
+            new._replace(owner=owner if room else None, home=owner)
+        )
+        row = started.row
+        if not started.created:
+            return row, None
+        completion = Completion(row.exec_id)
+        candidate = Candidate(row, flow, context or copy_context(), completion)
+        with self._lock:
+            self._completions[row.exec_id] = completion
+            if room:
+                self._launch(candidate, row)
+            else:
+                self._candidates.append(candidate)
+        return row, completion
 
     def _room(self, flow: FlowSpec) -> bool:
         """Whether a new execution may begin at once."""
@@ -184,14 +196,24 @@ class Runner:
         return flow.is_async or self._sync_active + self._starting < self._max_flows
 
     def take(
-        self, flow: FlowSpec, row: ExecutionRow, context: Context | None = None
+        self,
+        flow: FlowSpec,
+        row: ExecutionRow,
+        context: Context | None = None,
+        *,
+        asked: bool = False,
     ) -> Completion | None:
-        """Run an existing execution here if nobody alive does; None if there is nothing to run."""
+        """Run an existing execution here if nobody alive does; None if there is nothing to run.
+
+        ``asked``: somebody named this very execution, so a pending one is
+        claimed even while its home lives; the epoch decides who is first.
+        """
         with self._lock:
             known = self._completions.get(row.exec_id)
             if known is not None:
                 return known
-        if is_finished(row) or not (self.is_abandoned(row) or self._dropped_here(row)):
+        asked_for = asked and row.status is State.PENDING
+        if is_finished(row) or not (asked_for or self.may_take(row)):
             return None
         completion = Completion(row.exec_id)
         with self._lock:
@@ -202,8 +224,12 @@ class Runner:
         self.dispatch()
         return completion
 
-    def _dropped_here(self, row: ExecutionRow) -> bool:
-        """Recorded as ours, but given up here (the store failed): may be taken up again."""
+    def may_take(self, row: ExecutionRow) -> bool:
+        """Whether an unfinished execution is nobody's who lives, or was dropped here."""
+        return self.is_abandoned(row) or self.is_own(row)
+
+    def is_own(self, row: ExecutionRow) -> bool:
+        """Recorded as this process's. If it does not run here, it was given up here."""
         return row.owner is not None and row.owner == self._owner
 
     def completion(self, exec_id: str) -> Completion | None:
@@ -240,6 +266,7 @@ class Runner:
             try:
                 self._claim(candidate)
             finally:
+                # And round again: somebody may have stood back because of this claim.
                 with self._lock:
                     self._starting -= 1
 
@@ -323,6 +350,8 @@ class Runner:
         """Hand a claimed execution to its thread or to the loop. Called with the lock held."""
         flow = candidate.flow
         life = Life(row, flow, candidate.context, candidate.completion)
+        if candidate.row.status is State.RUNNING and candidate.row.owner != row.owner:
+            life.taken_from = candidate.row.owner
         self._active[row.exec_id] = life
         if flow.is_async:
             self.services.loop.spawn(lambda: self._run_async(life), life.context)
@@ -331,7 +360,23 @@ class Runner:
             self._flows.submit(lambda: life.context.run(self._run_sync, life))
 
     def _begin(self, life: Life) -> None:
-        life.begin(Run(self.services, life.row, json.loads(life.row.spec)))
+        run = Run(self.services, life.row, json.loads(life.row.spec))
+        if life.taken_from is not None:
+            run.note(
+                "takeover",
+                f"taken over by process {self._pid} at epoch {run.epoch}, because the process "
+                f"that ran it (owner {life.taken_from}) had died",
+            )
+        if self._alone == life.row.exec_id:
+            run.on_progress = lambda: self._no_suspect(life.row.exec_id)
+        life.begin(run)
+
+    def _no_suspect(self, exec_id: str) -> None:
+        """It has recorded something new: others may run beside it again."""
+        with self._lock:
+            if self._alone == exec_id:
+                self._alone = None
+        self.dispatch()
 
     def _run_sync(self, life: Life) -> None:
         try:
@@ -360,12 +405,19 @@ class Runner:
         elif isinstance(error, (KitaruBackendError, Refused)):
             life.completion.unwound = Unwind(Why.STORE_FAILED, str(error), error)
         else:
-            life.completion.unwound = Unwind(
-                Why.STORE_FAILED,
-                f"execution {life.row.exec_id} stopped on an error inside Kitaru: "
-                f"{type(error).__name__}: {error}",
-                error,
-            )
+            self._fail_broken(life, error)
+
+    def _fail_broken(self, life: Life, error: BaseException) -> None:
+        """A bug of ours: say so on the record, so that nothing is stuck."""
+        reason = f"an error inside Kitaru: {type(error).__name__}: {error}"
+        row = life.row
+        failure = encode_failure(error, origin=FailureOrigin.RUNTIME)
+        finish = Finish(row.id, row.epoch, None, failure, (), reason, NO_FACTS, self._env.now())
+        life.completion.cause = error
+        try:
+            self._store.apply(finish)
+        except (Refused, KitaruBackendError):
+            life.completion.unwound = Unwind(Why.STORE_FAILED, reason, error)
 
     def _ended(self, life: Life) -> None:
         exec_id = life.row.exec_id
@@ -426,17 +478,25 @@ class Runner:
         body that still runs is fenced, and its death is nobody's.
         """
         self.services.draining = True
-        with self._lock:
-            lives = list(self._active.values())
-        for life in lives:
-            if life.began:
-                life.run.end(Why.HANDED_BACK, f"execution {life.row.exec_id} is handed back")
-        self.wait_idle(seconds)
+        deadline = self._env.monotonic() + seconds
+        while not self.wait_idle(0.0):
+            self._end_those_without_bodies()
+            left = deadline - self._env.monotonic()
+            if left <= 0 or self.wait_idle(min(left, _DRAIN_POLL_SECONDS)):
+                break
         self.services.gone = True
         with self._lock:
             lives = list(self._active.values())
         for life in lives:
             self._hand_back(life)
+
+    def _end_those_without_bodies(self) -> None:
+        """Unwinding an async flow cancels what it awaits, so its bodies finish first."""
+        with self._lock:
+            lives = list(self._active.values())
+        for life in lives:
+            if life.began and not (life.flow.is_async and life.run.bodies):
+                life.run.end(Why.HANDED_BACK, f"execution {life.row.exec_id} is handed back")
 
     def _hand_back(self, life: Life) -> None:
         epoch = life.run.epoch if life.began else life.row.epoch

@@ -6,12 +6,19 @@ import json
 from typing import Any
 
 from kitaru import settings
-from kitaru._core.values import encode
+from kitaru._core.inputs import digest_tree
+from kitaru._core.values import encode, to_tree
+from kitaru._engine.context import here
 from kitaru._engine.execution import Completion, FlowSpec
 from kitaru._engine.runner import Runner
 from kitaru._engine.services import Services
 from kitaru._store.protocol import ExecutionRow, Fenced, Start
-from kitaru.errors import KitaruBackendError, KitaruStateError, KitaruUsageError
+from kitaru.errors import (
+    KitaruBackendError,
+    KitaruFeatureNotAvailableError,
+    KitaruStateError,
+    KitaruUsageError,
+)
 
 
 def start_execution(
@@ -32,6 +39,11 @@ def start_execution(
             f"flow {flow.name!r} is run while Kitaru imports its module: put the run under\n"
             '    if __name__ == "__main__":\n        ...'
         )
+    if here.get() is not None:
+        raise KitaruFeatureNotAvailableError(
+            f"flow {flow.name!r} is run inside another flow: child executions come with a later "
+            "release; call its plain function, or run it outside"
+        )
     bound = flow.binder.bind(args, kwargs)
     _check_fit(flow, bound)
     inputs = encode(bound, what=f"flow {flow.name}")
@@ -43,7 +55,7 @@ def start_execution(
         flow_id=flow.id,
         flow_name=flow.name,
         key=key,
-        inputs_digest=inputs.digest[:16],
+        inputs_digest=digest_tree(to_tree(bound, what=f"flow {flow.name}")),
         inputs=inputs,
         seed=env.random_bytes(16),
         spec=frozen_spec(flow, cache, retries, resolved),

@@ -55,7 +55,7 @@ order by c.id desc limit 1
 select arguments from calls where execution = ?1 and checkpoint = ?2 order by id limit ?3
 
 -- name: find_checkpoint
-select checkpoint from calls where execution = ?1 and identity = ?2 order by id limit 1
+select checkpoint from calls where execution = ?1 and identity = ?2 order by +id limit 1
 
 -- name: list_calls
 select c.id, c.identity, c.attempt, c.state, c.source, c.seq, c.place, c.n, c.checkpoint,

@@ -1,0 +1,108 @@
+"""What every command has in common: its options, its place in the help, its nearest neighbours.
+
+Groups know the names and the one-line help of their commands; the module of a
+command is loaded when it is called, so that help and errors come at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from kitaru.cli.output import Session
+
+
+def _set_output(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        session: Session = context.ensure_object(Session)
+        session.as_json = value == "json"
+
+
+def _set_store(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        session: Session = context.ensure_object(Session)
+        session.choose_store(value)
+
+
+def common_options() -> list[click.Parameter]:
+    """``--output`` and ``--store``: fresh objects, because a command owns its parameters."""
+    return [
+        click.Option(
+            ["-o", "--output"],
+            type=click.Choice(["text", "json"]),
+            expose_value=False,
+            callback=_set_output,
+            help="What to print: text for people (default), or one line of JSON.",
+        ),
+        click.Option(
+            ["--store"],
+            metavar="FOLDER",
+            expose_value=False,
+            is_eager=True,
+            callback=_set_store,
+            help="The store to use, instead of the one of the project here.",
+        ),
+    ]
+
+
+class Command(click.Command):
+    """A command with the common options, and help whose examples keep their lines."""
+
+    def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
+        kwargs["params"] = [*(kwargs.get("params") or ()), *common_options()]
+        super().__init__(*args, **kwargs)
+        self.examples = examples
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        _write_examples(formatter, self.examples)
+
+
+class Group(click.Group):
+    """Commands by name -> (module, one line of help), loaded when called."""
+
+    def __init__(
+        self, *args: Any, lazy: Mapping[str, tuple[str, str]], examples: str = "", **kwargs: Any
+    ) -> None:
+        kwargs["params"] = [*(kwargs.get("params") or ()), *common_options()]
+        super().__init__(*args, **kwargs)
+        self.lazy = lazy
+        self.examples = examples
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(self.lazy)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in self.lazy:
+            return None
+        module = importlib.import_module(self.lazy[name][0])
+        command: click.Command = getattr(module, name)
+        return command
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in self.lazy:
+            near = difflib.get_close_matches(name, self.lazy, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.lazy)}."
+            shown = name if len(name) <= 60 else name[:60] + "…"
+            context.fail(f"there is no command {shown!r}; {hint}")
+        return super().resolve_command(context, args)
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in self.lazy.items()])
+
+    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        _write_examples(formatter, self.examples)
+
+
+def _write_examples(formatter: click.HelpFormatter, examples: str) -> None:
+    if examples:
+        with formatter.section("Examples"):
+            for line in examples.strip().splitlines():
+                formatter.write(f"{'':>{formatter.current_indent}}{line}\n")

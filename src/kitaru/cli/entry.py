@@ -1,0 +1,88 @@
+"""One command from its words to its exit status: every error becomes a message here.
+
+Exit statuses: 0 done, 1 a handled error or a failed execution, 2 wrong usage,
+128 + n ended by signal n, as shells have it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from kitaru.cli.output import Session, wants_json
+from kitaru.cli.root import kitaru
+from kitaru.errors import KitaruError, KitaruUsageError
+
+ENDED_BY_CTRL_C = 130
+
+
+def perform(words: Sequence[str]) -> int:
+    """Run the command that the words say -> its exit status."""
+    session = Session(as_json=wants_json(words), command=named_command(words))
+    try:
+        status = _run(words, session)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        return _reader_left()
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            return _reader_left()
+        session.fail(error, type_name="KitaruBackendError")
+        return 1
+
+
+def _run(words: Sequence[str], session: Session) -> int:
+    try:
+        found = kitaru.main(list(words), prog_name="kitaru", standalone_mode=False, obj=session)
+        return found if isinstance(found, int) else 0
+    except click.UsageError as error:
+        session.fail_usage(error)
+        return 2
+    except click.ClickException as error:
+        session.fail(error, type_name="KitaruUsageError", message=error.format_message())
+        return 1
+    except (click.Abort, KeyboardInterrupt):
+        session.say("interrupted")
+        return ENDED_BY_CTRL_C
+    except KitaruUsageError as error:
+        session.fail(error)
+        return 2
+    except KitaruError as error:
+        session.fail(error)
+        return 1
+
+
+def _reader_left() -> int:
+    """Whoever read our output has gone (``| head``): that is no error, and nobody to tell."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except OSError:
+        pass
+    return 0
+
+
+def named_command(words: Sequence[str]) -> str:
+    """Which command the words begin with, as envelopes name it: ``executions.get``.
+
+    >>> named_command(["--store", "x", "executions", "get", "01ab"])
+    'executions.get'
+    """
+    names: list[str] = []
+    group: click.Command | None = kitaru
+    skip = False
+    for word in words:
+        if skip or word.startswith("-"):
+            skip = not skip and word in ("--store", "--output", "-o")
+            continue
+        if not isinstance(group, click.Group):
+            break
+        group = group.commands.get(word) or group.get_command(click.Context(group), word)
+        if group is None:
+            break
+        names.append(word)
+    return ".".join(names) or "kitaru"

@@ -1,0 +1,283 @@
+"""What a command prints, and where: results on stdout, progress and errors on stderr.
+
+Text for people, or one line of JSON in an envelope that names the command.
+Text from elsewhere (messages, tracebacks, names) never reaches a terminal with
+its control characters.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TextIO
+
+import click
+
+_HINT = "kitaru: "
+
+
+def wants_json(words: Sequence[str]) -> bool:
+    """Whether JSON was asked for, told from the bare words: parse errors need it too.
+
+    >>> wants_json(["executions", "list", "-o", "json"]), wants_json(["run", "--", "-ojson"])
+    (True, False)
+    """
+    before = ""
+    for word in words:
+        if word == "--":
+            return False
+        if word in ("-ojson", "--output=json"):
+            return True
+        if before in ("-o", "--output") and word == "json":
+            return True
+        before = word
+    return False
+
+
+class Session:
+    """One command on its way: how it prints and which store was named."""
+
+    def __init__(self, *, as_json: bool = False, command: str = "kitaru") -> None:
+        self.as_json = as_json
+        self.command = command
+        self._store: str | None = None
+        self._stdout: TextIO | None = None
+
+    # --- the store that --store names ------------------------------------------------------
+
+    def choose_store(self, folder: str) -> None:
+        self._store = folder
+        self.insist_on_store()
+
+    def insist_on_store(self) -> None:
+        """Said again after a module was imported that may have said otherwise: we win."""
+        if self._store is not None:
+            from kitaru import settings
+
+            settings.say("--store", {"store": self._store})
+
+    # --- results, on stdout -----------------------------------------------------------------
+
+    def keep_stdout_for_result(self) -> None:
+        """With JSON, what user code prints from here on goes to stderr, to its very descriptor."""
+        if not self.as_json or self._stdout is not None:
+            return
+        try:
+            descriptor = sys.stdout.fileno()
+            sys.stdout.flush()
+            kept = os.dup(descriptor)
+            os.dup2(sys.stderr.fileno(), descriptor)
+        except (OSError, ValueError, AttributeError):
+            # No real files (a test, an embedding): then the stream object itself.
+            self._stdout, sys.stdout = sys.stdout, sys.stderr
+        else:
+            self._stdout = os.fdopen(kept, "w", encoding="utf-8")
+
+    def item(self, record: Mapping[str, Any], **more: Any) -> None:
+        self._envelope({"command": self.command, "item": record, **more})
+
+    def items(self, records: Sequence[Mapping[str, Any]]) -> None:
+        self._envelope({"command": self.command, "items": records, "count": len(records)})
+
+    def _envelope(self, envelope: Mapping[str, Any]) -> None:
+        stream = self._stdout or sys.stdout
+        stream.write(json_line(envelope) + "\n")
+        stream.flush()
+
+    # --- progress and errors, on stderr ---------------------------------------------------------
+
+    def progress(self, text: str) -> None:
+        """What is going on, for people; a program that reads JSON is not told."""
+        if not self.as_json:
+            self.say(text)
+
+    def say(self, text: str) -> None:
+        _to_stderr(f"{_HINT}{cleaned(text)}")
+
+    def fail(
+        self, error: BaseException, *, type_name: str | None = None, message: str | None = None
+    ) -> None:
+        """Report an error: what it says, and of user code its traceback too."""
+        type_name = type_name or _public_type(error)
+        message = message or str(error)
+        if self.as_json:
+            self._fail_json(message, type_name)
+            return
+        traceback = user_traceback(error)
+        if traceback:
+            _to_stderr(cleaned(traceback.rstrip()))
+        _to_stderr(f"{_red('error:')} {cleaned(message)}")
+
+    def fail_usage(self, error: click.UsageError) -> None:
+        message = error.format_message()
+        if self.as_json:
+            self._fail_json(message, "KitaruUsageError")
+            return
+        if error.ctx is not None:
+            _to_stderr(error.ctx.get_usage())
+        _to_stderr(f"{_red('error:')} {cleaned(message)}")
+        if error.ctx is not None:
+            _to_stderr(f"See: {error.ctx.command_path} --help")
+
+    def _fail_json(self, message: str, type_name: str) -> None:
+        error = {"message": message, "type": type_name}
+        _to_stderr(json_line({"command": self.command, "error": error}))
+
+
+def _public_type(error: BaseException) -> str:
+    """The nearest class that has a public name."""
+    for cls in type(error).__mro__:
+        if cls.__module__ in ("kitaru.errors", "builtins"):
+            return cls.__name__
+    return type(error).__name__
+
+
+def _to_stderr(text: str) -> None:
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        return  # closed: nobody listens
+
+
+def _red(text: str) -> str:
+    return f"\x1b[1;31m{text}\x1b[0m" if is_colourful(sys.stderr) else text
+
+
+def is_colourful(stream: TextIO) -> bool:
+    """Whether to use colours there: on a terminal that has them, unless NO_COLOR says no."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM", "") == "dumb":
+        return False
+    return is_terminal(stream)
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:
+        return False
+
+
+def cleaned(text: str) -> str:
+    """The text with everything that a terminal would obey made visible.
+
+    >>> cleaned("a\\x1b[31mred\\n")
+    'a\\\\x1b[31mred\\n'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text
+    )
+
+
+def user_traceback(error: BaseException) -> str:
+    """The traceback of user code behind an error, without frames of ours; empty if none."""
+    from kitaru.errors import KitaruExecutionError
+
+    if isinstance(error, KitaruExecutionError):
+        return without_our_frames(error.failure.traceback) if error.failure is not None else ""
+    from kitaru.importing import ModuleFailed
+
+    if isinstance(error, ModuleFailed) and error.__cause__ is not None:
+        import traceback
+
+        return without_our_frames("".join(traceback.format_exception(error.__cause__)))
+    return ""
+
+
+def without_our_frames(text: str) -> str:
+    """A traceback's text without the frames of files of this package and of the import system."""
+    ours = (
+        f'  File "{os.path.dirname(os.path.dirname(os.path.abspath(__file__)))}{os.sep}',
+        '  File "<frozen importlib',
+        f'  File "{os.path.join(os.path.dirname(os.__file__), "importlib", "")}',
+    )
+    kept: list[str] = []
+    dropping = False
+    for line in text.splitlines():
+        if line.startswith('  File "'):
+            dropping = line.startswith(ours)
+        elif not line.startswith("    "):
+            dropping = False
+        if not dropping:
+            kept.append(line)
+    return "\n".join(kept) + "\n" if kept else ""
+
+
+# --- JSON ------------------------------------------------------------------------------------
+
+
+def json_line(value: Any) -> str:
+    """One line of JSON, ASCII only, whatever the value holds."""
+    return json.dumps(_plain(value), separators=(", ", ": "), allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and value - value != 0:
+        return str(value)  # NaN and infinities are not JSON
+    return value
+
+
+# --- text ------------------------------------------------------------------------------------
+
+
+def print_text(text: str) -> None:
+    """A result: as it is for programs, cleaned for terminals."""
+    click.echo(cleaned(text) if is_terminal(sys.stdout) else _encodable(text))
+
+
+def _encodable(text: str) -> str:
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def print_fields(fields: Iterable[tuple[str, object]]) -> None:
+    """Names and values, one a line; what is None is left out."""
+    for name, value in fields:
+        if value is not None:
+            lines = str(value).splitlines() or [""]
+            print_text(f"{name:<12}{lines[0]}")
+            for line in lines[1:]:
+                print_text(f"{'':<12}{line}")
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table: drawn for a terminal, aligned plain columns for everything else."""
+    rows = [[cleaned(cell.replace("\n", " ")) for cell in row] for row in rows]
+    if is_terminal(sys.stdout) and os.environ.get("TERM") != "dumb":
+        _draw_table(head, rows)
+        return
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        click.echo(_encodable("  ".join(cells).rstrip()))
+
+
+STYLES = {
+    "completed": "green",
+    "failed": "red",
+    "interrupted": "yellow",
+    "cancelled": "yellow",
+    "running": "cyan",
+    "reused": "blue",
+}
+
+
+def _draw_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in head:
+        table.add_column(name, overflow="fold", no_wrap=name == "id")
+    for row in rows:
+        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+    Console(highlight=False).print(table)

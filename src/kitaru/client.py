@@ -1,0 +1,324 @@
+"""``KitaruClient``: all that a surface may do with executions, whoever runs them.
+
+Finds executions, shows them as records, and resumes or retries them in this
+process. Knows nothing of terminals, and imports no module of the user's: a
+flow that is to run here has to be known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from kitaru import app as _app
+from kitaru._core.lifecycle import FINISHED, State
+from kitaru._store.protocol import ExecutionRow, Refused, Retry
+from kitaru.errors import (
+    KitaruFeatureNotAvailableError,
+    KitaruNotFoundError,
+    KitaruStateError,
+    KitaruUsageError,
+)
+from kitaru.flows import FlowHandle
+from kitaru.lookup import checked_limit, checked_status, find_row, stored_as
+from kitaru.model import CheckpointCall, Execution, ExecutionStatus, Why
+from kitaru.records import calls_of, execution_of, shown_name, status_of
+from kitaru.why import choose_calls, explain_call
+
+DEFAULT_LIMIT = 100
+
+_PAGE = 200
+
+Found = list[Execution]
+Calls = list[CheckpointCall]
+Reasons = list[Why]
+
+
+def _later(name: str, instead: str = "") -> Callable[..., NoReturn]:
+    def method(self: object, *args: Any, **kwargs: Any) -> NoReturn:
+        raise KitaruFeatureNotAvailableError(
+            f"client.{name}() comes with a later release of Kitaru{instead}"
+        )
+
+    method.__name__ = name.rpartition(".")[2]
+    method.__doc__ = f"``client.{name}`` (a later release)."
+    return method
+
+
+class Executions:
+    """``client.executions``. An execution is named by its id or any unique part of it."""
+
+    def __init__(self, app: _app.Kitaru) -> None:
+        self._app = app
+
+    # --- looking -------------------------------------------------------------------------
+
+    def get(self, exec_id: str) -> Execution:
+        """The execution as it is now.
+
+        Raises ``KitaruNotFoundError`` if there is none, and ``KitaruStateError``
+        with the candidates if the part of an id fits several.
+        """
+        return self._record(self.find_row(exec_id), self._liveness())
+
+    def handle(self, exec_id: str) -> FlowHandle[Any]:
+        """A handle on the execution: it follows, and takes nothing over."""
+        row = self.find_row(exec_id)
+        flow = _app.find_flow(row.flow_id)
+        return FlowHandle(row.exec_id, row.id, None if flow is None else flow.spec)
+
+    def list(
+        self,
+        *,
+        flow: str | None = None,
+        status: ExecutionStatus | str | None = None,
+        limit: int = DEFAULT_LIMIT,
+        tags: Sequence[str] = (),
+        before: str | None = None,
+    ) -> Found:
+        """Executions, newest first; at most ``limit``.
+
+        ``flow`` is a flow's name or id; ``tags`` must all be there; ``before``
+        is an execution (or part of its id): those that are older than it.
+        """
+        wanted = checked_status(status)
+        if isinstance(tags, str):
+            raise KitaruUsageError(f"tags={tags!r}: pass a list of tags")
+        found: Found = []
+        limit = checked_limit(limit)
+        alive = self._liveness()
+        last = None if before is None else self.find_row(before).id
+        while len(found) < limit:
+            rows = self._app.store.list_executions(
+                project=self._app.project,
+                flow=flow,
+                statuses=stored_as(wanted),
+                before=last,
+                limit=_PAGE,
+            )
+            for row in rows:
+                if wanted is not None and status_of(row, alive) is not wanted:
+                    continue
+                execution = self._record(row, alive)
+                if set(tags) <= set(execution.tags):
+                    found.append(execution)
+                    if len(found) == limit:
+                        break
+            if len(rows) < _PAGE:
+                break
+            last = rows[-1].id
+        return found
+
+    def latest(
+        self, *, flow: str | None = None, status: ExecutionStatus | str | None = None
+    ) -> Execution:
+        """The newest execution, or ``KitaruNotFoundError``."""
+        found = self.list(flow=flow, status=status, limit=1)
+        if not found:
+            of = "" if flow is None else f" of flow {flow!r}"
+            being = "" if status is None else f" that is {status}"
+            raise KitaruNotFoundError(
+                f"there is no execution{of}{being} in project {self._app.project!r}"
+            )
+        return found[0]
+
+    def list_checkpoints(self, exec_id: str) -> Calls:
+        """The recorded calls of an execution, in the order in which they were made."""
+        return calls_of(self._app.store, self.find_row(exec_id))
+
+    def why(self, exec_id: str, checkpoint: str | None = None) -> Reasons:
+        """Why each call of a checkpoint ran or was reused; without one, every call.
+
+        ``checkpoint`` is its name, its id, or the id of one call.
+
+        >>> import kitaru
+        >>> @kitaru.checkpoint(cache=False)
+        ... def guess() -> int:
+        ...     return 6
+        >>> @kitaru.flow
+        ... def game() -> int:
+        ...     return guess()
+        >>> handle = game.run()
+        >>> handle.wait()
+        6
+        >>> for why in KitaruClient().executions.why(handle.exec_id, "guess"):
+        ...     print(why.source, "-", why.reason)
+        ran - switched off by @checkpoint(cache=False)
+        """
+        row = self.find_row(exec_id)
+        calls = choose_calls(calls_of(self._app.store, row), checkpoint, row.exec_id)
+        return [explain_call(call, self._app.root) for call in calls]
+
+    # --- acting ------------------------------------------------------------------------------
+
+    def resume(self, exec_id: str) -> FlowHandle[Any]:
+        """Go on with a pending or interrupted execution, in this process.
+
+        What is recorded is not done again. Raises ``KitaruStateError`` if it is
+        finished, if a live process owns it, or if its flow is not known here.
+        """
+        row = self.find_row(exec_id)
+        self.check_resumable(row)
+        return self._take(row)
+
+    def retry(self, exec_id: str) -> FlowHandle[Any]:
+        """Run a failed execution again, in this process: the same execution, one attempt more.
+
+        The calls whose exception made it fail run again; all other outcomes
+        stay. Says on stderr which. Raises ``KitaruStateError`` if it has not
+        failed, or if its flow is not known here.
+        """
+        row = self.find_row(exec_id)
+        self.check_retryable(row)
+        self._flow_of(row)
+        again = self._failed_checkpoints(row)
+        try:
+            opened = self._app.store.apply(Retry(row.id, row.epoch, self._app.env.now()))
+        except Refused as error:
+            raise KitaruStateError(
+                f"execution {row.exec_id} was retried or resumed by somebody else meanwhile: "
+                f"{error}"
+            ) from error
+        self._app.services.say(_what_runs_again(row, again))
+        return self._take(opened)
+
+    input = _later("executions.input")
+    pending_waits = _later("executions.pending_waits")
+    abort_wait = _later("executions.abort_wait")
+    decide = _later("executions.decide")
+    replay = _later("executions.replay", "; retry() runs a failed execution again")
+    cancel = _later("executions.cancel")
+    logs = _later("executions.logs")
+    plan = _later("executions.plan", "; why() tells why calls ran")
+    delete = _later("executions.delete")
+    export = _later("executions.export")
+    import_ = _later("executions.import_")
+    list_artifacts = _later("artifacts.list", "; a call's result() is its value")
+
+    # --- for the command line: the same questions, before anything is imported -----------------
+
+    def find_row(self, exec_id: str) -> ExecutionRow:
+        """The row of the one execution whose id is, or contains, ``exec_id``."""
+        return find_row(self._app.store, self._app.project, exec_id)
+
+    def check_resumable(self, row: ExecutionRow) -> None:
+        """Raise ``KitaruStateError`` unless resuming this execution here makes sense."""
+        if row.status is State.FAILED:
+            raise KitaruStateError(
+                f"execution {row.exec_id} has failed: a resume would only raise its failure "
+                f"again. Run what failed again: kitaru executions retry {row.exec_id}"
+            )
+        if row.status in FINISHED:
+            raise KitaruStateError(
+                f"execution {row.exec_id} is {row.status}: there is nothing to resume. "
+                f"Look at it: kitaru executions get {row.exec_id} --result"
+            )
+        runner = self._app.runner
+        if runner.completion(row.exec_id) is not None:
+            raise KitaruStateError(
+                f"execution {row.exec_id} runs in this process already: follow it with "
+                "client.executions.handle(...)"
+            )
+        if row.status is not State.PENDING and not runner.may_take(row):
+            assert row.owner is not None
+            owner = self._app.store.get_owner(row.owner)
+            raise KitaruStateError(
+                f"execution {row.exec_id} is run by process {owner.pid} on {owner.host}, which "
+                "is alive: it goes on there. If that process hangs, end it, then resume"
+            )
+
+    def check_retryable(self, row: ExecutionRow) -> None:
+        """Raise ``KitaruStateError`` unless the execution has failed."""
+        if row.status is State.FAILED:
+            return
+        if row.status in FINISHED:
+            next_step = "run the flow again for a new execution"
+        else:
+            next_step = f"to go on with it: kitaru executions resume {row.exec_id}"
+        raise KitaruStateError(
+            f"execution {row.exec_id} is {status_of(row, self._liveness())}: only a failed one "
+            f"can be retried; {next_step}"
+        )
+
+    def _take(self, row: ExecutionRow) -> FlowHandle[Any]:
+        flow = self._flow_of(row)
+        completion = self._app.runner.take(flow.spec, row, asked=True)
+        return FlowHandle(row.exec_id, row.id, flow.spec, adopts=True, completion=completion)
+
+    def _flow_of(self, row: ExecutionRow) -> Any:
+        flow = _app.find_flow(row.flow_id)
+        if flow is None:
+            importable = row.code_folder is not None
+            where = f"import {row.code_module}" if importable else "run the program that has it"
+            raise KitaruStateError(
+                f"flow {row.flow_id!r} of execution {row.exec_id} is not known in this process: "
+                f"{where} first, or use the command line, which imports it: "
+                f"kitaru executions {'retry' if row.status is State.FAILED else 'resume'} "
+                f"{row.exec_id}"
+            )
+        return flow
+
+    def _failed_checkpoints(self, row: ExecutionRow) -> Sequence[str]:
+        found = (self._app.store.find_checkpoint(row.id, call) for call in row.failed_calls)
+        return [shown_name(name, row.code_module) for name in found if name is not None]
+
+    def _record(self, row: ExecutionRow, alive: Callable[[int | None], bool]) -> Execution:
+        return execution_of(
+            row,
+            status=status_of(row, alive),
+            notes=self._app.store.list_notes(row.id),
+            client=self,
+        )
+
+    def _liveness(self) -> Callable[[int | None], bool]:
+        """Whether an owner lives; each is probed once."""
+        known: dict[int | None, bool] = {}
+
+        def alive(owner: int | None) -> bool:
+            if owner not in known:
+                known[owner] = self._app.runner.is_alive(owner)
+            return known[owner]
+
+        return alive
+
+
+class Artifacts:
+    """``client.artifacts`` (a later release)."""
+
+    get = _later("artifacts.get", "; a call's result() is its value")
+    list = _later("artifacts.list", "; a call's result() is its value")
+
+
+class Memories:
+    """``client.memories`` (a later release)."""
+
+    get = _later("memories.get")
+    list = _later("memories.list")
+    history = _later("memories.history")
+    set = _later("memories.set")
+    delete = _later("memories.delete")
+    purge = _later("memories.purge")
+    purge_scope = _later("memories.purge_scope")
+    scopes = _later("memories.scopes")
+
+
+class KitaruClient:
+    """Looks at executions of this program's store, and resumes or retries them here.
+
+    >>> KitaruClient().executions.list(flow="no such flow")
+    []
+    """
+
+    def __init__(self) -> None:
+        app = _app.current()
+        self.executions = Executions(app)
+        self.artifacts = Artifacts()
+        self.memories = Memories()
+
+
+def _what_runs_again(row: ExecutionRow, checkpoints: Sequence[str]) -> str:
+    begun = f"retry of execution {row.exec_id}, attempt {row.attempt + 1}: "
+    if not checkpoints:
+        return begun + "the flow's own code failed and runs again; all recorded results stay"
+    names = ", ".join(dict.fromkeys(checkpoints))
+    return begun + f"{names} runs again; all other recorded results stay"

@@ -1,0 +1,96 @@
+"""Which execution somebody means: from what a person typed to one row, or a list's bounds.
+
+Refuses what can mean nothing before the store is asked, and lists the
+candidates where it could mean several. Knows nothing of what follows.
+"""
+
+from __future__ import annotations
+
+from kitaru._core.lifecycle import State
+from kitaru._core.names import shortened
+from kitaru._store.protocol import ExecutionRow, Store
+from kitaru.errors import (
+    KitaruNotFoundError,
+    KitaruStateError,
+    KitaruUsageError,
+    KitaruValueError,
+)
+from kitaru.model import ExecutionStatus
+
+MAX_LIMIT = 10_000
+MAX_CANDIDATES = 10
+
+_MAX_ID_CHARACTERS = 36
+
+
+def find_row(store: Store, project: str, exec_id: str) -> ExecutionRow:
+    """The row of the one execution whose id is, or contains, ``exec_id``.
+
+    Raises ``KitaruNotFoundError`` if there is none, ``KitaruStateError`` that
+    lists the candidates if there are several.
+    """
+    part = _checked_part(exec_id)
+    try:
+        row = store.find_execution(part)
+        if row is not None:
+            return row
+    except KitaruValueError:
+        # Its inputs or result are damaged: the search below marks them, and goes on.
+        pass
+    rows = store.search_executions(part, project=project, limit=MAX_CANDIDATES + 1)
+    if len(rows) == 1:
+        return rows[0]
+    if not rows:
+        raise KitaruNotFoundError(
+            f"no execution {shortened(exec_id)} in project {project!r} of this "
+            "store: see `kitaru executions list`"
+        )
+    listed = "".join(
+        f"\n  {row.exec_id}  {row.flow_name}  {row.status}" for row in rows[:MAX_CANDIDATES]
+    )
+    more = "\n  and more" if len(rows) > MAX_CANDIDATES else ""
+    raise KitaruStateError(
+        f"{shortened(exec_id)} fits several executions: write more of the id{listed}{more}"
+    )
+
+
+def _checked_part(exec_id: object) -> str:
+    if not isinstance(exec_id, str):
+        raise KitaruUsageError(f"exec_id is {shortened(exec_id)}: pass an execution's id as a str")
+    part = exec_id.strip().lower()
+    if not part:
+        raise KitaruUsageError("exec_id is empty: pass an execution's id, or a part of it")
+    if len(part) > _MAX_ID_CHARACTERS or not set(part) <= set("0123456789abcdef-"):
+        raise KitaruNotFoundError(
+            f"{shortened(exec_id)} is no execution's id (hex digits and dashes): "
+            "see `kitaru executions list`"
+        )
+    return part
+
+
+def checked_limit(limit: object) -> int:
+    """``limit`` if it is a number that a list may have, else ``KitaruUsageError``."""
+    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
+        raise KitaruUsageError(f"limit={shortened(limit)}: pass a number from 1 to {MAX_LIMIT:,}")
+    return limit
+
+
+def checked_status(status: str | None) -> ExecutionStatus | None:
+    """The status of that name, or ``KitaruUsageError`` that lists them."""
+    if status is None:
+        return None
+    try:
+        return ExecutionStatus(status)
+    except ValueError:
+        raise KitaruUsageError(
+            f"status={shortened(status)}: pass one of {', '.join(ExecutionStatus)}"
+        ) from None
+
+
+def stored_as(status: ExecutionStatus | None) -> tuple[State, ...]:
+    """As what executions that show this status are recorded; empty means any."""
+    if status is None:
+        return ()
+    if status is ExecutionStatus.INTERRUPTED:
+        return (State.RUNNING, State.CANCELLING)
+    return (State(status.value),)

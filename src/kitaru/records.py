@@ -1,0 +1,281 @@
+"""Stored rows as the frozen records that people and programs look at.
+
+Reads only what is recorded: no user class is needed, and none imported, to
+look at an execution. A row that is damaged or made by somebody else still
+gives a record that says so, so that one of them does not hide the others.
+Knows nothing of finding executions or acting on them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from kitaru._core.lifecycle import FINISHED, CallSource, CallState, State
+from kitaru._core.payload import Payload
+from kitaru._core.reuse import explain
+from kitaru._core.values import decode, failure_info, preview
+from kitaru._core.values.codec import open_payload
+from kitaru._store.protocol import CallRow, ExecutionRow, NoteRow, RecordedCall, Store
+from kitaru.errors import FailureOrigin, KitaruError, KitaruValueError
+from kitaru.model import (
+    CheckpointAttempt,
+    CheckpointCall,
+    Execution,
+    ExecutionStatus,
+    FailureInfo,
+    Note,
+)
+
+CALL_ID_DIGITS = 12
+"""Hex digits of a call's identity in its id; more where two calls agree in these."""
+
+MAX_SHOWN_BYTES = 4096
+MAX_PARSED_BYTES = 1024 * 1024
+"""Inputs beyond this are shown by size and digest, without reading them."""
+
+_PAGE = 1000
+
+
+def instant(at: int) -> datetime:
+    """Microseconds since the epoch as an aware UTC datetime.
+
+    >>> instant(0).isoformat()
+    '1970-01-01T00:00:00+00:00'
+    """
+    seconds, microseconds = divmod(at, 1_000_000)
+    return datetime.fromtimestamp(seconds, UTC).replace(microsecond=microseconds)
+
+
+def _instant_or_none(at: int | None) -> datetime | None:
+    return None if at is None else instant(at)
+
+
+# --- executions -----------------------------------------------------------------------
+
+
+def status_of(row: ExecutionRow, is_alive: Callable[[int | None], bool]) -> ExecutionStatus:
+    """What an execution is: ``interrupted`` if it is recorded as running and its owner is dead."""
+    if row.status in (State.RUNNING, State.CANCELLING) and not is_alive(row.owner):
+        return ExecutionStatus.INTERRUPTED
+    return ExecutionStatus(row.status.value)
+
+
+def execution_of(
+    row: ExecutionRow, *, status: ExecutionStatus, notes: Iterable[NoteRow], client: Any
+) -> Execution:
+    """The record of an execution; its calls are read when they are asked for."""
+    return Execution(
+        exec_id=row.exec_id,
+        flow_id=row.flow_id,
+        flow_name=row.flow_name,
+        status=status,
+        status_reason=row.status_reason or _derived_reason(row, status),
+        created_at=instant(row.created_at),
+        started_at=_instant_or_none(row.started_at),
+        ended_at=_instant_or_none(row.ended_at),
+        metadata=_mapping(row.metadata),
+        # The row keeps why the last attempt failed; it is over once another one runs.
+        failure=failure_of(row.failure) if row.status is State.FAILED else None,
+        pending_wait=None,
+        original_exec_id=row.original_exec_id,
+        parent_exec_id=row.parent_exec_id,
+        tags=_tags(row.tags),
+        key=row.key,
+        attempts=row.attempt,
+        notes=tuple(Note(note.kind, note.message, instant(note.at)) for note in notes),
+        inputs=shown_inputs(row.inputs),
+        frozen_execution_spec=_mapping(row.spec),
+        _client=client,
+    )
+
+
+def _derived_reason(row: ExecutionRow, status: ExecutionStatus) -> str | None:
+    if status is ExecutionStatus.INTERRUPTED:
+        return "the process that ran it is gone; resume it"
+    if row.status is State.PENDING and row.epoch > 0 and row.attempt == 1:
+        return "handed back by the process that ran it; resume it"
+    return None
+
+
+def failure_of(payload: Payload | None) -> FailureInfo | None:
+    """A recorded failure, or one that says that the record cannot be read."""
+    if payload is None:
+        return None
+    try:
+        return failure_info(payload)
+    except KitaruError as error:
+        return FailureInfo(str(error), "", "", FailureOrigin.UNKNOWN)
+
+
+def shown_inputs(payload: Payload | None) -> Any:
+    """The inputs as plain JSON data, at most 4 KiB: beyond it, sizes and beginnings."""
+    if payload is None:
+        return None
+    try:
+        if len(payload.data) > MAX_PARSED_BYTES:
+            raise KitaruValueError(f"{len(payload.data):,} bytes")
+        tree = open_payload(payload, "the inputs")
+    except KitaruValueError as error:
+        return {"(not shown)": str(error), "digest": payload.digest.hex()}
+    if len(payload.data) <= MAX_SHOWN_BYTES:
+        return tree
+    return json.loads(preview(tree, MAX_SHOWN_BYTES))
+
+
+def result_tree(payload: Payload, what: str) -> Any:
+    """A recorded value as plain JSON data, with tags where it is more than that."""
+    return open_payload(payload, what)
+
+
+def _json(text: str | None) -> Any:
+    if not text:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return {"(unreadable)": text[:200]}
+
+
+def _mapping(text: str | None) -> dict[str, Any]:
+    found = _json(text)
+    if found is None:
+        return {}
+    return found if isinstance(found, dict) else {"(unreadable)": found}
+
+
+def _tags(text: str) -> tuple[str, ...]:
+    found = _json(text)
+    return tuple(map(str, found)) if isinstance(found, list) else ()
+
+
+# --- calls ------------------------------------------------------------------------------
+
+
+def calls_of(store: Store, row: ExecutionRow) -> list[CheckpointCall]:
+    """The calls of an execution in the order in which they were made, each with its attempts."""
+    attempts: dict[bytes, list[RecordedCall]] = {}
+    for recorded in _recorded(store, row.id):
+        attempts.setdefault(recorded.row.identity, []).append(recorded)
+    digits = _digits(attempts)
+    calls = [_call(store, row, rows, digits) for rows in attempts.values()]
+    calls.sort(key=lambda call: call.seq)
+    return calls
+
+
+def _recorded(store: Store, execution: int) -> Iterator[RecordedCall]:
+    after = 0
+    while page := store.list_calls(execution, after=after, limit=_PAGE):
+        for recorded in page:
+            failed = recorded.row.state is CallState.FAILED
+            # Values are read when asked for: an execution may hold more than memory.
+            yield recorded if failed else _without_value(recorded)
+        after = page[-1].id
+
+
+def _without_value(recorded: RecordedCall) -> RecordedCall:
+    payload = recorded.row.payload
+    return recorded._replace(
+        row=recorded.row._replace(payload=Payload(payload.codec, b"", payload.digest))
+    )
+
+
+def _digits(identities: Iterable[bytes]) -> int:
+    """How many hex digits tell these identities apart."""
+    names = [identity.hex() for identity in identities]
+    digits = CALL_ID_DIGITS
+    while len({name[:digits] for name in names}) < len(names):
+        digits += 4
+    return digits
+
+
+def _call(
+    store: Store, execution: ExecutionRow, rows: list[RecordedCall], digits: int
+) -> CheckpointCall:
+    last = rows[-1]
+    row = last.row
+    call_id = f"{execution.exec_id}:{row.identity.hex()[:digits]}"
+    name = shown_name(row.checkpoint, execution.code_module)
+    succeeded = row.state is CallState.COMPLETED
+    source_exec_id, source_call_id = _source(last)
+    parent = () if row.parent is None else (f"{execution.exec_id}:{row.parent.hex()[:digits]}",)
+    return CheckpointCall(
+        call_id=call_id,
+        name=name,
+        checkpoint_id=row.checkpoint,
+        status=_call_status(last, execution),
+        started_at=instant(rows[0].row.started_at),
+        ended_at=instant(row.ended_at),
+        metadata=_mapping(row.metadata),
+        original_call_id=source_call_id,
+        parent_call_ids=parent,
+        failure=None if succeeded else failure_of(row.payload),
+        attempts=tuple(_attempt(call_id, each.row) for each in rows),
+        artifacts=(),
+        checkpoint_type=row.kind,
+        seq=row.seq,
+        branch=row.branch,
+        source=row.source.value,
+        reused_from=source_exec_id,
+        # The first attempt asked for reuse; the later ones never do.
+        reason=explain(rows[0].row.reason or row.reason),
+        inputs=_json(row.inputs),
+        _load=partial(_load, store, last.id, name) if succeeded else None,
+        _changed=_changed(rows[0].row.reason),
+    )
+
+
+def shown_name(checkpoint: str, flow_module: str | None) -> str:
+    """A checkpoint's name without the module, where that is the flow's own.
+
+    >>> shown_name("shop.charge", "shop"), shown_name("tools.fetch", "shop")
+    ('charge', 'tools.fetch')
+    """
+    prefix = f"{flow_module}."
+    return checkpoint[len(prefix) :] if checkpoint.startswith(prefix) else checkpoint
+
+
+def _call_status(last: RecordedCall, execution: ExecutionRow) -> str:
+    if last.row.state is CallState.COMPLETED:
+        return "completed"
+    if last.reopened:
+        return "reopened"
+    waits = last.row.retry_at is not None and execution.status not in FINISHED
+    return "backoff" if waits else "failed"
+
+
+def _source(recorded: RecordedCall) -> tuple[str | None, str | None]:
+    """(execution, call) that a reused outcome was copied from."""
+    if recorded.reused_from is not None:
+        exec_id, _, identity = recorded.reused_from.partition(":")
+        return exec_id, f"{exec_id}:{identity[:CALL_ID_DIGITS]}"
+    if recorded.row.source is CallSource.REUSED:
+        # Its source was deleted since; the reason still names it.
+        found = _mapping(recorded.row.reason).get("source")
+        return (found if isinstance(found, str) else None), None
+    return None, None
+
+
+def _changed(reason: str) -> tuple[str, ...]:
+    details = _mapping(reason)
+    lists = [details.get(kind) for kind in ("changed", "added", "removed")]
+    return tuple(str(name) for names in lists if isinstance(names, list) for name in names)
+
+
+def _attempt(call_id: str, row: CallRow) -> CheckpointAttempt:
+    failed = row.state is CallState.FAILED
+    return CheckpointAttempt(
+        attempt_id=f"{call_id}#{row.attempt}",
+        status=row.state.value,
+        started_at=instant(row.started_at),
+        ended_at=instant(row.ended_at),
+        metadata=_mapping(row.metadata),
+        failure=failure_of(row.payload) if failed else None,
+    )
+
+
+def _load(store: Store, call: int, name: str) -> Any:
+    return decode(store.load_payload(call), what=name)

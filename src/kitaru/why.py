@@ -1,0 +1,89 @@
+"""Why each call of a checkpoint ran, or whose outcome it reused, from what is recorded.
+
+Adds what only a process that has loaded the checkpoint can tell: what its code
+fingerprint cannot see.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from kitaru._core.naming import loaded_module
+from kitaru._engine.fingerprint import fingerprint
+from kitaru.errors import KitaruError, KitaruNotFoundError
+from kitaru.model import CheckpointCall, Why
+
+MAX_CANDIDATES = 10
+
+
+def choose_calls(
+    calls: Sequence[CheckpointCall], wanted: str | None, exec_id: str
+) -> list[CheckpointCall]:
+    """The calls that ``wanted`` means: a checkpoint's name or id, the name's last part, a call id.
+
+    None means all. Raises ``KitaruNotFoundError`` that lists what there is.
+    """
+    if wanted is None:
+        return list(calls)
+    for fits in (
+        lambda call: wanted in (call.name, call.checkpoint_id),
+        lambda call: call.checkpoint_id.rpartition(".")[2] == wanted,
+        lambda call: call.call_id == wanted or call.call_id.rpartition(":")[2].startswith(wanted),
+    ):
+        found = [call for call in calls if fits(call)]
+        if found:
+            return found
+    names = list(dict.fromkeys(call.name for call in calls))
+    listed = ", ".join(names[:MAX_CANDIDATES]) or "none yet"
+    more = f" and {len(names) - MAX_CANDIDATES} more" if len(names) > MAX_CANDIDATES else ""
+    raise KitaruNotFoundError(
+        f"execution {exec_id} has no recorded call of a checkpoint {wanted!r}; "
+        f"recorded are: {listed}{more}"
+    )
+
+
+def explain_call(call: CheckpointCall, root: str | None) -> Why:
+    """The record that says why; ``root`` is the project whose code counts."""
+    return Why(
+        call_id=call.call_id,
+        name=call.name,
+        seq=call.seq,
+        status=call.status,
+        source=call.source,
+        reason=call.reason,
+        reused_from=call.reused_from,
+        original_call_id=call.original_call_id,
+        changed=call._changed,
+        unseen=unseen_by_fingerprint(call.checkpoint_id, root),
+    )
+
+
+def unseen_by_fingerprint(checkpoint_id: str, root: str | None) -> tuple[str, ...] | None:
+    """What the checkpoint's code fingerprint cannot see; None if it is not loaded here."""
+    spec = _loaded_spec(checkpoint_id)
+    if spec is None:
+        return None
+    if spec.version is not None:
+        return ()
+    try:
+        return fingerprint(spec.fn, root=root, what=spec.name).unseen
+    except KitaruError as error:
+        return (str(error),)
+
+
+def _loaded_spec(checkpoint_id: str) -> Any | None:
+    """The spec of a checkpoint at the top level of a module that is loaded; imports nothing."""
+    parts = checkpoint_id.split(".")
+    for cut in range(len(parts) - 1, 0, -1):
+        module = sys.modules.get(".".join(parts[:cut])) or loaded_module(".".join(parts[:cut]))
+        if module is None:
+            continue
+        found: Any = module
+        for name in parts[cut:]:
+            found = getattr(found, "__dict__", {}).get(name)
+        spec = getattr(found, "spec", None)
+        if spec is not None and getattr(spec, "id", None) == checkpoint_id:
+            return spec
+    return None

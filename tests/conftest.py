@@ -1,0 +1,44 @@
+"""What every test may ask for: a store of its own, and a clean end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kitaru import app, settings
+
+
+@pytest.fixture
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """This process's Kitaru works in a fresh folder; afterwards it is ended and forgotten."""
+    for name in list(os.environ):
+        if name.startswith("KITARU_"):
+            monkeypatch.delenv(name)
+    settings.forget_configuration()
+    folder = tmp_path / "store"
+    monkeypatch.setenv("KITARU_STORE", str(folder))
+    app.use(None)
+    yield folder
+    end_app()
+    settings.forget_configuration()
+
+
+def end_app() -> None:
+    """Let what runs finish, close the store, stop the loop: the next use makes a new Kitaru."""
+    running = app._app
+    app.use(None)
+    if running is None:
+        return
+    if not running.runner.wait_idle(5):
+        running.runner.drain(0)
+    running.store.close()
+    loop = running.services.loop._loop
+    if loop is not None:
+        # Closed by nobody else: its thread is a daemon that ends with the process.
+        loop.call_soon_threadsafe(lambda: loop.call_soon(loop.stop))
+        running.services.loop._thread_ended(5) if hasattr(
+            running.services.loop, "_thread_ended"
+        ) else None

@@ -1,0 +1,167 @@
+"""Kill a scenario at a chosen point, resume it in another process, and judge what is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from .corpus import SCENARIOS, Scenario
+from .promises import Trial
+
+_PACKAGE = __package__ or "crash"
+_ROOT = str(Path(__file__).parents[_PACKAGE.count(".") + 1])
+
+MARK = re.compile(r"~[0-9a-f]{12}")
+
+
+def without_marks(outcome: Any) -> Any:
+    """The same in every run: who made a result is left out."""
+    return json.loads(MARK.sub("~", json.dumps(outcome)))
+
+
+class ForkServer:
+    """The process that forks lives; one for a test session."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("KITARU_")}
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
+        )
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", f"{_PACKAGE}.server"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=folder,
+            env=environment,
+        )
+        self._templates: dict[str, Path] = {}
+        self._references: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def ask(self, order: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line, "the fork server is gone"
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(60)
+        self._process.stdout.close()
+
+    # --- what trials begin with -------------------------------------------------------
+
+    def new_folder(self, scenario: Scenario) -> Path:
+        """A folder with a fresh store in it, in which the scenario's prelude was played."""
+        name = scenario.name if scenario.prelude else ""
+        template = self._templates.get(name)
+        if template is None:
+            template = self.folder / f"template-{name}"
+            template.mkdir()
+            (template / "store").mkdir(mode=0o700)
+            ended = self._live(template, scenario, number=0, seed=0)
+            assert ended["status"] == 0, ended
+            (template / "journal").unlink(missing_ok=True)
+            self._templates[name] = template
+        folder = self.folder / "trial"
+        if folder.exists():
+            shutil.rmtree(folder)
+        shutil.copytree(template, folder)
+        return folder
+
+    def _live(
+        self, folder: Path, scenario: Scenario, *, number: int, seed: int, **how: Any
+    ) -> dict[str, Any]:
+        return self.ask(
+            {
+                "work": "live",
+                "scenario": scenario.name,
+                "store": str(folder / "store"),
+                "journal": str(folder / "journal"),
+                "log": str(folder / "log"),
+                "life": number,
+                "seed": seed,
+                "variant": how.pop("variant", None) or scenario.variant_of(max(number, 1)),
+                **how,
+            }
+        )
+
+    def _inspect(self, folder: Path) -> dict[str, Any]:
+        store, log = str(folder / "store"), str(folder / "log")
+        return self.ask({"work": "inspect", "store": store, "log": log})
+
+    # --- trials -------------------------------------------------------------------------
+
+    def reference(self, scenario: Scenario, variant: str) -> dict[str, Any]:
+        """How it ends, and which points it passes, when nobody kills it."""
+        found = self._references.get((scenario.name, variant))
+        if found is None:
+            folder = self.new_folder(scenario)
+            ended = self._live(folder, scenario, number=1, seed=0, variant=variant)
+            assert "result" in ended, f"{scenario.name} fails by itself: {ended}\n{_log(folder)}"
+            self._judge(Trial(scenario.name, scenario.sequential), folder, [ended])
+            found = self._references[scenario.name, variant] = ended
+        return found
+
+    def trial(
+        self, name: str, *deaths: int | str, seed: int = 0, fresh: bool = False
+    ) -> dict[str, Any]:
+        """Lives that die at these points (a number, or a name), then one that must finish.
+
+        ``fresh``: the store does not exist before the first life.
+        """
+        scenario = SCENARIOS[name]
+        references = {v: self.reference(scenario, v) for v in scenario.variants}
+        folder = self.new_folder(scenario)
+        if fresh:
+            shutil.rmtree(folder / "store")
+        trial = Trial(f"{name} died at {deaths}, seed {seed}", scenario.sequential)
+        ended: list[dict[str, Any]] = []
+        for number, death in enumerate([*deaths, None], start=1):
+            how = "crash_named" if isinstance(death, str) else "crash_at"
+            one = self._live(folder, scenario, number=number, seed=seed, **{how: death})
+            ended.append(one)
+            self._judge(trial, folder, ended)
+            if one["status"] == 0:
+                break
+        expected = [without_marks(one.get("result")) for one in references.values()]
+        trial.check("R6, nothing stuck", without_marks(ended[-1].get("result")) in expected, ended)
+        return {"ended": ended, "final": trial.last}
+
+    def _judge(self, trial: Trial, folder: Path, ended: list[dict[str, Any]]) -> None:
+        one = ended[-1]
+        seen = self._inspect(folder)
+        lines = (folder / "journal").read_text() if (folder / "journal").exists() else ""
+        trial.context = f"{ended}\n{_log(folder)}\n{lines}"
+        trial.check("a life ends killed or well", one["status"] in (0, -9), one)
+        trial.judge(len(ended), [json.loads(line) for line in lines.splitlines()], seen)
+
+    def sweep(self, name: str, *, seed: int, thrice: int = 3) -> int:
+        """Die at every point of a scenario, and at random points of the second life too."""
+        scenario = SCENARIOS[name]
+        count = len(self.reference(scenario, scenario.variants[0])["points"])
+        for death in range(1, count + 1):
+            self.trial(name, death, seed=seed + death)
+        die = random.Random(f"{seed}/{name}")
+        for _ in range(thrice):
+            self.trial(name, die.randint(1, count), die.randint(1, count), seed=die.randrange(1 << 30))
+        return count
+
+
+def _log(folder: Path) -> str:
+    path = folder / "log"
+    return path.read_text(errors="replace")[-6000:] if path.exists() else ""

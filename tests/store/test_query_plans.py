@@ -1,0 +1,50 @@
+"""No query over the tables that grow reads more of them than it has to."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from kitaru._store.sqlite.store import SqliteStore
+
+INDEX_OF = {
+    "outcome_stands": "COVERING INDEX calls_by_identity",
+    "reopen_call": "calls_by_identity",
+    "find_checkpoint": "calls_by_identity",
+    "load_outcomes": "calls_by_execution",
+    "load_payloads": "calls_by_execution",
+    "list_calls": "calls_by_execution",
+    "list_places": "calls_by_execution",
+    "sample_arguments": "calls_by_execution",
+    "find_reusable": "calls_by_reuse_key",
+    "list_unfinished": "executions_unfinished",
+    "execution_by_key": "executions_by_key",
+}
+
+
+def plan(store: SqliteStore, name: str) -> str:
+    sql = getattr(store._queries, name)
+    count = max(int(number) for number in re.findall(r"\?(\d+)", sql))
+    rows = store._database.read("explain query plan " + sql, (None,) * count)
+    return "\n".join(str(row[3]) for row in rows)
+
+
+@pytest.mark.parametrize("name", sorted(INDEX_OF))
+def test_a_query_uses_its_index(sqlite_store: SqliteStore, name: str) -> None:
+    assert INDEX_OF[name] in plan(sqlite_store, name)
+
+
+def test_no_query_scans_the_calls(sqlite_store: SqliteStore) -> None:
+    names = [name for name in vars(sqlite_store._queries) if not name.startswith("_")]
+    about_calls = [name for name in names if "calls" in getattr(sqlite_store._queries, name)]
+    assert len(about_calls) >= 10
+    for name in about_calls:
+        assert not re.search(r"SCAN (calls|c)\b", plan(sqlite_store, name)), name
+
+
+def test_calls_are_read_in_the_order_of_the_index_without_sorting(
+    sqlite_store: SqliteStore,
+) -> None:
+    for name in ("load_outcomes", "load_payloads", "list_calls", "find_reusable"):
+        assert "TEMP B-TREE" not in plan(sqlite_store, name), name
