@@ -74,6 +74,7 @@ class Row:
     """Of rounds that ran side by side, not of the two medians."""
     cpu: Sample | None = None
     """Of the calling thread, in the unit of the figure: steadier than time on a busy machine."""
+    limit_cpu: Sample | None = None
     target: Target | None = None
     p99: float | None = None
     note: str = ""
@@ -98,14 +99,21 @@ class Rounds:
     figures: list[list[float]] = field(default_factory=list)
     limits: list[list[float]] = field(default_factory=list)
     cpus: list[float] = field(default_factory=list)
+    limit_cpus: list[float] = field(default_factory=list)
 
     def add(
-        self, figure: Sequence[float], limit: Sequence[float] = (), cpu: float | None = None
+        self,
+        figure: Sequence[float],
+        limit: Sequence[float] = (),
+        cpu: float | None = None,
+        limit_cpu: float | None = None,
     ) -> None:
         self.figures.append(list(figure))
         self.limits.append(list(limit))
         if cpu is not None:
             self.cpus.append(cpu)
+        if limit_cpu is not None:
+            self.limit_cpus.append(limit_cpu)
 
     def row(self, name: str, unit: str, *, scale: float = 1.0, **rest: Any) -> Row:
         """The row of all rounds; ``scale`` turns what was measured into ``unit``."""
@@ -122,6 +130,7 @@ class Rounds:
             limit=Sample.of(limits).map(scale) if limits else None,
             ratio=Sample.of(ratios) if ratios else None,
             cpu=Sample.of(self.cpus).map(scale) if self.cpus else None,
+            limit_cpu=Sample.of(self.limit_cpus).map(scale) if self.limit_cpus else None,
             **rest,
         )
 

@@ -74,7 +74,8 @@ def recorded_row_bytes(path: Path) -> int:
     query = f"select {total} from calls order by id desc limit 1"
     ((found,),) = connection.execute(query).fetchall()
     connection.close()
-    return int(found)
+    assert isinstance(found, int)
+    return found
 
 
 def database_bytes(path: Path) -> int:

@@ -62,7 +62,8 @@ def _limit_note(row: Row) -> str:
         return ""
     limit = row.limit
     spread = " / ".join(number(v) for v in (limit.minimum, limit.maximum, limit.mean))
-    return f"{row.limit_name} {number(limit.median)} {row.unit} (min / max / mean {spread})"
+    cpu = "" if row.limit_cpu is None else f", CPU {number(row.limit_cpu.median)}"
+    return f"{row.limit_name} {number(limit.median)} {row.unit} (min / max / mean {spread}{cpu})"
 
 
 def _show_plain(rows: Sequence[Row], machine: str) -> None:

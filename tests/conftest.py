@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,8 +38,8 @@ def end_app() -> None:
     running.store.close()
     loop = running.services.loop._loop
     if loop is not None:
-        # Closed by nobody else: its thread is a daemon that ends with the process.
-        loop.call_soon_threadsafe(lambda: loop.call_soon(loop.stop))
-        running.services.loop._thread_ended(5) if hasattr(
-            running.services.loop, "_thread_ended"
-        ) else None
+        loop.call_soon_threadsafe(loop.stop)
+        for thread in threading.enumerate():
+            if thread.name == "kitaru-loop":
+                thread.join(5)
+        loop.close()

@@ -49,7 +49,7 @@ def static_steps() -> list[Step]:
         Step("ruff check", tool("ruff", "check", "--quiet", *FOLDERS)),
         Step("ruff format", tool("ruff", "format", "--check", "--quiet", *FOLDERS)),
         Step("mypy --strict", tool("mypy", "--no-error-summary")),
-        Step("pyright", tool("pyright")),
+        Step("pyright", tool("pyright", "--pythonpath", str(setup_env.PYTHON))),
         Step("import contracts", tool("lint-imports", "--no-cache")),
     ]
 

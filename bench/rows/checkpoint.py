@@ -26,7 +26,8 @@ def measure(bench: Bench) -> Iterator[Row]:
             lap = run_steps(bench, flow, count)
             bare = bench.bare(row_bytes)
             bare.commits(_WARM_UP)
-            rounds.add(lap.seconds, bare.commits(count), lap.cpu_seconds)
+            limit = bare.commits(count)
+            rounds.add(lap.seconds, limit, lap.cpu_seconds, bare.cpu_seconds)
             bare.close()
             bare.path.unlink()
         yield rounds.row(

@@ -1,6 +1,6 @@
 """Whether a step stays as fast: late in a long execution, and in a store of many.
 
-The limit here is Kitaru itself in an empty store, a hundred steps of each in
+The limit here is Kitaru itself in an empty store, fifty steps of each in
 turns. Two stores are open at once for that: a flow that runs keeps the store it
 began in, so the next can be started in another.
 """
@@ -17,7 +17,7 @@ from bench.stores import Bench, close_store, open_store
 from kitaru import app as kitaru_app
 from kitaru import flow
 
-CHUNK = 100
+CHUNK = 50
 
 Numbers = range
 _asks: queue.Queue[Numbers | None] = queue.Queue()
@@ -47,10 +47,11 @@ def long_flow(marks: list[int], chunks: int) -> None:
     done = 0
     for mark in marks:
         rounds = Rounds()
-        while done < mark - CHUNK * chunks:
+        turns = min(chunks, mark // CHUNK - 1)
+        while done < mark - CHUNK * turns:
             steps.step(-done)
             done += 1
-        for _ in range(chunks if mark > CHUNK else 1):
+        for _ in range(turns):
             own = steps.timed(steps.step, range(-done - CHUNK + 1, -done + 1))
             done += CHUNK
             rounds.add(own.seconds, _compare(steps.new_numbers(CHUNK)).seconds, own.cpu_seconds)
@@ -64,14 +65,14 @@ async def long_async_flow(marks: list[int], chunks: int) -> None:
     done = 0
     for mark in marks:
         rounds = Rounds()
-        while done < mark - CHUNK * chunks:
+        turns = min(chunks, mark // CHUNK - 1)
+        while done < mark - CHUNK * turns:
             await steps.async_step(-done)
             done += 1
-        for _ in range(chunks if mark > CHUNK else 1):
+        for _ in range(turns):
             own = await steps.timed_async(steps.async_step, range(-done - CHUNK + 1, -done + 1))
             done += CHUNK
-            # The other flow is sync, so that it does not share this one's loop
-            # while we stand still; it is compared with itself at the first mark.
+            # In a thread: the loop has to stay free for the other flow.
             other = await asyncio.to_thread(_compare, steps.new_numbers(CHUNK))
             rounds.add(own.seconds, other.seconds, own.cpu_seconds)
         _found.append(rounds)
@@ -85,7 +86,7 @@ def _long_execution(bench: Bench, kind: str, long: Any, marks: list[int]) -> Ite
     empty_flow = steps.steps if kind == "sync" else steps.async_steps
     _found.clear()
     with bench.store(), _second_store(bench) as other:
-        handle = long.run(marks, 9 if marks[-1] > 1_000 else 3)
+        handle = long.run(marks, 2 * bench.rounds + 1)
         _answer_until(handle, other, empty_flow)
     for mark, rounds in zip(marks, _found, strict=True):
         yield rounds.row(
@@ -151,7 +152,7 @@ def _many_executions(bench: Bench, executions: int) -> Iterator[Row]:
                 kitaru_app.use(app)
                 plain.run(steps.new_numbers(30).start, 30).wait()
             steps.laps()
-            for _ in range(2 * bench.rounds):
+            for _ in range(4 * bench.rounds):
                 for app in (mine, other):
                     kitaru_app.use(app)
                     plain.run(steps.new_numbers(CHUNK).start, CHUNK).wait()

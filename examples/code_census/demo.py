@@ -125,7 +125,7 @@ class Demo:
 
     def tell(self, what: str, began: int, total: int, told: int) -> int:
         """Without a terminal: a line for each quarter. Return the last quarter told."""
-        quarter = 4 * began // total
+        quarter = 4 * began // max(total, 20)
         if not self.console.is_terminal and quarter > told:
             self.console.print(f"{what}: {began:,} of {total:,} bodies begun")
             return quarter

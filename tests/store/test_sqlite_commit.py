@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -403,3 +405,37 @@ def test_text_that_is_no_text_is_refused_and_harms_nobody(store: SqliteStore) ->
         store.apply(Record(1, 1, facts(call_row(ONE, branch="\ud800"))))
     store.apply(Record(1, 1, NO_FACTS))
     assert recorded(store) == []
+
+
+# --- several processes ---
+
+WRITER = """
+import sys
+from kitaru._store.protocol import Record
+from kitaru._store.sqlite.store import SqliteStore
+from kitaru.env import SystemEnv
+from store.worlds import call_row, facts, started
+folder, name = sys.argv[1:]
+store = SqliteStore.open(folder, env=SystemEnv(), project="demo")
+row = started(store, 1, name).row
+for number in range(100):
+    store.apply(Record(row.id, 1, facts(call_row(b"%d" % number))))
+store.close()
+"""
+
+
+def test_processes_that_write_at_once_lose_nothing(store: SqliteStore, tmp_path: Path) -> None:
+    tests = str(Path(__file__).parents[1])
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path), name],
+            env={**os.environ, "PYTHONPATH": tests},
+        )
+        for name in ("p-1", "p-2", "p-3")
+    ]
+    for number in range(100):
+        store.apply(record(b"%d" % number))
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    for row in store.list_executions(project="demo", limit=9):
+        assert len(store.load_outcomes(row.id)) == 100, row.exec_id
+    assert run_sql(store, "pragma integrity_check") == [("ok",)]

@@ -1,0 +1,563 @@
+"""Defining and running: what `.run()`, handles and options promise (API.md, first section)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import threading
+from typing import Any
+
+import pytest
+
+import kitaru
+from kitaru import checkpoint, flow
+from kitaru.errors import (
+    KitaruContextError,
+    KitaruFeatureNotAvailableError,
+    KitaruNotFoundError,
+    KitaruStateError,
+    KitaruTimeoutError,
+    KitaruUsageError,
+    KitaruUserCodeError,
+)
+from kitaru.model import ExecutionStatus
+
+from .looking import Gate, calls, execution, retry
+
+
+RAN: list[Any] = []
+"""Of this module, because what a checkpoint captures belongs to its identity."""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_ran() -> None:
+    RAN.clear()
+
+
+@checkpoint(cache=False)
+def double(x: int) -> int:
+    return 2 * x
+
+
+@flow
+def doubled(x: int) -> int:
+    return double(x)
+
+
+@flow
+async def doubled_async(x: int) -> int:
+    return await double_async(x)
+
+
+@checkpoint(cache=False)
+async def double_async(x: int) -> int:
+    return 2 * x
+
+
+# --- handles ------------------------------------------------------------------------------
+
+
+def test_a_handle_gives_what_the_flow_returned() -> None:
+    handle = doubled.run(4)
+    assert handle.wait() == 8
+    assert handle.get() == 8
+    assert handle.status is ExecutionStatus.COMPLETED
+    assert doubled.handle(handle.exec_id).wait() == 8
+
+
+def test_an_async_flow_gives_what_it_returned() -> None:
+    assert doubled_async.run(x=4).wait() == 8
+
+
+def test_a_handle_is_awaitable() -> None:
+    async def main() -> list[int]:
+        return [await doubled.run(1), await doubled_async.run(2)]
+
+    assert asyncio.run(main()) == [2, 4]
+
+
+def test_waiting_on_a_running_loop_is_refused() -> None:
+    async def main() -> None:
+        handle = doubled.run(1)
+        with pytest.raises(KitaruContextError, match="await handle"):
+            handle.wait()
+        assert await handle == 2
+
+    asyncio.run(main())
+
+
+def test_run_returns_before_the_flow_has_ended() -> None:
+    gate = Gate()
+
+    @flow
+    def slow() -> str:
+        gate.pass_through()
+        return "done"
+
+    handle = slow.run()
+    gate.wait_until_reached()
+    assert handle.status is ExecutionStatus.RUNNING
+    with pytest.raises(KitaruStateError, match="running"):
+        handle.get()
+    with pytest.raises(KitaruTimeoutError) as caught:
+        handle.wait(timeout=0.01)
+    assert caught.value.exec_id == handle.exec_id
+    assert caught.value.last_status is ExecutionStatus.RUNNING
+    assert caught.value.timeout_seconds == 0.01
+    gate.open()
+    assert handle.wait() == "done"
+
+
+@pytest.mark.parametrize("value", [None, False, 0, "", [], {}, (), 0.0])
+def test_a_value_that_looks_like_nothing_is_a_result(value: Any) -> None:
+    @checkpoint(cache=False)
+    def give() -> Any:
+        return value
+
+    @flow
+    def gives() -> Any:
+        found = give()
+        assert found == value
+        assert type(found) is type(value)
+        return found
+
+    handle = gives.run()
+    assert handle.wait() == value
+    assert type(handle.wait()) is type(value)
+    assert len(calls(handle.exec_id)) == 1
+
+
+def test_a_negative_or_senseless_timeout_is_refused() -> None:
+    handle = doubled.run(1)
+    for wrong in (-1, "soon", True):
+        with pytest.raises(KitaruUsageError, match="timeout"):
+            handle.wait(timeout=wrong)  # type: ignore[arg-type]
+    handle.wait()
+
+
+def test_a_handle_of_another_flow_or_of_none_is_refused() -> None:
+    handle = doubled.run(1)
+    handle.wait()
+    with pytest.raises(KitaruStateError, match="doubled"):
+        doubled_async.handle(handle.exec_id)
+    with pytest.raises(KitaruNotFoundError, match="no execution"):
+        doubled.handle("01-nothing")
+
+
+def test_cancel_comes_later() -> None:
+    handle = doubled.run(1)
+    with pytest.raises(KitaruFeatureNotAvailableError):
+        handle.cancel()
+    handle.wait()
+
+
+# --- inputs ---------------------------------------------------------------------------------
+
+
+def test_a_flow_is_not_called_directly() -> None:
+    with pytest.raises(KitaruUsageError, match=r"doubled\.run"):
+        doubled(1)
+    assert doubled.func is not None
+
+
+def test_inputs_that_do_not_fit_are_refused_before_an_execution_exists() -> None:
+    @flow
+    def typed(count: int, *, name: str = "n") -> None: ...
+
+    from kitaru import app
+
+    for args, kwargs in [((), {}), (("x",), {}), ((1, 2), {}), ((1,), {"nome": "x"}), ((1,), {"name": 3})]:
+        with pytest.raises((KitaruUsageError, TypeError)):
+            typed.run(*args, **kwargs)
+    store = app.current().store
+    assert store.list_executions(project=app.current().project, limit=10) == []
+
+
+def test_an_input_that_cannot_be_stored_is_refused_before_an_execution_exists() -> None:
+    from kitaru import app
+    from kitaru.errors import KitaruValueError
+
+    @flow
+    def anything(thing: Any) -> None: ...
+
+    with pytest.raises(KitaruValueError, match="thing"):
+        anything.run(threading.Lock())
+    running = app.current()
+    assert running.store.list_executions(project=running.project, limit=10) == []
+
+
+def test_defaults_keyword_only_and_rest_arguments_arrive() -> None:
+    @flow
+    def all_kinds(a: int, b: int = 2, *rest: int, c: int = 3, **more: int) -> list[Any]:
+        return [a, b, rest, c, more]
+
+    assert all_kinds.run(1).wait() == [1, 2, (), 3, {}]
+    assert all_kinds.run(1, 5, 6, 7, c=8, d=9).wait() == [1, 5, (6, 7), 8, {"d": 9}]
+
+
+def test_the_flow_works_on_a_copy_of_its_inputs() -> None:
+    @flow
+    def spoils(xs: list[int]) -> list[int]:
+        xs.append(3)
+        return xs
+
+    mine = [1]
+    assert spoils.run(mine).wait() == [1, 3]
+    assert mine == [1]
+
+
+def test_a_sync_flow_runs_in_a_copy_of_the_callers_context() -> None:
+    who = contextvars.ContextVar("who", default="nobody")
+
+    @flow
+    def asks() -> str:
+        found = who.get()
+        who.set("the flow")
+        return found
+
+    @flow
+    async def asks_async() -> str:
+        return who.get()
+
+    token = who.set("caller")
+    try:
+        assert asks.run().wait() == "caller"
+        assert asks_async.run().wait() == "caller"
+        assert who.get() == "caller"
+    finally:
+        who.reset(token)
+
+
+# --- decoration -------------------------------------------------------------------------------
+
+
+def test_generator_functions_are_refused() -> None:
+    with pytest.raises(KitaruUsageError, match="generator"):
+
+        @flow
+        def yields() -> Any:
+            yield 1
+
+    with pytest.raises(KitaruUsageError, match="generator"):
+
+        @checkpoint
+        def yields_too() -> Any:
+            yield 1
+
+
+def test_options_that_make_no_sense_are_refused_at_decoration() -> None:
+    def fn() -> None: ...
+
+    for wrong in ({"retries": -1}, {"retries": True}, {"cache": "yes"}, {"nmae": "x"}):
+        with pytest.raises(KitaruUsageError):
+            flow(**wrong)(fn)  # type: ignore[call-overload]
+        with pytest.raises(KitaruUsageError):
+            checkpoint(**wrong)(fn)  # type: ignore[call-overload]
+    with pytest.raises(KitaruUsageError, match="runtime"):
+        checkpoint(runtime="cloud")(fn)
+    with pytest.raises(KitaruFeatureNotAvailableError):
+        checkpoint(runtime="PROCESS")(fn)
+
+
+def test_a_flow_parameter_that_run_takes_for_itself_is_refused() -> None:
+    for name in ("cache", "retries"):
+        namespace: dict[str, Any] = {}
+        exec(f"def fn({name}): ...", namespace)
+        with pytest.raises(KitaruUsageError, match=name):
+            flow(namespace["fn"])
+
+
+def test_two_functions_with_one_explicit_name_are_refused() -> None:
+    @checkpoint(name="only one of this name")
+    def one() -> None: ...
+
+    with pytest.raises(KitaruUsageError, match="only one of this name"):
+
+        @checkpoint(name="only one of this name")
+        def two() -> None: ...
+
+
+# --- where a checkpoint may be called --------------------------------------------------------------
+
+
+def test_a_checkpoint_outside_a_flow_is_refused() -> None:
+    for call in (lambda: double(1), lambda: double.submit(1), lambda: double.map([1])):
+        with pytest.raises(KitaruContextError, match="outside a flow"):
+            call()
+    assert double.func(2) == 4
+
+
+def test_an_async_checkpoint_in_a_sync_flow_shows_submit() -> None:
+    @flow
+    def wrong() -> Any:
+        return double_async(1)
+
+    with pytest.raises(kitaru.KitaruExecutionError, match=r"\.submit") as caught:
+        wrong.run().wait()
+    assert isinstance(caught.value.__cause__, KitaruContextError)
+
+
+def test_an_async_checkpoint_submitted_in_a_sync_flow_gives_its_value() -> None:
+    @flow
+    def right() -> int:
+        return double_async.submit(3).result()
+
+    assert right.run().wait() == 6
+
+
+def test_a_thread_without_context_is_refused() -> None:
+    found: list[BaseException] = []
+
+    @flow
+    def threads() -> None:
+        def work() -> None:
+            try:
+                double(1)
+            except KitaruContextError as error:
+                found.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    threads.run().wait()
+    assert len(found) == 1
+
+
+def test_a_loop_of_the_users_own_is_refused() -> None:
+    @flow
+    def own_loop() -> Any:
+        async def main() -> Any:
+            return await double_async(1)
+
+        return asyncio.run(main())
+
+    with pytest.raises(kitaru.KitaruExecutionError, match="loop of your own"):
+        own_loop.run().wait()
+
+
+def test_the_scope_functions_name_the_right_place() -> None:
+    for call in (kitaru.now, kitaru.uuid4, kitaru.random, kitaru.log, kitaru.current):
+        with pytest.raises(KitaruContextError, match="flow"):
+            call()
+    assert kitaru.current_execution_id() is None
+
+
+# --- what may be a checkpoint -------------------------------------------------------------------------
+
+
+class Account:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __kitaru_key__(self) -> str:
+        return self.name
+
+    @checkpoint(cache=False)
+    def charge(self, amount: int) -> str:
+        return f"{self.name} {amount}"
+
+
+def test_methods_are_checkpoints_of_their_object() -> None:
+    @flow
+    def charges() -> list[str]:
+        a, b = Account("a"), Account("b")
+        mapped = a.charge.map([3, 4]).results()
+        return [a.charge(1), b.charge(1), a.charge.submit(2).result(), *mapped]
+
+    assert charges.run().wait() == ["a 1", "b 1", "a 2", "a 3", "a 4"]
+
+
+def test_closures_count_by_what_they_capture() -> None:
+    def adder(n: int) -> Any:
+        @checkpoint(cache=False)
+        def add(x: int) -> int:
+            RAN.append(n)
+            return x + n
+
+        return add
+
+    @flow(retries=1)
+    def adds() -> list[int]:
+        found = [adder(1)(10), adder(2)(10)]
+        if kitaru.current().attempt == 1:
+            raise ValueError
+        return found
+
+    assert adds.run().wait() == [11, 12]
+    assert RAN == [1, 2]
+
+
+def test_partials_are_checkpoints() -> None:
+    add = checkpoint(cache=False)(functools.partial(lambda a, b: a + b, 1))
+
+    @flow
+    def adds() -> int:
+        return add(2)
+
+    assert adds.run().wait() == 3
+
+
+def test_any_callable_can_be_a_step() -> None:
+    def shout(text: str) -> str:
+        RAN.append(text)
+        return text.upper()
+
+    @flow(retries=1)
+    def steps() -> list[Any]:
+        found = [kitaru.step("shout", shout, "a"), kitaru.step("length", len, "abc")]
+        if kitaru.current().attempt == 1:
+            raise ValueError
+        return found
+
+    handle = steps.run(cache=False)
+    assert handle.wait() == ["A", 3]
+    assert RAN == ["a"]
+    assert [call.checkpoint for call in calls(handle.exec_id)] == ["shout", "length"]
+
+
+# --- options(key=) ----------------------------------------------------------------------------------------
+
+
+def test_the_same_key_and_inputs_are_the_same_execution() -> None:
+    first = doubled.options(key="k").run(4)
+    assert first.wait() == 8
+    second = doubled.options(key="k").run(4)
+    assert second.exec_id == first.exec_id
+    assert second.wait() == 8
+    assert len(calls(first.exec_id)) == 1
+
+
+def test_a_key_with_other_inputs_is_refused() -> None:
+    doubled.options(key="k").run(4).wait()
+    with pytest.raises(KitaruStateError, match="'k'"):
+        doubled.options(key="k").run(5)
+
+
+def test_a_key_belongs_to_one_flow() -> None:
+    assert doubled.options(key="k").run(4).wait() == 8
+    assert doubled_async.options(key="k").run(5).wait() == 10
+
+
+def test_a_failed_execution_with_that_key_shows_the_retry_command() -> None:
+    @flow
+    def fails() -> None:
+        raise ValueError("no")
+
+    handle = fails.options(key="k").run()
+    for _ in range(2):
+        with pytest.raises(KitaruUserCodeError, match=f"executions retry {handle.exec_id}"):
+            fails.options(key="k").run().wait()
+
+
+def test_a_key_while_it_runs_gives_the_running_one() -> None:
+    gate = Gate()
+
+    @flow
+    def slow() -> str:
+        gate.pass_through()
+        return kitaru.current().exec_id
+
+    first = slow.options(key="k").run()
+    gate.wait_until_reached()
+    second = slow.options(key="k").run()
+    gate.open()
+    assert first.wait() == second.wait() == first.exec_id
+
+
+# --- where code finds itself ---------------------------------------------------------------------------------
+
+
+def test_current_says_where_the_code_runs() -> None:
+    @checkpoint(cache=False, retries=kitaru.Retry(max_attempts=2, initial_seconds=0))
+    def look() -> list[Any]:
+        here = kitaru.current()
+        if here.attempt == 1:
+            raise ValueError(here.idempotency_key)
+        return [here.exec_id, here.flow_name, here.checkpoint, here.attempt, here.idempotency_key]
+
+    @flow
+    def looks() -> list[Any]:
+        here = kitaru.current()
+        assert kitaru.current_execution_id() == here.exec_id
+        return [look(), [here.exec_id, here.flow_name, here.checkpoint, here.attempt]]
+
+    handle = looks.run()
+    inside, outside = handle.wait()
+    assert inside[:4] == [handle.exec_id, "looks", "look", 2]
+    assert outside == [handle.exec_id, "looks", None, 1]
+    failed = calls(handle.exec_id)[0]
+    assert inside[4] in failed.payload.data.decode()
+
+
+def test_the_idempotency_key_is_the_same_when_the_parent_is_tried_again() -> None:
+    @checkpoint(cache=False)
+    def child() -> None:
+        RAN.append(kitaru.current().idempotency_key)
+
+    @checkpoint(cache=False, retries=kitaru.Retry(max_attempts=3, initial_seconds=0))
+    def parent() -> None:
+        child()
+        if kitaru.current().attempt < 3:
+            raise ValueError
+
+    @flow
+    def family() -> None:
+        parent()
+
+    family.run().wait()
+    assert len(RAN) == 3
+    assert len(set(RAN)) == 1
+
+
+def test_logged_metadata_merges_dicts_and_keeps_the_last_scalar() -> None:
+    import json
+
+    @checkpoint(cache=False)
+    def work() -> None:
+        kitaru.log(cost={"in": 1}, model="a")
+        kitaru.log(cost={"out": 2}, model="b")
+
+    @flow
+    def logs() -> None:
+        kitaru.log(stage={"one": 1}, last=1)
+        work()
+        kitaru.log(stage={"two": 2}, last=2)
+
+    handle = logs.run()
+    handle.wait()
+    assert json.loads(calls(handle.exec_id)[0].metadata) == {
+        "cost": {"in": 1, "out": 2},
+        "model": "b",
+    }
+    assert json.loads(execution(handle.exec_id).metadata) == {
+        "stage": {"one": 1, "two": 2},
+        "last": 2,
+    }
+
+
+def test_what_is_not_json_cannot_be_logged() -> None:
+    @flow
+    def logs() -> None:
+        kitaru.log(thing=object())
+
+    with pytest.raises(kitaru.KitaruExecutionError, match=r"kitaru\.log"):
+        logs.run().wait()
+
+
+def test_durable_facts_are_the_same_in_a_retry() -> None:
+    seen: list[Any] = []
+
+    @flow
+    def asks() -> None:
+        seen.append([kitaru.now(), kitaru.uuid4(), kitaru.random(), kitaru.now(), kitaru.uuid4(name="x")])
+        if len(seen) == 1:
+            raise ValueError
+
+    handle = asks.run()
+    with pytest.raises(KitaruUserCodeError):
+        handle.wait()
+    retry(asks, handle.exec_id).wait()
+    assert seen[0] == seen[1]
+    assert len(set(map(str, seen[0]))) == 5
