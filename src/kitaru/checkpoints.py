@@ -13,9 +13,11 @@ from datetime import timedelta
 from typing import (
     TYPE_CHECKING,
     Any,
+    Concatenate,
     Generic,
     Literal,
     ParamSpec,
+    Self,
     TypeVar,
     cast,
     overload,
@@ -46,13 +48,18 @@ if TYPE_CHECKING:
     from kitaru.model import Retry
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+# Covariant, so that a checkpoint whose coroutine type is more exact (pyright
+# infers CoroutineType) matches the overloads that unwrap a coroutine.
+R_co = TypeVar("R_co", covariant=True)
+S = TypeVar("S")
 T = TypeVar("T")
 
 _RUNTIMES = ("inline", "process", "isolated", "ray")
 
 
-class CheckpointFuture(FutureBase, Generic[R]):
+class CheckpointFuture(FutureBase, Generic[R_co]):
     """The outcome-to-be of a submitted call.
 
     ``result()`` waits for it (and runs the call in the waiting thread if it
@@ -66,18 +73,18 @@ class CheckpointFuture(FutureBase, Generic[R]):
         """Whether the call has its outcome."""
         return self._submitted.done
 
-    def result(self, timeout: float | None = None) -> R:
+    def result(self, timeout: float | None = None) -> R_co:
         """The recorded result, or the recorded exception raised.
 
         ``timeout`` in seconds; after it ``KitaruTimeoutError``, and the call goes on.
         """
-        return cast(R, self._submitted.result(timeout))
+        return cast(R_co, self._submitted.result(timeout))
 
     load = result
 
-    def __await__(self) -> Generator[Any, None, R]:
+    def __await__(self) -> Generator[Any, None, R_co]:
         yield from self._submitted.wait_async().__await__()
-        return cast(R, self._submitted.outcome())
+        return cast(R_co, self._submitted.outcome())
 
 
 class FutureList(list[CheckpointFuture[R]]):
@@ -127,10 +134,10 @@ def _failed_itself(error: Exception | None, futures: FutureList[Any]) -> bool:
     return error is not None and any(future._submitted.error is error for future in futures)
 
 
-class Checkpoint(Generic[P, R]):
+class Checkpoint(Generic[P, R_co]):
     """A function whose outcomes are recorded; made by :func:`checkpoint`."""
 
-    def __init__(self, func: Callable[P, R], spec: CheckpointSpec, options: CallOptions) -> None:
+    def __init__(self, func: Callable[P, R_co], spec: CheckpointSpec, options: CallOptions) -> None:
         self.func = func
         self.spec = spec
         self._options = options
@@ -141,25 +148,31 @@ class Checkpoint(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<checkpoint {self.spec.id}>"
 
-    def __get__(self, instance: object, owner: type | None = None) -> Any:
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+    @overload
+    def __get__(
+        self: Checkpoint[Concatenate[S, Q], T], instance: S, owner: type[S] | None = None
+    ) -> BoundCheckpoint[Q, T]: ...
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
         if instance is None:
             return self
         return BoundCheckpoint(self, instance)
 
     # --- calling ---------------------------------------------------------------------
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Return the recorded outcome of this call, or run it and record what it returns."""
         options = self._options
         if kwargs and "id" in kwargs and self._reserved_id:
             options = options.named(kwargs.pop("id"))
         if self.spec.is_async:
-            return cast(R, call_async(self.spec, args, kwargs, options))
-        return cast(R, call_sync(self.spec, args, kwargs, options))
+            return cast(R_co, call_async(self.spec, args, kwargs, options))
+        return cast(R_co, call_sync(self.spec, args, kwargs, options))
 
     def options(
         self, *, id: str | None = None, retries: int | Retry | None = None
-    ) -> Checkpoint[P, R]:
+    ) -> Checkpoint[P, R_co]:
         """This checkpoint with other options for the call that follows.
 
         ``id`` names the call: it is then found by that name instead of its
@@ -179,7 +192,7 @@ class Checkpoint(Generic[P, R]):
         self: Checkpoint[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
     ) -> CheckpointFuture[T]: ...
     @overload
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> CheckpointFuture[R]: ...
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> CheckpointFuture[R_co]: ...
     def submit(self, *args: Any, **kwargs: Any) -> CheckpointFuture[Any]:
         """Begin the call beside the caller; it takes its identity now."""
         options = self._options
@@ -204,7 +217,7 @@ class Checkpoint(Generic[P, R]):
         concurrency: int | None = None,
         on_error: Literal["stop", "finish", "collect"] = "stop",
         **keywords: Any,
-    ) -> FutureList[R]: ...
+    ) -> FutureList[R_co]: ...
     def map(
         self,
         *iterables: Any,
@@ -237,7 +250,7 @@ class Checkpoint(Generic[P, R]):
         concurrency: int | None = None,
         on_error: Literal["stop", "finish", "collect"] = "stop",
         **keywords: Any,
-    ) -> FutureList[R]: ...
+    ) -> FutureList[R_co]: ...
     def product(
         self,
         *iterables: Any,
@@ -269,10 +282,10 @@ class Checkpoint(Generic[P, R]):
         return FutureList(map(CheckpointFuture, submitted), collect=on_error == "collect")
 
 
-class BoundCheckpoint(Generic[P, R]):
+class BoundCheckpoint(Generic[P, R_co]):
     """A checkpoint reached through an instance: the instance is its first argument."""
 
-    def __init__(self, checkpoint: Checkpoint[Any, R], instance: object) -> None:
+    def __init__(self, checkpoint: Checkpoint[Any, R_co], instance: object) -> None:
         self._checkpoint = checkpoint
         self.__self__ = instance
         self.func: Any = types.MethodType(checkpoint.func, instance)
@@ -281,18 +294,38 @@ class BoundCheckpoint(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<bound checkpoint {self.__kitaru_id__}>"
 
-    def __call__(self, *args: Any, **kwargs: Any) -> R:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         return self._checkpoint(self.__self__, *args, **kwargs)
 
-    def options(self, **options: Any) -> BoundCheckpoint[P, R]:
-        return BoundCheckpoint(self._checkpoint.options(**options), self.__self__)
+    def options(
+        self, *, id: str | None = None, retries: int | Retry | None = None
+    ) -> BoundCheckpoint[P, R_co]:
+        return BoundCheckpoint(self._checkpoint.options(id=id, retries=retries), self.__self__)
 
+    @overload
+    def submit(
+        self: BoundCheckpoint[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> CheckpointFuture[T]: ...
+    @overload
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> CheckpointFuture[R_co]: ...
     def submit(self, *args: Any, **kwargs: Any) -> CheckpointFuture[Any]:
         return self._checkpoint.submit(self.__self__, *args, **kwargs)
 
+    @overload
+    def map(
+        self: BoundCheckpoint[..., Coroutine[Any, Any, T]], *iterables: Any, **options: Any
+    ) -> FutureList[T]: ...
+    @overload
+    def map(self, *iterables: Any, **options: Any) -> FutureList[R_co]: ...
     def map(self, *iterables: Any, **options: Any) -> FutureList[Any]:
         return self._checkpoint.map(unmapped(self.__self__), *iterables, **options)
 
+    @overload
+    def product(
+        self: BoundCheckpoint[..., Coroutine[Any, Any, T]], *iterables: Any, **options: Any
+    ) -> FutureList[T]: ...
+    @overload
+    def product(self, *iterables: Any, **options: Any) -> FutureList[R_co]: ...
     def product(self, *iterables: Any, **options: Any) -> FutureList[Any]:
         return self._checkpoint.product(unmapped(self.__self__), *iterables, **options)
 
@@ -418,7 +451,8 @@ def _refuse_later(runtime: str, later: dict[str, Any]) -> None:
             f"runtime={runtime!r} comes with a later release; today checkpoints run inline"
         )
     for option, value in later.items():
-        if value not in (None, False):
+        # By identity: 0 is not False, and a timeout of 0 is not left out.
+        if value is not None and value is not False:
             raise KitaruFeatureNotAvailableError(
                 f"@checkpoint({option}=...) comes with a later release; leave it out today"
             )
@@ -451,11 +485,11 @@ def _checked_ignore(id: str, binder: Binder, ignore: Sequence[str]) -> frozenset
     return frozenset(names)
 
 
-def step(name: str, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+def step(name: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """Call any callable as a checkpoint, undecorated.
 
     ``name`` identifies it; the rest is as for a decorated function. An
     ``async def`` function gives an awaitable.
     """
     made = make_checkpoint(fn, name=name, unique=False)
-    return made(*args, **kwargs)
+    return cast(R, made(*args, **kwargs))

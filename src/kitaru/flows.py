@@ -273,7 +273,7 @@ class RunOptions:
     ) -> None:
         self.key = key
         self.tags = tags
-        self.cache = cache
+        self.cache: Cache | None = cache
         self.retries = retries
 
 

@@ -47,12 +47,22 @@ def is_file(where: str) -> bool:
     return where.endswith(".py") or os.sep in where
 
 
+def stand_for_script(where: str, *, cwd: str) -> None:
+    """Let settings and store be found as if the file had been started as a script."""
+    sys.modules["__main__"].__file__ = _file(where, cwd)
+
+
+def _file(where: str, cwd: str) -> str:
+    path = os.path.abspath(os.path.join(cwd, os.path.expanduser(where)))
+    if not os.path.isfile(path):
+        raise KitaruUsageError(f"there is no file {path!r}: name one that is there")
+    return path
+
+
 def import_target(where: str, name: str, *, cwd: str) -> Flow[Any, Any]:
     """The flow ``name`` of a module (found from ``cwd``) or of a file."""
     if is_file(where):
-        path = os.path.abspath(os.path.join(cwd, os.path.expanduser(where)))
-        if not os.path.isfile(path):
-            raise KitaruUsageError(f"there is no file {path!r}: name one that is there")
+        path = _file(where, cwd)
         module_id, folder = module_name_of_file(path)
         module = import_from(folder, module_id)
         _check_came_from(module, os.path.realpath(path), "this file")

@@ -177,7 +177,7 @@ def serve() -> None:
     import apsw  # noqa: F401  (imported once, before the forks)
 
     import kitaru
-    from kitaru import app  # noqa: F401
+    from kitaru import app, client  # noqa: F401
     from kitaru._store.sqlite import store  # noqa: F401
 
     from . import corpus  # noqa: F401

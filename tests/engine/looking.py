@@ -33,7 +33,7 @@ def retry(flow: Any, exec_id: str) -> Any:
     running = app.current()
     row = execution(exec_id)
     row = running.store.apply(Retry(row.id, row.epoch, running.env.now()))
-    assert running.runner.take(flow.spec, row) is not None
+    assert running.runner.take(flow.spec, row, asked=True) is not None
     return flow.handle(exec_id)
 
 

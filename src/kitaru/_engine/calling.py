@@ -15,7 +15,7 @@ from kitaru._core.names import check_name
 from kitaru._engine.call import Call, CheckpointSpec
 from kitaru._engine.context import Place, here
 from kitaru._engine.drivers import drive, drive_async
-from kitaru._engine.futures import FutureBase, Submitted, start
+from kitaru._engine.futures import Deferred, FutureBase, Submitted, start
 from kitaru._engine.procedures import run_checkpoint
 from kitaru.errors import KitaruContextError
 
@@ -122,7 +122,7 @@ def call_async(
         )
     _check_loop(spec, run)
     if (place.branch, spec.id) in run.deferred or not _finished(args, kwargs):
-        coroutine = _call_later(spec, place, args, kwargs, options)
+        coroutine = _call_in_turn(_take_turn(spec, place, args, kwargs, options), run)
     else:
         if _has_futures(args, kwargs):
             args, kwargs = _resolved(args, kwargs)
@@ -149,8 +149,10 @@ def prepare(
     on_loop = asyncio._get_running_loop() is not None
     if on_loop:
         _check_loop(spec, place.run)
+        if (place.branch, spec.id) in place.run.deferred or not _finished(args, kwargs):
+            turn = _take_turn(spec, place, args, kwargs, options)
+            return Deferred(place.run, spec, turn)
     if _has_futures(args, kwargs):
-        _refuse_unfinished(spec, args, kwargs, on_loop)
         args, kwargs = _resolved(args, kwargs)
     return Submitted(new_call(spec, place, args, kwargs, options))
 
@@ -217,18 +219,18 @@ def _value(value: Any) -> Any:
     return value
 
 
-async def _call_after(turn: asyncio.Future[Call], run: Run) -> Any:
+async def _call_in_turn(turn: asyncio.Future[Call], run: Run) -> Any:
     call = await asyncio.shield(turn)
     return await drive_async(run_checkpoint(call), run.env)
 
 
-def _call_later(
+def _take_turn(
     spec: CheckpointSpec,
     place: Place,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     options: Options,
-) -> Coroutine[Any, Any, Any]:
+) -> asyncio.Future[Call]:
     """A call whose arguments are not known yet.
 
     Equal calls are numbered in the order of calling, so calls of one checkpoint
@@ -257,4 +259,4 @@ def _call_later(
                 del run.deferred[key]
 
     run.services.loop.spawn(take_identity)
-    return _call_after(turn, run)
+    return turn

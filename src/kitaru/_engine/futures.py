@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from kitaru._engine.context import here
 from kitaru._engine.drivers import drive, drive_async
@@ -17,7 +17,8 @@ from kitaru._engine.waking import waker
 from kitaru.errors import KitaruContextError, KitaruStateError, KitaruTimeoutError
 
 if TYPE_CHECKING:
-    from kitaru._engine.call import Call
+    from kitaru._engine.call import Call, CheckpointSpec
+    from kitaru._engine.run import Run
 
 _WAITING, _RUNNING, _DONE, _DROPPED = "waiting", "running", "done", "not started"
 
@@ -30,8 +31,12 @@ class Submitted:
     the pool.
     """
 
+    on_loop = False
+    """Whether it is run by a task of the event loop."""
+
     def __init__(self, call: Call) -> None:
         self.call = call
+        self.on_loop = self.on_loop or call.spec.is_async
         self.may_be_stolen = True
         """Whether a waiting thread may run it: not under a cap on concurrency."""
         self.looked = False
@@ -93,12 +98,14 @@ class Submitted:
         self._state = _DONE
         self._finish()
 
+    async def _outcome_on_loop(self) -> Any:
+        return await drive_async(run_checkpoint(self.call), self.call.run.env)
+
     async def run_on_loop(self) -> None:
-        call = self.call
         if not self.take():
             return
         try:
-            self._value = await drive_async(run_checkpoint(call), call.run.env)
+            self._value = await self._outcome_on_loop()
         except BaseException as error:
             self._error = error
         self._state = _DONE
@@ -130,7 +137,7 @@ class Submitted:
                     "loop, which it would block: write `await future`"
                 )
             run.check()
-            if self.may_be_stolen and not self.call.spec.is_async and timeout is None:
+            if self.may_be_stolen and not self.on_loop and timeout is None:
                 self.run_here()
         if self._done.is_set():
             return True
@@ -205,10 +212,34 @@ def submit(call: Call) -> Submitted:
     return submitted
 
 
+class _Unknown(NamedTuple):
+    """What is known of a call before its arguments are."""
+
+    run: Run
+    spec: CheckpointSpec
+
+
+class Deferred(Submitted):
+    """A submitted call that waits for futures among its arguments, in a task of the loop."""
+
+    on_loop = True
+
+    def __init__(self, run: Run, spec: CheckpointSpec, turn: asyncio.Future[Call]) -> None:
+        super().__init__(cast("Call", _Unknown(run, spec)))
+        self._turn = turn
+
+    async def _outcome_on_loop(self) -> Any:
+        call = await asyncio.shield(self._turn)
+        inner = Submitted(call)
+        inner.looked = True  # by this one
+        start(inner)
+        await inner.wait_async()
+        return inner.outcome()
+
+
 def start(submitted: Submitted) -> None:
-    call = submitted.call
-    services = call.run.services
-    if call.spec.is_async:
+    services = submitted.call.run.services
+    if submitted.on_loop:
         services.loop.spawn(submitted.run_on_loop, submitted._context)
     else:
         services.bodies.submit(submitted.run_here)

@@ -65,11 +65,18 @@ class Group(click.Group):
     """Commands by name -> (module, one line of help), loaded when called."""
 
     def __init__(
-        self, *args: Any, lazy: Mapping[str, tuple[str, str]], examples: str = "", **kwargs: Any
+        self,
+        *args: Any,
+        lazy: Mapping[str, tuple[str, str]],
+        elsewhere: Mapping[str, str] | None = None,
+        examples: str = "",
+        **kwargs: Any,
     ) -> None:
         kwargs["params"] = [*(kwargs.get("params") or ()), *common_options()]
         super().__init__(*args, **kwargs)
         self.lazy = lazy
+        self.elsewhere = dict(elsewhere or {})
+        """Commands that people may look for here -> what they are called."""
         self.examples = examples
 
     def list_commands(self, context: click.Context) -> list[str]:
@@ -79,7 +86,8 @@ class Group(click.Group):
         if name not in self.lazy:
             return None
         module = importlib.import_module(self.lazy[name][0])
-        command: click.Command = getattr(module, name)
+        # `list` is no name for a function of ours.
+        command: click.Command = getattr(module, name if hasattr(module, name) else f"{name}_")
         return command
 
     def resolve_command(
@@ -87,8 +95,11 @@ class Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0] if args else ""
         if name and not name.startswith("-") and name not in self.lazy:
-            near = difflib.get_close_matches(name, self.lazy, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(self.lazy)}."
+            known = {**{n: n for n in self.lazy}, **self.elsewhere}
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = (
+                f"did you mean {known[near[0]]!r}?" if near else f"there are {', '.join(self.lazy)}"
+            )
             shown = name if len(name) <= 60 else name[:60] + "…"
             context.fail(f"there is no command {shown!r}; {hint}")
         return super().resolve_command(context, args)

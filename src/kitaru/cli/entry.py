@@ -13,8 +13,9 @@ from collections.abc import Sequence
 
 import click
 
+from kitaru.cli.commands import Group
 from kitaru.cli.output import Session, wants_json
-from kitaru.cli.root import kitaru
+from kitaru.cli.root import executions, kitaru
 from kitaru.errors import KitaruError, KitaruUsageError
 
 ENDED_BY_CTRL_C = 130
@@ -73,16 +74,14 @@ def named_command(words: Sequence[str]) -> str:
     'executions.get'
     """
     names: list[str] = []
-    group: click.Command | None = kitaru
+    known: Group | None = kitaru
     skip = False
     for word in words:
         if skip or word.startswith("-"):
             skip = not skip and word in ("--store", "--output", "-o")
             continue
-        if not isinstance(group, click.Group):
-            break
-        group = group.commands.get(word) or group.get_command(click.Context(group), word)
-        if group is None:
+        if known is None or word not in known.lazy:
             break
         names.append(word)
+        known = executions if word == "executions" else None
     return ".".join(names) or "kitaru"

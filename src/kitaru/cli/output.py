@@ -112,8 +112,13 @@ class Session:
 
     def fail_usage(self, error: click.UsageError) -> None:
         message = error.format_message()
+        no_words = isinstance(error, click.exceptions.NoArgsIsHelpError)
         if self.as_json:
+            message = f"{self.command}: no command was given" if no_words else message
             self._fail_json(message, "KitaruUsageError")
+            return
+        if no_words:
+            _to_stderr(message)
             return
         if error.ctx is not None:
             _to_stderr(error.ctx.get_usage())
@@ -168,9 +173,7 @@ def cleaned(text: str) -> str:
     """
     if text.isprintable():
         return text
-    return "".join(
-        c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text
-    )
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
 
 
 def user_traceback(error: BaseException) -> str:

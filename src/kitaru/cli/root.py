@@ -1,4 +1,4 @@
-"""``kitaru`` itself: its commands, and what its help says first."""
+"""``kitaru`` itself: its groups of commands, and what their help says first."""
 
 from __future__ import annotations
 
@@ -14,13 +14,34 @@ def _show_version(context: click.Context, parameter: click.Parameter, value: boo
         context.exit()
 
 
+_EXECUTIONS = "kitaru.cli.executions"
+
+executions = Group(
+    name="executions",
+    help="List, show, resume, retry and explain executions.",
+    lazy={
+        "list": (_EXECUTIONS, "List executions, newest first."),
+        "get": (_EXECUTIONS, "Show an execution and its checkpoints."),
+        "resume": (_EXECUTIONS, "Go on with an interrupted or pending execution."),
+        "retry": (_EXECUTIONS, "Run what made an execution fail again."),
+        "why": (_EXECUTIONS, "Tell why calls ran, or whose result they reused."),
+    },
+    examples="""
+kitaru executions list --status interrupted
+kitaru executions get 01a2 --result
+kitaru executions why 01a2 fetch_page
+""",
+    no_args_is_help=True,
+)
+
 kitaru = Group(
     name="kitaru",
+    elsewhere={name: f"executions {name}" for name in executions.lazy},
     help="Durable execution for plain Python: what was done is not done again.",
     lazy={
         "init": ("kitaru.cli.init", "Make the store of the project here."),
         "run": ("kitaru.cli.run", "Run a flow and print its result."),
-        "executions": ("kitaru.cli.executions", "List, show, resume, retry and explain."),
+        "executions": ("kitaru.cli.root", "List, show, resume, retry and explain."),
         "status": ("kitaru.cli.status", "Show the store, and who runs what."),
     },
     examples="""

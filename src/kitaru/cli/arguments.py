@@ -1,0 +1,193 @@
+"""A flow's arguments from the words of a command line, read as its annotations say.
+
+Knows how a person writes a value; whether it fits the flow is decided where
+every run decides it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from kitaru._core.names import shortened
+from kitaru.errors import KitaruUsageError
+from kitaru.flows import Flow
+
+Arguments = tuple[list[Any], dict[str, Any]]
+
+_TRUE = ("true", "yes", "on", "1")
+_FALSE = ("false", "no", "off", "0")
+_MISSING: Any = object()
+
+
+def read_arguments(flow: Flow[Any, Any], as_json: str | None, words: Sequence[str]) -> Arguments:
+    """(positional, by name) from ``--args`` and from the words after ``--``.
+
+    Raises ``KitaruUsageError`` that names the parameter.
+    """
+    signature = inspect.signature(flow.func)
+    hints = _hints(flow)
+    positional, named = _from_json(as_json, hints)
+    for name, text in _pairs(words, signature, flow.spec.name):
+        if name in named:
+            raise KitaruUsageError(f"argument {name!r} is given twice")
+        named[name] = parse_word(text, hints.get(name, _MISSING), name)
+    return _placed(signature, positional, named)
+
+
+def _hints(flow: Flow[Any, Any]) -> dict[str, Any]:
+    from kitaru._core.hints import hints_of
+
+    return hints_of(flow.func) or {}
+
+
+def _from_json(text: str | None, hints: dict[str, Any]) -> Arguments:
+    if text is None:
+        return [], {}
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise KitaruUsageError(
+            f'--args is not JSON ({error}): write for example --args \'{{"name": "World"}}\''
+        ) from None
+    if isinstance(found, dict):
+        return [], {
+            name: _fitted(value, hints.get(name, _MISSING)) for name, value in found.items()
+        }
+    if isinstance(found, list):
+        return found, {}
+    raise KitaruUsageError(
+        f"--args is the JSON of a {type(found).__name__}: pass an object (arguments by name) "
+        "or a list (by position)"
+    )
+
+
+def _pairs(
+    words: Sequence[str], signature: inspect.Signature, flow: str
+) -> list[tuple[str, str | None]]:
+    """``--name value``, ``--name=value`` and bare ``--flag`` -> (parameter, text or None)."""
+    found: list[tuple[str, str | None]] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--") or word == "--":
+            raise KitaruUsageError(
+                f"{shortened(word)} is no argument by name: after -- write --NAME VALUE, for "
+                f"example `kitaru run {flow} -- --{_first(signature)} VALUE`"
+            )
+        name, equals, text = word[2:].partition("=")
+        name = _parameter(name, signature, flow)
+        if equals:
+            found.append((name, text))
+        elif rest and not rest[0].startswith("--"):
+            found.append((name, rest.pop(0)))
+        else:
+            found.append((name, None))
+    return found
+
+
+def _first(signature: inspect.Signature) -> str:
+    return next(iter(signature.parameters), "name").replace("_", "-")
+
+
+def _parameter(name: str, signature: inspect.Signature, flow: str) -> str:
+    known = [p for p in signature.parameters.values() if p.kind is not p.VAR_POSITIONAL]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in known)
+    names = [p.name for p in known if p.kind is not p.VAR_KEYWORD]
+    for spelt in (name, name.replace("-", "_")):
+        if spelt in names:
+            return spelt
+    if takes_any and name.isidentifier() and name not in ("cache", "retries"):
+        return name
+    near = difflib.get_close_matches(name.replace("-", "_"), names, n=1)
+    hint = f"did you mean --{near[0]}?" if near else f"it takes {', '.join(names) or 'none'}"
+    raise KitaruUsageError(f"flow {flow!r} has no argument {shortened(name)}: {hint}")
+
+
+def parse_word(text: str | None, hint: Any, name: str) -> Any:
+    """One value from the text of a command line, as the annotation says; without one: JSON or text.
+
+    >>> parse_word("3", int, "n"), parse_word("3", str, "s"), parse_word("[1]", list, "xs")
+    (3, '3', [1])
+    """
+    if text is None:
+        if hint is bool or hint is _MISSING:
+            return True
+        raise KitaruUsageError(f"argument --{name} has no value: write --{name} VALUE")
+    if hint is str:
+        return text
+    if hint is bool:
+        return _boolean(text, name)
+    if hint is int or hint is float:
+        try:
+            return hint(text)
+        except ValueError:
+            kind = "a whole number" if hint is int else "a number"
+            raise KitaruUsageError(
+                f"argument --{name} is {shortened(text)}: the flow asks for {kind}"
+            ) from None
+    value = _json_or_text(text)
+    if hint is _MISSING:
+        return value
+    fitted = _fitted(value, hint)
+    # A text that looks like JSON may be meant as text: `str | None` and its like.
+    return fitted if fitted is not value or value is text else _fitted_text(text, value, hint)
+
+
+def _boolean(text: str, name: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise KitaruUsageError(
+        f"argument --{name} is {shortened(text)}: write true or false, or --{name} alone"
+    )
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _fitted(value: Any, hint: Any) -> Any:
+    """JSON data as what the annotation asks for (a date, a dataclass …), where that can be made."""
+    found = _validated(value, hint) if hint is not _MISSING else value
+    return value if found is _MISSING else found
+
+
+def _fitted_text(text: str, value: Any, hint: Any) -> Any:
+    if _validated(value, hint) is not _MISSING:
+        return value
+    found = _validated(text, hint)
+    return value if found is _MISSING else found
+
+
+def _validated(value: Any, hint: Any) -> Any:
+    """``value`` read strictly as JSON of ``hint``; ``_MISSING`` if it does not fit."""
+    if type(value) is hint or hint is Any:
+        return value
+    # Some 150 ms, so only for annotations that plain JSON types do not answer.
+    import pydantic
+
+    try:
+        made = pydantic.TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+    except (pydantic.ValidationError, pydantic.errors.PydanticUserError, TypeError, ValueError):
+        return _MISSING
+    return value if type(made) is type(value) and made == value else made
+
+
+def _placed(
+    signature: inspect.Signature, positional: list[Any], named: dict[str, Any]
+) -> Arguments:
+    """By name, but for parameters that take no name."""
+    for parameter in signature.parameters.values():
+        if parameter.kind is not parameter.POSITIONAL_ONLY:
+            break
+        if parameter.name in named:
+            positional = [*positional, named.pop(parameter.name)]
+    return positional, named

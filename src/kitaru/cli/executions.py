@@ -1,0 +1,108 @@
+"""``kitaru executions``: what its commands take. What they do is loaded when they run."""
+
+from __future__ import annotations
+
+import click
+
+from kitaru.cli.commands import Command
+from kitaru.cli.output import Session
+from kitaru.model import ExecutionStatus
+
+_ID = click.argument("exec_id", metavar="EXECUTION")
+_CODE = click.option(
+    "--code",
+    metavar="FOLDER",
+    help="The folder to import the flow's module from, where the recorded one is not to be "
+    "trusted or has moved.",
+)
+
+
+@click.command(
+    "list",
+    cls=Command,
+    help="List executions, newest first.",
+    examples="""
+kitaru executions list
+kitaru executions list --flow hello --status interrupted
+kitaru executions list --limit 100 -o json
+""",
+)
+@click.option("--flow", help="Only those of this flow, by name or id.")
+@click.option("--status", type=click.Choice([s.value for s in ExecutionStatus]), metavar="STATUS",
+              help=f"Only these: {', '.join(ExecutionStatus)}.")  # fmt: skip
+@click.option("--limit", type=int, default=20, show_default=True, help="At most so many.")
+@click.pass_obj
+def list_(session: Session, flow: str | None, status: str | None, limit: int) -> None:
+    from kitaru.cli.looking import list_executions
+
+    list_executions(session, flow, status, limit)
+
+
+@click.command(
+    cls=Command,
+    help="Show an execution and its checkpoints. Any unique part of its id will do.",
+    examples="""
+kitaru executions get 01a2
+kitaru executions get 01a2 --result
+kitaru executions get 01a2 -o json
+""",
+)
+@_ID
+@click.option("--result", is_flag=True, help="Print only what the flow returned.")
+@click.pass_obj
+def get(session: Session, exec_id: str, result: bool) -> None:
+    from kitaru.cli.looking import show_execution
+
+    show_execution(session, exec_id, only_result=result)
+
+
+@click.command(
+    cls=Command,
+    help="Go on with an interrupted or pending execution, here and now. What is recorded is "
+    "not done again. The flow's module is imported from the folder recorded with it.",
+    examples="""
+kitaru executions resume 01a2
+kitaru executions resume 01a2 --code ~/projects/shop
+""",
+)
+@_ID
+@_CODE
+@click.pass_obj
+def resume(session: Session, exec_id: str, code: str | None) -> int:
+    from kitaru.cli import running
+
+    return running.resume(session, exec_id, code)
+
+
+@click.command(
+    cls=Command,
+    help="Run a failed execution again: what made it fail runs again, all other results stay.",
+    examples="""
+kitaru executions retry 01a2
+""",
+)
+@_ID
+@_CODE
+@click.pass_obj
+def retry(session: Session, exec_id: str, code: str | None) -> int:
+    from kitaru.cli import running
+
+    return running.retry(session, exec_id, code)
+
+
+@click.command(
+    cls=Command,
+    help="Tell why each call of a checkpoint ran, or whose result it reused. Without a "
+    "checkpoint: every call.",
+    examples="""
+kitaru executions why 01a2
+kitaru executions why 01a2 fetch_page
+""",
+)
+@_ID
+@click.argument("checkpoint", required=False)
+@click.pass_obj
+def why(session: Session, exec_id: str, checkpoint: str | None) -> None:
+    from kitaru.cli.looking import explain_calls
+
+    explain_calls(session, exec_id, checkpoint)

@@ -1,0 +1,117 @@
+"""Watching an execution run in this process, to its end or to the signal that ends us.
+
+Ctrl-C and SIGTERM: nothing new starts, bodies get 5 s to finish and record,
+the rest is handed back at once and the command that continues it is shown. A
+second signal ends at once; the lock that the kernel drops is the hand-back.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any, NoReturn
+
+from kitaru import app as _app
+from kitaru._engine.host import DRAIN_SECONDS
+from kitaru.cli.output import Session
+from kitaru.errors import KitaruExecutionError, KitaruTimeoutError
+from kitaru.flows import FlowHandle
+
+FIRST_NEWS_SECONDS = 2.0
+NEWS_SECONDS = 10.0
+_PAGE = 1000
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: treated as Ctrl-C, but for the exit status."""
+
+
+def catch_sigterm() -> None:
+    """From here on SIGTERM unwinds the command instead of ending the process."""
+
+    def terminate(number: int, frame: FrameType | None) -> NoReturn:
+        raise Terminated
+
+    try:
+        signal.signal(signal.SIGTERM, terminate)
+    except ValueError:
+        return  # not in the main thread: somebody embeds us, and owns the signals
+
+
+def follow(session: Session, handle: FlowHandle[Any]) -> KitaruExecutionError | None:
+    """Wait for the end, with news for people -> the error that it ended with, or None."""
+    news = News(session, handle)
+    pause_seconds = FIRST_NEWS_SECONDS
+    try:
+        while True:
+            try:
+                handle.wait(timeout=pause_seconds)
+                return None
+            except KitaruTimeoutError:
+                news.tell()
+                pause_seconds = NEWS_SECONDS
+    except KitaruExecutionError as error:
+        return error
+    except KeyboardInterrupt as stop:
+        number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+        _hand_back(session, handle, 128 + number)
+
+
+class News:
+    """A line now and then on how far an execution has come."""
+
+    def __init__(self, session: Session, handle: FlowHandle[Any]) -> None:
+        self._session = session
+        self._store = _app.current().store
+        row = self._store.find_execution(handle.exec_id)
+        self._execution = None if row is None else row.id
+        self._exec_id = handle.exec_id
+        self._seen = 0
+        self._calls = 0
+        self._last = ""
+
+    def tell(self) -> None:
+        if self._session.as_json or self._execution is None:
+            return
+        while page := self._store.list_calls(self._execution, after=self._seen, limit=_PAGE):
+            self._seen = page[-1].id
+            self._calls += len(page)
+            self._last = f", the last of {page[-1].row.checkpoint}"
+        self._session.progress(
+            f"execution {self._exec_id} is running: {self._calls} outcomes recorded{self._last}"
+        )
+
+
+def _hand_back(session: Session, handle: FlowHandle[Any], status: int) -> NoReturn:
+    def end_at_once(number: int, frame: FrameType | None) -> NoReturn:
+        _end(session, handle, status)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end_at_once)
+    session.say(f"stopping: bodies get {DRAIN_SECONDS:.0f} s to finish and record (again: at once)")
+    _app.current().runner.drain(DRAIN_SECONDS)
+    _end(session, handle, status)
+
+
+def _end(session: Session, handle: FlowHandle[Any], status: int) -> NoReturn:
+    """Say where it stands and leave without waiting for anything that still runs."""
+    try:
+        finished = handle.status.is_finished
+        stands = handle.status
+    except Exception:
+        finished, stands = False, None
+    if finished:
+        session.say(f"execution {handle.exec_id} is {stands}")
+    else:
+        session.say(
+            f"execution {handle.exec_id} is handed back; go on with: "
+            f"kitaru executions resume {handle.exec_id}"
+        )
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            continue
+    os._exit(status)

@@ -1,0 +1,46 @@
+"""The store that a command means: found and looked at, made only where that was asked for."""
+
+from __future__ import annotations
+
+import os
+
+from kitaru import app as _app
+from kitaru import settings
+from kitaru._store.location import FOLDER_NAME, Location, find_store
+from kitaru._store.project import main_file
+from kitaru.client import KitaruClient
+from kitaru.errors import KitaruNotFoundError
+
+
+def find() -> Location:
+    """Where the store of the project here is, or the one that was named; perhaps not made yet."""
+    chosen = settings.resolve()
+    return find_store(
+        chosen.store,
+        cwd=settings.current_folder(),
+        main_file=main_file(),
+        said_by=chosen.origin["store"],
+    )
+
+
+def is_made(folder: str) -> bool:
+    return os.path.exists(os.path.join(folder, "kitaru.db"))
+
+
+def existing_client() -> KitaruClient:
+    """A client of a store that is there: looking must not make one in the wrong folder."""
+    location = find()
+    if not is_made(location.folder):
+        raise KitaruNotFoundError(
+            f"there is no store at {location.folder!r} ({location.found_by}): go to the folder of "
+            "your project, name a store with --store FOLDER, or run a flow first"
+        )
+    return KitaruClient()
+
+
+def root_of_project() -> str | None:
+    """The project root of the store in use: the folder in which its ``.kitaru`` lies."""
+    folder = find().folder
+    if os.path.basename(folder) == FOLDER_NAME:
+        return os.path.dirname(folder)
+    return _app.current().root

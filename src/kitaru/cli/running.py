@@ -1,0 +1,88 @@
+"""The commands that run an execution here: run, resume, retry; each to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from kitaru import settings
+from kitaru._store.protocol import ExecutionRow
+from kitaru.cli.arguments import read_arguments
+from kitaru.cli.follow import catch_sigterm, follow
+from kitaru.cli.output import Session
+from kitaru.cli.place import existing_client, root_of_project
+from kitaru.cli.shown import as_data, print_result, recorded_result
+from kitaru.client import KitaruClient
+from kitaru.flows import FlowHandle
+from kitaru.importing import (
+    import_recorded,
+    import_target,
+    is_file,
+    split_target,
+    stand_for_script,
+)
+
+
+def run_target(
+    session: Session,
+    target: str,
+    words: Sequence[str],
+    *,
+    as_json: str | None,
+    key: str | None,
+    no_cache: bool,
+) -> int:
+    """Import the flow, run it, print its result -> the exit status."""
+    catch_sigterm()
+    where, name = split_target(target)
+    cwd = settings.current_folder()
+    session.keep_stdout_for_result()
+    if is_file(where):
+        stand_for_script(where, cwd=cwd)
+    flow = import_target(where, name, cwd=cwd)
+    session.insist_on_store()
+    args, kwargs = read_arguments(flow, as_json, words)
+    chosen = flow.options(key=key, cache=False if no_cache else None)
+    handle = chosen.run(*args, **kwargs)
+    session.progress(f"execution {handle.exec_id} of flow {flow.spec.name!r}")
+    return _to_its_end(session, handle)
+
+
+def resume(session: Session, exec_id: str, code: str | None) -> int:
+    catch_sigterm()
+    executions = existing_client().executions
+    row = executions.find_row(exec_id)
+    executions.check_resumable(row)
+    _import(session, row, code)
+    handle = executions.resume(row.exec_id)
+    session.progress(f"execution {row.exec_id} of flow {row.flow_name!r} goes on")
+    return _to_its_end(session, handle)
+
+
+def retry(session: Session, exec_id: str, code: str | None) -> int:
+    catch_sigterm()
+    executions = existing_client().executions
+    row = executions.find_row(exec_id)
+    executions.check_retryable(row)
+    _import(session, row, code)
+    return _to_its_end(session, executions.retry(row.exec_id))
+
+
+def _import(session: Session, row: ExecutionRow, code: str | None) -> None:
+    session.keep_stdout_for_result()
+    import_recorded(row, root=root_of_project(), code=code)
+
+
+def _to_its_end(session: Session, handle: FlowHandle[Any]) -> int:
+    error = follow(session, handle)
+    if session.as_json:
+        item = as_data(KitaruClient().executions.get(handle.exec_id))
+        if error is None:
+            item["result"] = recorded_result(handle.exec_id)
+        session.item(item)
+    elif error is None:
+        print_result(recorded_result(handle.exec_id))
+    if error is None:
+        return 0
+    session.fail(error)
+    return 1

@@ -1,0 +1,136 @@
+"""Records as what the command line shows: plain data for JSON, lines and tables for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from kitaru._core.reuse import duration
+from kitaru.cli.output import print_fields, print_table, print_text, without_our_frames
+from kitaru.client import KitaruClient
+from kitaru.model import CheckpointCall, Execution
+from kitaru.records import result_tree
+
+MAX_CALLS_SHOWN = 50
+
+
+def as_data(record: Any) -> Any:
+    """A record as plain data: its public fields, times in ISO 8601."""
+    if is_dataclass(record) and not isinstance(record, type):
+        return {
+            field.name: as_data(getattr(record, field.name))
+            for field in fields(record)
+            if not field.name.startswith("_")
+        }
+    if isinstance(record, datetime):
+        return record.isoformat()
+    if isinstance(record, Mapping):
+        return {str(key): as_data(value) for key, value in record.items()}
+    if isinstance(record, (list, tuple)):
+        return [as_data(item) for item in record]
+    return record
+
+
+def print_executions(executions: Sequence[Execution]) -> None:
+    rows = [
+        [
+            execution.exec_id,
+            execution.flow_name,
+            execution.status.value,
+            moment(execution.created_at),
+            took(execution.started_at, execution.ended_at),
+            execution.key or "",
+        ]
+        for execution in executions
+    ]
+    print_table(["id", "flow", "status", "created (UTC)", "took", "key"], rows)
+
+
+def print_execution(execution: Execution, calls: Sequence[CheckpointCall]) -> None:
+    print_fields(
+        [
+            ("execution", execution.exec_id),
+            ("flow", execution.flow_id),
+            ("status", execution.status.value),
+            ("reason", execution.status_reason),
+            ("created", moment(execution.created_at)),
+            ("took", took(execution.started_at, execution.ended_at) or None),
+            ("attempts", execution.attempts),
+            ("key", execution.key),
+            ("tags", ", ".join(execution.tags) or None),
+            ("inputs", _compact(execution.inputs)),
+            ("metadata", _compact(execution.metadata) if execution.metadata else None),
+        ]
+    )
+    for note in execution.notes:
+        print_fields([("note", f"{moment(note.at)} {note.message}")])
+    if execution.failure is not None:
+        print_text("")
+        print_text(without_our_frames(execution.failure.traceback).rstrip())
+    if calls:
+        print_text("")
+        print_calls(calls)
+
+
+def print_calls(calls: Sequence[CheckpointCall]) -> None:
+    left_out = len(calls) - MAX_CALLS_SHOWN
+    shown = calls if left_out <= 0 else calls[-MAX_CALLS_SHOWN:]
+    if left_out > 0:
+        print_text(f"… {left_out:,} earlier calls; all of them: -o json")
+    rows = [
+        [
+            str(call.seq),
+            call.name,
+            call.status,
+            call.source,
+            took(call.started_at, call.ended_at),
+            str(len(call.attempts)),
+            call.reason,
+        ]
+        for call in shown
+    ]
+    print_table(["#", "checkpoint", "status", "source", "took", "tries", "why"], rows)
+
+
+def print_result(tree: Any) -> None:
+    """A result: text as it is, everything else as the JSON it is recorded as."""
+    print_text(tree if isinstance(tree, str) else json.dumps(tree, ensure_ascii=False))
+
+
+def recorded_result(exec_id: str) -> Any:
+    """What the flow returned, as it is recorded: no class of the user's is needed to show it."""
+    row = KitaruClient().executions.find_row(exec_id)
+    assert row.result is not None
+    return result_tree(row.result, f"the result of execution {row.exec_id}")
+
+
+def moment(at: datetime) -> str:
+    return at.strftime("%Y-%m-%d %H:%M:%S")
+
+
+def took(start: datetime | None, end: datetime | None) -> str:
+    if start is None or end is None:
+        return ""
+    seconds = max(timedelta(), end - start).total_seconds()
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else duration(seconds)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def size(count: int) -> str:
+    """Bytes in a unit that people read.
+
+    >>> size(1_500_000)
+    '1.5 MB'
+    """
+    amount = float(count)
+    for unit in ("B", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} GB"
