@@ -18,6 +18,8 @@ from .promises import Trial
 _PACKAGE = __package__ or "crash"
 _ROOT = str(Path(__file__).parents[_PACKAGE.count(".") + 1])
 
+_HOW = {int: "crash_at", str: "crash_named", float: "kill_after_seconds"}
+
 MARK = re.compile(r"~[0-9a-f]{12}")
 
 
@@ -43,6 +45,7 @@ class ForkServer:
             cwd=folder,
             env=environment,
         )
+        self._environment = environment
         self._templates: dict[str, Path] = {}
         self._references: dict[tuple[str, str], dict[str, Any]] = {}
 
@@ -78,27 +81,48 @@ class ForkServer:
             (template / "journal").unlink(missing_ok=True)
             self._templates[name] = template
         folder = self.folder / "trial"
-        if folder.exists():
-            shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(template, folder)
         return folder
 
     def _live(
         self, folder: Path, scenario: Scenario, *, number: int, seed: int, **how: Any
     ) -> dict[str, Any]:
-        return self.ask(
-            {
-                "work": "live",
-                "scenario": scenario.name,
-                "store": str(folder / "store"),
-                "journal": str(folder / "journal"),
-                "log": str(folder / "log"),
-                "life": number,
-                "seed": seed,
-                "variant": how.pop("variant", None) or scenario.variant_of(max(number, 1)),
-                **how,
-            }
-        )
+        return self.ask(self._order(folder, scenario, number=number, seed=seed, **how))
+
+    def _order(
+        self, folder: Path, scenario: Scenario, *, number: int, seed: int, **how: Any
+    ) -> dict[str, Any]:
+        return {
+            "work": "live",
+            "scenario": scenario.name,
+            "store": str(folder / "store"),
+            "journal": str(folder / "journal"),
+            "log": str(folder / "log"),
+            "life": number,
+            "seed": seed,
+            "variant": how.pop("variant", None) or scenario.variant_of(max(number, 1)),
+            **how,
+        }
+
+    def _live_anew(self, folder: Path, scenario: Scenario, **how: Any) -> dict[str, Any]:
+        """A life in an interpreter of its own, as people start theirs."""
+        order = self._order(folder, scenario, **how)
+        with open(order["log"], "ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", f"{_PACKAGE}.play", json.dumps(order)],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=folder,
+                env=self._environment,
+            )
+            try:
+                said, _ = process.communicate(timeout=order.get("kill_after_seconds", 60))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                said, _ = process.communicate()
+        return {"status": process.returncode, **(json.loads(said) if said else {})}
 
     def _inspect(self, folder: Path) -> dict[str, Any]:
         store, log = str(folder / "store"), str(folder / "log")
@@ -118,11 +142,19 @@ class ForkServer:
         return found
 
     def trial(
-        self, name: str, *deaths: int | str, seed: int = 0, fresh: bool = False
+        self,
+        name: str,
+        *deaths: int | str | float,
+        seed: int = 0,
+        fresh: bool = False,
+        interpreter: bool = False,
     ) -> dict[str, Any]:
-        """Lives that die at these points (a number, or a name), then one that must finish.
+        """Lives that die at these points, then one that must finish.
 
-        ``fresh``: the store does not exist before the first life.
+        A death is a point's number or its name, or a time in seconds after
+        which the process is killed wherever it is. ``fresh``: the store does
+        not exist before the first life. ``interpreter``: each life is a new
+        interpreter, not a fork.
         """
         scenario = SCENARIOS[name]
         references = {v: self.reference(scenario, v) for v in scenario.variants}
@@ -132,8 +164,10 @@ class ForkServer:
         trial = Trial(f"{name} died at {deaths}, seed {seed}", scenario.sequential)
         ended: list[dict[str, Any]] = []
         for number, death in enumerate([*deaths, None], start=1):
-            how = "crash_named" if isinstance(death, str) else "crash_at"
-            one = self._live(folder, scenario, number=number, seed=seed, **{how: death})
+            how = {} if death is None else {_HOW[type(death)]: death}
+            one = (self._live_anew if interpreter else self._live)(
+                folder, scenario, number=number, seed=seed, **how
+            )
             ended.append(one)
             self._judge(trial, folder, ended)
             if one["status"] == 0:

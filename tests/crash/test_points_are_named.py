@@ -125,10 +125,10 @@ def _calls(function: ast.FunctionDef) -> list[tuple[int, str]]:
 def _commits(function: ast.FunctionDef) -> list[int]:
     found: list[int] = []
     for node in ast.walk(function):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(".commit"):
-            found.append(node.lineno)
-        if isinstance(node, ast.Constant) and _is_commit(node.value):
-            found.append(node.lineno)
+        if isinstance(node, ast.Call):
+            said = any(isinstance(arg, ast.Constant) and _is_commit(arg.value) for arg in node.args)
+            if said or ast.unparse(node.func).endswith(".commit"):
+                found.append(node.lineno)
     return found
 
 

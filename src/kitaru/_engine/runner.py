@@ -34,6 +34,7 @@ from kitaru._store.protocol import (
     DeclareDead,
     ExecutionRow,
     Finish,
+    Owner,
     Refused,
     RegisterOwner,
     Release,
@@ -76,6 +77,7 @@ class Runner:
         self._flows = Pool("flow", max_concurrency)
         self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
+        self._registering = threading.Lock()
         self._owner: int | None = None
         self._lock_name: str | None = None
         self._active: dict[str, Life] = {}
@@ -93,16 +95,21 @@ class Runner:
 
     def owner(self) -> int:
         """This process's row among the owners; registered, lock first, at first need."""
-        if self._owner is None:
-            with self._lock:
-                if self._owner is None:
-                    name = self._liveness.register()
-                    registered = self._store.apply(
-                        RegisterOwner(name, self._pid, self._host, self._env.now())
-                    )
-                    self._lock_name = name
-                    self._owner = registered.id
-        return self._owner
+        owner = self._owner
+        if owner is None:
+            with self._registering:
+                owner = self._owner
+                if owner is None:
+                    owner = self._register()
+        return owner
+
+    def _register(self) -> int:
+        name = self._liveness.register()
+        write = RegisterOwner(name, self._pid, self._host, self._env.now())
+        registered: Owner = self._store.apply(write)
+        self._lock_name = name
+        self._owner = registered.id
+        return registered.id
 
     def is_owner(self) -> bool:
         """Whether this process may still own executions.

@@ -33,6 +33,7 @@ def perform(words: Sequence[str]) -> int:
     except OSError as error:
         if error.errno == errno.EPIPE:
             return _reader_left()
+        _drop_stdout()
         session.fail(error, type_name="KitaruBackendError")
         return 1
 
@@ -56,15 +57,25 @@ def _run(words: Sequence[str], session: Session) -> int:
     except KitaruError as error:
         session.fail(error)
         return 1
+    except OSError:
+        raise
+    except Exception as error:
+        session.fail_inside(error)
+        return 1
 
 
 def _reader_left() -> int:
     """Whoever read our output has gone (``| head``): that is no error, and nobody to tell."""
+    _drop_stdout()
+    return 0
+
+
+def _drop_stdout() -> None:
+    """What could not be written must not be tried again at exit."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except OSError:
-        pass
-    return 0
+        return
 
 
 def named_command(words: Sequence[str]) -> str:

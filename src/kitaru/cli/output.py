@@ -126,6 +126,20 @@ class Session:
         if error.ctx is not None:
             _to_stderr(f"See: {error.ctx.command_path} --help")
 
+    def fail_inside(self, error: Exception) -> None:
+        """A mistake of ours: all that helps to mend it, and what to do with it."""
+        import traceback
+
+        message = (
+            f"Kitaru itself failed ({type(error).__name__}: {error}): what is recorded is kept; "
+            "please report this with the traceback"
+        )
+        if self.as_json:
+            self._fail_json(message, type(error).__name__)
+            return
+        _to_stderr(cleaned("".join(traceback.format_exception(error)).rstrip()))
+        _to_stderr(f"{_red('error:')} {cleaned(message)}")
+
     def _fail_json(self, message: str, type_name: str) -> None:
         error = {"message": message, "type": type_name}
         _to_stderr(json_line({"command": self.command, "error": error}))

@@ -101,7 +101,9 @@ def _write_zone(zone: Any) -> Any:
     from datetime import timezone
 
     if type(zone) is timezone:
-        offset, name = (*zone.__getinitargs__(), None)[:2]  # type: ignore[attr-defined]
+        arguments: tuple[Any, ...] = zone.__getinitargs__()  # type: ignore[attr-defined]
+        offset = arguments[0]
+        name = arguments[1] if len(arguments) > 1 else None
         seconds = offset.days * 86400 + offset.seconds
         return (
             [seconds, offset.microseconds] if name is None else [seconds, offset.microseconds, name]

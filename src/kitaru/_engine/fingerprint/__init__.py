@@ -88,7 +88,9 @@ def fingerprint(fn: Callable[..., Any], *, root: str | None, what: str) -> Finge
     the function is, and runs no code of the user's. The first call costs some
     0.1 ms a function covered, later ones a look at every name.
     """
-    key = fn.__func__ if type(fn) is MethodType else fn
+    key: Any = fn
+    if type(key) is MethodType:
+        key = key.__func__
     if type(key) is not FunctionType:
         # Its __hash__ and __eq__ would be the user's code; computed every time.
         return _compute(fn, root, what)[0]

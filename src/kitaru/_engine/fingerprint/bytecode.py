@@ -49,7 +49,7 @@ _STORE_NAME, _IMPORT_NAME = opmap["STORE_NAME"], opmap["IMPORT_NAME"]
 _LOAD_METHOD = opmap.get("LOAD_METHOD", -1)
 _STORE_FAST = opmap["STORE_FAST"]
 # Python 3.13 joins two of these into one instruction where both stand on one line.
-_PAIRS = {
+_PAIRS: dict[int, tuple[int, int]] = {
     opmap[name]: pair
     for name, pair in {
         "LOAD_FAST_LOAD_FAST": (_LOAD_FAST, _LOAD_FAST),
