@@ -17,7 +17,13 @@ PROGRAMS = Path(__file__).parent / "programs"
 
 
 def environment(store: Path, **more: str) -> dict[str, str]:
-    return {**os.environ, "KITARU_STORE": str(store), **more}
+    """Ours, with the store, and with compiled modules kept as an installation keeps them.
+
+    Where compiling is switched off, each start would compile the whole library.
+    """
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    cache = str(store.parent / "pycache")
+    return {**kept, "PYTHONPYCACHEPREFIX": cache, "KITARU_STORE": str(store), **more}
 
 
 def start(name: str, store: Path, **more: str) -> Program:

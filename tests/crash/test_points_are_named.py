@@ -26,6 +26,8 @@ NOT_REACHED = {
     "after_commit:GiveUp": "as above",
 }
 
+UNSEEN = {("migrate.py", "_make"): "commits to a file that nobody sees before `store_linked`"}
+
 SOURCES = Path(kitaru.__file__).parent
 
 
@@ -106,8 +108,9 @@ def test_every_function_that_commits_passes_a_crash_point_before_and_after() -> 
     for path, function in commits:
         points = [line for line, name in _calls(function) if "crash_point" in name]
         for line in _commits(function):
-            assert any(point < line for point in points), f"{path.name}:{line}: no point before"
-            assert any(point > line for point in points), f"{path.name}:{line}: no point after"
+            if (path.name, function.name) not in UNSEEN:
+                assert any(point < line for point in points), f"{path.name}:{line}: none before"
+            assert any(point > line for point in points), f"{path.name}:{line}: none after"
 
 
 def _functions(path: Path) -> list[ast.FunctionDef]:

@@ -9,7 +9,6 @@ import pytest
 from kitaru._store.sqlite.store import SqliteStore
 
 INDEX_OF = {
-    "outcome_stands": "COVERING INDEX calls_by_identity",
     "reopen_call": "calls_by_identity",
     "find_checkpoint": "calls_by_identity",
     "load_outcomes": "calls_by_execution",

@@ -68,7 +68,6 @@ class Writes:
         self._rows = rows
         # The hot path's own: an attribute of Queries each would cost a lookup.
         self._add_call: str = queries.add_call
-        self._outcome_stands: str = queries.outcome_stands
         self._methods: dict[type, Callable[[Any], Any]] = {
             RegisterOwner: self.register_owner,
             DeclareDead: self.declare_dead,
@@ -274,10 +273,7 @@ class Writes:
             data if len(data) <= INLINE_BYTES else None,
             checksum,
         )
-        # The unique index refuses a second success and a second outcome of a
-        # failed attempt; a success beside a failure of one attempt it cannot see.
-        stands = self._select(self._outcome_stands, (execution, call[0], call[1]))
-        if stands or not self._change(self._add_call, values):
+        if not self._change(self._add_call, values):
             self._refuse_call(execution, epoch, call)
 
     def _refuse_call(self, execution: int, epoch: int, call: CallRow) -> NoReturn:

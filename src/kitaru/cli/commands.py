@@ -49,6 +49,10 @@ def common_options() -> list[click.Parameter]:
     ]
 
 
+class ReaderLeft(Exception):
+    """Whoever read our output has gone (``| head``). click would call that a failure."""
+
+
 class Command(click.Command):
     """A command with the common options, and help whose examples keep their lines."""
 
@@ -57,7 +61,13 @@ class Command(click.Command):
         super().__init__(*args, **kwargs)
         self.examples = examples
 
-    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderLeft from None
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         _write_examples(formatter, self.examples)
 
 
@@ -79,19 +89,21 @@ class Group(click.Group):
         """Commands that people may look for here -> what they are called."""
         self.examples = examples
 
-    def list_commands(self, context: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.lazy)
 
-    def get_command(self, context: click.Context, name: str) -> click.Command | None:
-        if name not in self.lazy:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.lazy:
             return None
-        module = importlib.import_module(self.lazy[name][0])
+        module = importlib.import_module(self.lazy[cmd_name][0])
         # `list` is no name for a function of ours.
-        command: click.Command = getattr(module, name if hasattr(module, name) else f"{name}_")
+        command: click.Command = getattr(
+            module, cmd_name if hasattr(module, cmd_name) else f"{cmd_name}_"
+        )
         return command
 
     def resolve_command(
-        self, context: click.Context, args: list[str]
+        self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0] if args else ""
         if name and not name.startswith("-") and name not in self.lazy:
@@ -101,14 +113,14 @@ class Group(click.Group):
                 f"did you mean {known[near[0]]!r}?" if near else f"there are {', '.join(self.lazy)}"
             )
             shown = name if len(name) <= 60 else name[:60] + "…"
-            context.fail(f"there is no command {shown!r}; {hint}")
-        return super().resolve_command(context, args)
+            ctx.fail(f"there is no command {shown!r}; {hint}")
+        return super().resolve_command(ctx, args)
 
-    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in self.lazy.items()])
 
-    def format_epilog(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         _write_examples(formatter, self.examples)
 
 

@@ -6,19 +6,17 @@ Exit statuses: 0 done, 1 a handled error or a failed execution, 2 wrong usage,
 
 from __future__ import annotations
 
-import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
 import click
 
-from kitaru.cli.commands import Group
+from kitaru.cli.commands import Group, ReaderLeft
 from kitaru.cli.output import Session, wants_json
 from kitaru.cli.root import executions, kitaru
-from kitaru.errors import KitaruError, KitaruUsageError
-
-ENDED_BY_CTRL_C = 130
+from kitaru.errors import KitaruError, KitaruStateError, KitaruUsageError
 
 
 def perform(words: Sequence[str]) -> int:
@@ -28,11 +26,9 @@ def perform(words: Sequence[str]) -> int:
         status = _run(words, session)
         sys.stdout.flush()
         return status
-    except BrokenPipeError:
+    except (ReaderLeft, BrokenPipeError):
         return _reader_left()
     except OSError as error:
-        if error.errno == errno.EPIPE:
-            return _reader_left()
         _drop_stdout()
         session.fail(error, type_name="KitaruBackendError")
         return 1
@@ -48,20 +44,30 @@ def _run(words: Sequence[str], session: Session) -> int:
     except click.ClickException as error:
         session.fail(error, type_name="KitaruUsageError", message=error.format_message())
         return 1
-    except (click.Abort, KeyboardInterrupt):
-        session.say("interrupted")
-        return ENDED_BY_CTRL_C
+    except (click.Abort, KeyboardInterrupt) as error:
+        return _interrupted(session, error)
     except KitaruUsageError as error:
         session.fail(error)
         return 2
     except KitaruError as error:
         session.fail(error)
         return 1
-    except OSError:
+    except (OSError, ReaderLeft):
         raise
     except Exception as error:
         session.fail_inside(error)
         return 1
+
+
+def _interrupted(session: Session, error: BaseException) -> int:
+    """A signal came while nothing was followed; what runs is handed back when we exit."""
+    session.fail(KitaruStateError("interrupted: nothing more was started"))
+    app = sys.modules.get("kitaru.app")
+    if app is not None and app._app is not None:
+        app._app.host.interrupted = True
+    stop = error.__cause__ or error
+    number: int = getattr(stop, "number", signal.SIGINT)
+    return 128 + number
 
 
 def _reader_left() -> int:

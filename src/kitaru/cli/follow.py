@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from kitaru import app as _app
 from kitaru._engine.host import DRAIN_SECONDS
 from kitaru.cli.output import Session
-from kitaru.errors import KitaruExecutionError, KitaruTimeoutError
+from kitaru.errors import KitaruExecutionError, KitaruStateError, KitaruTimeoutError
 from kitaru.flows import FlowHandle
 
 FIRST_NEWS_SECONDS = 2.0
@@ -26,6 +26,8 @@ _PAGE = 1000
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM: treated as Ctrl-C, but for the exit status."""
+
+    number = signal.SIGTERM
 
 
 def catch_sigterm() -> None:
@@ -55,8 +57,7 @@ def follow(session: Session, handle: FlowHandle[Any]) -> KitaruExecutionError | 
     except KitaruExecutionError as error:
         return error
     except KeyboardInterrupt as stop:
-        number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
-        _hand_back(session, handle, 128 + number)
+        _hand_back(session, handle, 128 + getattr(stop, "number", signal.SIGINT))
 
 
 class News:
@@ -98,17 +99,20 @@ def _hand_back(session: Session, handle: FlowHandle[Any], status: int) -> NoRetu
 def _end(session: Session, handle: FlowHandle[Any], status: int) -> NoReturn:
     """Say where it stands and leave without waiting for anything that still runs."""
     try:
-        finished = handle.status.is_finished
         stands = handle.status
     except Exception:
-        finished, stands = False, None
-    if finished:
-        session.say(f"execution {handle.exec_id} is {stands}")
+        stands = None  # the store is away: then the lock that we drop is the hand-back
+    if stands is not None and stands.is_finished:
+        said = f"execution {handle.exec_id} is {stands}"
     else:
-        session.say(
+        said = (
             f"execution {handle.exec_id} is handed back; go on with: "
             f"kitaru executions resume {handle.exec_id}"
         )
+    if session.as_json:
+        session.fail(KitaruStateError(said))
+    else:
+        session.say(said)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

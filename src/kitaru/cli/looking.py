@@ -18,6 +18,7 @@ from kitaru.cli.shown import (
 )
 from kitaru.errors import KitaruStateError
 from kitaru.model import ExecutionStatus
+from kitaru.records import instant
 
 
 def list_executions(session: Session, flow: str | None, status: str | None, limit: int) -> None:
@@ -25,7 +26,7 @@ def list_executions(session: Session, flow: str | None, status: str | None, limi
     if session.as_json:
         session.items([as_data(execution) for execution in found])
     elif found:
-        print_executions(found)
+        print_executions(found, instant(_app.current().env.now()))
     else:
         session.progress("no executions" + (" like that" if flow or status else " yet"))
 

@@ -7,6 +7,7 @@ its control characters.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -74,6 +75,9 @@ class Session:
             self._stdout, sys.stdout = sys.stdout, sys.stderr
         else:
             self._stdout = os.fdopen(kept, "w", encoding="utf-8")
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                # As stderr is: what user code says stands before what we say of it.
+                sys.stdout.reconfigure(line_buffering=True)
 
     def item(self, record: Mapping[str, Any], **more: Any) -> None:
         self._envelope({"command": self.command, "item": record, **more})
@@ -141,6 +145,8 @@ class Session:
         _to_stderr(f"{_red('error:')} {cleaned(message)}")
 
     def _fail_json(self, message: str, type_name: str) -> None:
+        if self._stdout is not None:
+            sys.stdout.flush()
         error = {"message": message, "type": type_name}
         _to_stderr(json_line({"command": self.command, "error": error}))
 
@@ -294,7 +300,7 @@ def _draw_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in head:
-        table.add_column(name, overflow="fold", no_wrap=name == "id")
+        table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
     Console(highlight=False).print(table)

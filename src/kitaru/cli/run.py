@@ -11,17 +11,17 @@ from kitaru.cli.output import Session
 class RunCommand(Command):
     """Says where a flow's own arguments go, when they are written where ours are."""
 
-    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         words = list(args)
         try:
-            return super().parse_args(context, args)
+            return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
             if "--" in words:
                 raise
             raise click.UsageError(
                 f"{error.format_message()} The flow's own arguments go after --, for example "
                 "`kitaru run my_flows.py:hello -- --name World`",
-                context,
+                ctx,
             ) from None
 
 

@@ -11,12 +11,12 @@ select ?1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?
     ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29
 from executions
 where id = ?1 and epoch = ?2 and status in ('running', 'cancelling')
-
--- name: outcome_stands
--- A success stands, or this very attempt has failed.
-select 1 from calls
-where execution = ?1 and identity = ?2
-    and (case state when 'completed' then 0 else attempt end) in (0, ?3)
+    -- The unique index refuses a second success and a second failure of one
+    -- attempt; a success beside a failure of the same attempt it cannot see.
+    and not exists (
+        select 1 from calls
+        where execution = ?1 and identity = ?3
+            and (case state when 'completed' then 0 else attempt end) in (0, ?4))
 
 -- name: reopen_call
 update calls
