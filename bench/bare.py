@@ -12,12 +12,18 @@ from pathlib import Path
 
 import apsw
 
-CHECKPOINT_PAGES = 4_000
-"""As the store has it: a smaller log would make the limit slower."""
+from kitaru._store.sqlite.database import CHECKPOINT_PAGES, LOG_BYTES
 
 
 class BareStore:
-    def __init__(self, path: Path, row_bytes: int) -> None:
+    """One file. ``log_grows``: as SQLite has it for itself, until its log first begins anew.
+
+    Else the log has its full length from the start, as in every file that has
+    been in use for a while: a commit that only overwrites is cheaper, and so
+    the stricter limit.
+    """
+
+    def __init__(self, path: Path, row_bytes: int, *, log_grows: bool = False) -> None:
         self.path = path
         self.row = os.urandom(row_bytes)
         self.connection = apsw.Connection(str(path))
@@ -29,6 +35,8 @@ class BareStore:
         self.cpu_seconds = 0.0
         """Of one commit of the last series, on average."""
         self._execute("create table rows (id integer primary key, data blob not null) strict")
+        if not log_grows:
+            _lengthen(Path(f"{path}-wal"))
 
     def commits(self, count: int, *, rows: int = 1) -> list[float]:
         """Seconds of each of ``count`` transactions of ``rows`` rows."""
@@ -50,3 +58,10 @@ class BareStore:
     def bytes_on_disk(self) -> int:
         """Of the closed file."""
         return self.path.stat().st_size
+
+
+def _lengthen(log: Path) -> None:
+    with log.open("ab") as file:
+        file.write(bytes(max(0, LOG_BYTES - log.stat().st_size)))
+        file.flush()
+        os.fsync(file.fileno())

@@ -45,7 +45,9 @@ def test_moving_a_character_from_one_part_to_the_next_changes_the_identity() -> 
     assert identity.named_identity(None, 0, "ab", "c") != identity.named_identity(
         None, 0, "a", "bc"
     )
-    assert identity.reuse_key("a", "bc", b"", b"", 0) != identity.reuse_key("ab", "c", b"", b"", 0)
+    assert identity.reuse_key(identity.reuse_scope("a", "bc", b""), b"", 0) != identity.reuse_key(
+        identity.reuse_scope("ab", "c", b""), b"", 0
+    )
 
 
 def test_every_kind_of_digest_has_its_own_domain() -> None:
@@ -56,7 +58,7 @@ def test_every_kind_of_digest_has_its_own_domain() -> None:
         identity.named_key(None, "x", ""),
         identity.asked_identity(None, 0, b"", "x", "", 0),
         identity.branch_digest(b"", "x", b"", 0),
-        identity.reuse_key("", "x", b"", b"", 0),
+        identity.reuse_key(identity.reuse_scope("", "x", b""), b"", 0),
         identity.version_digest("x"),
     ]
     assert all(one != other for one, other in combinations(digests, 2))
@@ -149,7 +151,7 @@ def test_identities_are_pinned_because_stores_hold_them() -> None:
         == "4ff53d1b1e93ce1ad17f9e94f8fd9aec"
     )
     assert (
-        identity.reuse_key("demo", "app.f", b"c" * 16, b"i" * 16, 0).hex()
+        identity.reuse_key(identity.reuse_scope("demo", "app.f", b"c" * 16), b"i" * 16, 0).hex()
         == "4bed05b785227600394d9aad7f1aa184"
     )
     assert identity.derive_random(b"s" * 16, b"i" * 16) == 0.19943448729417057

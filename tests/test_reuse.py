@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kitaru._core import reuse
-from kitaru._core.identity import reuse_key, version_digest
+from kitaru._core.identity import reuse_key, reuse_scope, version_digest
 from kitaru._core.reuse import Expired, explain, miss_reason
 
 
@@ -28,17 +28,17 @@ def why(**changes: Any) -> str:
 
 
 def test_a_reuse_key_depends_on_each_of_its_parts() -> None:
-    key = reuse_key("demo", "app.f", b"code", b"inputs", 0)
+    key = reuse_key(reuse_scope("demo", "app.f", b"code"), b"inputs", 0)
     assert len(key) == 16
     others = [
-        reuse_key("other", "app.f", b"code", b"inputs", 0),
-        reuse_key("demo", "app.g", b"code", b"inputs", 0),
-        reuse_key("demo", "app.f", b"edoc", b"inputs", 0),
-        reuse_key("demo", "app.f", b"code", b"stupni", 0),
-        reuse_key("demo", "app.f", b"code", b"inputs", 1),
+        reuse_key(reuse_scope("other", "app.f", b"code"), b"inputs", 0),
+        reuse_key(reuse_scope("demo", "app.g", b"code"), b"inputs", 0),
+        reuse_key(reuse_scope("demo", "app.f", b"edoc"), b"inputs", 0),
+        reuse_key(reuse_scope("demo", "app.f", b"code"), b"stupni", 0),
+        reuse_key(reuse_scope("demo", "app.f", b"code"), b"inputs", 1),
     ]
     assert len({key, *others}) == 6
-    assert key == reuse_key("demo", "app.f", b"code", b"inputs", 0)
+    assert key == reuse_key(reuse_scope("demo", "app.f", b"code"), b"inputs", 0)
 
 
 def test_a_version_stands_for_the_code() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,22 +22,34 @@ def measure(bench: Bench) -> Iterator[Row]:
         ("an async checkpoint", steps.async_steps),
     ):
         bench.say(name)
-        rounds = Rounds()
+        rounds, growing = Rounds(), []
         for _ in range(bench.rounds):
             lap = run_steps(bench, flow, count)
-            bare = bench.bare(row_bytes)
-            bare.commits(_WARM_UP)
-            limit = bare.commits(count)
-            rounds.add(lap.seconds, limit, lap.cpu_seconds, bare.cpu_seconds)
-            bare.close()
-            bare.path.unlink()
+            limit, limit_cpu = bare_commits(bench, row_bytes, count)
+            rounds.add(lap.seconds, limit, lap.cpu_seconds, limit_cpu)
+            growing += bare_commits(bench, row_bytes, count // 2, log_grows=True)[0]
+        milliseconds = statistics.median(growing) * 1e3
         yield rounds.row(
             name,
             "ms",
             scale=1e3,
             limit_name=f"bare commit of {row_bytes} bytes",
             target=Target(1.3),
+            note=f"a bare commit that lengthens the log (a new file): {milliseconds:.3f} ms",
+            extra={"growing_log_ms": milliseconds},
         )
+
+
+def bare_commits(
+    bench: Bench, row_bytes: int, count: int, *, log_grows: bool = False
+) -> tuple[list[float], float]:
+    """Seconds of each bare commit in a fresh file, and the CPU of one."""
+    bare = bench.bare(row_bytes, log_grows=log_grows)
+    bare.commits(_WARM_UP)
+    seconds = bare.commits(count)
+    bare.close()
+    bare.path.unlink()
+    return seconds, bare.cpu_seconds
 
 
 def run_steps(bench: Bench, flow: Any, count: int) -> steps.Lap:

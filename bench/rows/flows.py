@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from bench import steps
@@ -79,6 +80,4 @@ def at_once(bench: Bench, kind: str, flow: Any, row_bytes: int) -> Row:
     )
     assert row.cpu is not None
     milliseconds = row.cpu.median * 1e3
-    return Row(
-        **{**vars(row), "cpu": None, "note": f"{milliseconds:.2f} ms of CPU a flow, all threads"}
-    )
+    return replace(row, cpu=None, note=f"{milliseconds:.2f} ms of CPU a flow, all threads")

@@ -20,7 +20,7 @@ from kitaru import flow
 CHUNK = 50
 
 Numbers = range
-_asks: queue.Queue[Numbers | None] = queue.Queue()
+_asks: queue.Queue[Numbers] = queue.Queue()
 _answers: queue.Queue[steps.Lap] = queue.Queue()
 
 
@@ -86,7 +86,7 @@ def _long_execution(bench: Bench, kind: str, long: Any, marks: list[int]) -> Ite
     empty_flow = steps.steps if kind == "sync" else steps.async_steps
     _found.clear()
     with bench.store(), _second_store(bench) as other:
-        handle = long.run(marks, 2 * bench.rounds + 1)
+        handle = long.run(marks, 2 * bench.rounds)
         _answer_until(handle, other, empty_flow)
     for mark, rounds in zip(marks, _found, strict=True):
         yield rounds.row(
@@ -105,12 +105,11 @@ def _answer_until(handle: Any, other: kitaru_app.Kitaru, empty_flow: Any) -> Non
     empty_flow.run(steps.new_numbers(30).start, 30).wait()
     steps.laps()
     try:
-        while not handle._completion.is_over:
+        while not handle.status.is_finished:
             try:
                 numbers = _asks.get(timeout=0.2)
             except queue.Empty:
                 continue
-            assert numbers is not None
             empty_flow.run(numbers.start, len(numbers)).wait()
             _answers.put(steps.laps()[0])
     finally:

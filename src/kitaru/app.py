@@ -63,7 +63,7 @@ class Kitaru:
         self.host = Host(self.runner, self._at_exit)
 
     def _at_exit(self) -> tuple[str, float | None]:
-        now = _settings.resolve()
+        now = _settings.current()
         return now.at_exit, now.at_exit_seconds
 
 
@@ -139,6 +139,7 @@ def _tell_importing() -> None:
 def use(app: Kitaru | None) -> None:
     """Make ``app`` this process's Kitaru; None: forget, so that the next use makes a new one."""
     global _app
+    _settings.forget_current()
     with _lock:
         _app = app
 

@@ -13,6 +13,7 @@ from kitaru import settings as _settings
 from kitaru._core.binding import Binder
 from kitaru._core.names import check_name, shortened
 from kitaru._core.naming import import_folder, module_name
+from kitaru._core.payload import Payload
 from kitaru._engine.execution import FlowSpec
 from kitaru._engine.futures import asyncio_running
 from kitaru._engine.outcomes import open_result, raise_failure
@@ -131,9 +132,9 @@ class FlowHandle(Generic[R]):
             if left is not None and left <= 0:
                 raise self._timed_out(timeout, time.monotonic() - began)
             try:
-                row = self._look()
-                if row is not None:
-                    return self._open(row)
+                finished = self._look()
+                if finished is not None:
+                    return self._open(finished)
                 pause_seconds = self._pause(pause_seconds, left)
             except KeyboardInterrupt:
                 host.interrupted = not _is_interactive()
@@ -153,9 +154,9 @@ class FlowHandle(Generic[R]):
     async def _wait_async(self) -> R:
         pause_seconds = _FIRST_POLL_SECONDS
         while True:
-            row = self._look()
-            if row is not None:
-                return self._open(row)
+            finished = self._look()
+            if finished is not None:
+                return self._open(finished)
             completion = self._completion
             if completion is None:
                 await asyncio.sleep(pause_seconds)
@@ -170,12 +171,17 @@ class FlowHandle(Generic[R]):
 
     # --- following -------------------------------------------------------------------
 
-    def _look(self) -> ExecutionRow | None:
-        """The row if it is finished. Else find out whom to wait for, taking over if need be."""
+    def _look(self) -> ExecutionRow | Payload | None:
+        """What it came to if it is finished: the recorded result where it ran here, or the row.
+
+        Else find out whom to wait for, taking over if need be.
+        """
         completion = self._completion
         if completion is not None:
             if not completion.is_over:
                 return None
+            if completion.result is not None:
+                return completion.result
             self._left_here(completion)
         row = self._row()
         if row.status.value in ("completed", "failed", "cancelled"):
@@ -228,11 +234,15 @@ class FlowHandle(Generic[R]):
             )
         return row
 
-    def _open(self, row: ExecutionRow) -> R:
-        if row.status.value == "completed":
-            result: R = open_result(row, self._flow)
+    def _open(self, finished: ExecutionRow | Payload) -> R:
+        if isinstance(finished, Payload):
+            name = self._exec_id if self._flow is None else self._flow.name
+            result: R = open_result(finished, name, self._flow)
             return result
-        raise_failure(self._app.store, row, self._cause)
+        if finished.result is not None:
+            result = open_result(finished.result, finished.flow_name, self._flow)
+            return result
+        raise_failure(self._app.store, finished, self._cause)
 
     def _timed_out(self, timeout: float | None, elapsed: float) -> KitaruTimeoutError:
         status = self.status

@@ -65,6 +65,8 @@ BUILT_IN: Mapping[str, Any] = {
     "at_exit_seconds": None,
 }
 
+_VARIABLES = tuple(f"KITARU_{name.upper()}" for name in BUILT_IN)
+
 _LATER = frozenset({"limits"})
 
 _configured: dict[str, Choice] = {}
@@ -151,6 +153,32 @@ def resolve(
     chosen |= _configured
     origin = {name: choice.who for name, choice in chosen.items()}
     return Settings(**{name: choice.value for name, choice in chosen.items()}, origin=origin)
+
+
+_current: tuple[Mapping[str, Choice], tuple[str | None, ...], Settings] | None = None
+
+
+def current() -> Settings:
+    """What :func:`resolve` says for this program, asked again only after something was said.
+
+    Each run asks, so it looks at no file: an edited pyproject.toml or another
+    working folder counts from the next program, or the next ``configure``.
+    """
+    global _current
+    said = tuple(map(os.environ.get, _VARIABLES))
+    known = _current
+    if known is not None and known[0] is _configured and known[1] == said:
+        return known[2]
+    configured = _configured
+    found = resolve()
+    _current = (configured, said, found)
+    return found
+
+
+def forget_current() -> None:
+    """Look at everything again next time: the program has begun anew with another store."""
+    global _current
+    _current = None
 
 
 def current_folder() -> str:

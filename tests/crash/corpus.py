@@ -54,7 +54,7 @@ def scenario(
     SCENARIOS[found] = Scenario(found, play if is_flow else played, **options)
 
 
-# --- the calls ----------------------------------------------------------------------------
+# --- the calls --------------------------------------------------------------------------
 
 
 @checkpoint(cache=False)
@@ -112,7 +112,7 @@ async def second_time_async(what: str) -> str:
         return f"{what}{mark}"
 
 
-# --- one after another ----------------------------------------------------------------------
+# --- one after another ------------------------------------------------------------------
 
 
 @flow
@@ -159,7 +159,7 @@ scenario(returns_none)
 
 @flow
 def large_result() -> str:
-    return got("work", work("y" * 50_000)) + "z" * 50_000
+    return str(got("work", work("y" * 50_000))) + "z" * 50_000
 
 
 scenario(large_result)
@@ -172,13 +172,13 @@ def logs() -> str:
     kitaru.log(stage={"two": 2}, last="first")
     second = got("second", work("second"))
     kitaru.log(last="second")
-    return first + second
+    return str(first + second)
 
 
 scenario(logs)
 
 
-# --- inside each other ------------------------------------------------------------------------
+# --- inside each other ------------------------------------------------------------------
 
 
 @checkpoint(cache=False)
@@ -243,12 +243,12 @@ def nested_threads() -> Any:
 scenario(nested_threads, sequential=False)
 
 
-# --- side by side ------------------------------------------------------------------------------
+# --- side by side -----------------------------------------------------------------------
 
 
 @flow
 def fan_out(n: int) -> list[str]:
-    return got("all", work.map(range(n)).results())
+    return list(got("all", work.map(range(n)).results()))
 
 
 scenario(fan_out, 4, sequential=False)
@@ -396,7 +396,7 @@ async def nested_gather() -> Any:
 scenario(nested_gather, sequential=False)
 
 
-# --- failures --------------------------------------------------------------------------------------
+# --- failures ---------------------------------------------------------------------------
 
 
 @flow
@@ -497,7 +497,7 @@ def fails_once() -> Any:
 scenario(retried_by_hand)
 
 
-# --- the code or its arguments change between the lives ----------------------------------------------
+# --- the code or its arguments change between the lives ---------------------------------
 
 
 @flow
@@ -555,7 +555,7 @@ for _flow in (added, removed, reordered):
 scenario(reordered_async, variants=("old", "new"), sequential=False)
 
 
-# --- facts and other executions ------------------------------------------------------------------------
+# --- facts and other executions ---------------------------------------------------------
 
 
 @checkpoint(cache=False)

@@ -66,7 +66,7 @@ class ForkServer:
         self._process.wait(60)
         self._process.stdout.close()
 
-    # --- what trials begin with -------------------------------------------------------
+    # --- what trials begin with ---------------------------------------------------------
 
     def new_folder(self, scenario: Scenario) -> Path:
         """A folder with a fresh store in it, in which the scenario's prelude was played."""
@@ -126,7 +126,9 @@ class ForkServer:
 
     def _inspect(self, folder: Path) -> dict[str, Any]:
         store, log = str(folder / "store"), str(folder / "log")
-        return self.ask({"work": "inspect", "store": store, "log": log})
+        seen = self.ask({"work": "inspect", "store": store, "log": log})
+        assert seen["status"] == 0, f"the store cannot be read: {_log(folder)}"
+        return seen
 
     # --- trials -------------------------------------------------------------------------
 
@@ -193,7 +195,9 @@ class ForkServer:
             self.trial(name, death, seed=seed + death)
         die = random.Random(f"{seed}/{name}")
         for _ in range(thrice):
-            self.trial(name, die.randint(1, count), die.randint(1, count), seed=die.randrange(1 << 30))
+            self.trial(
+                name, die.randint(1, count), die.randint(1, count), seed=die.randrange(1 << 30)
+            )
         return count
 
 

@@ -92,7 +92,7 @@ def learnt(where: str, value: Any) -> Any:
     return value
 
 
-# --- who is quicker differs from life to life ---------------------------------------------
+# --- who is quicker differs from life to life -------------------------------------------
 
 
 def _turns(label: str) -> int:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+import kitaru
 
 PATIENCE_SECONDS = 30.0
 """How long a test waits for what must happen; only a broken program makes it wait so long."""
@@ -51,11 +54,25 @@ def gated(what):
 '''
 
 
+def interpreters() -> list[str]:
+    """This interpreter, and every other Python on the PATH that has what Kitaru needs."""
+    found = [sys.executable]
+    for minor in (11, 12, 13, 14):
+        path = shutil.which(f"python3.{minor}")
+        if minor == sys.version_info.minor or path is None:
+            continue
+        asked = [path, "-c", "import apsw, pydantic"]
+        if subprocess.run(asked, capture_output=True, timeout=PATIENCE_SECONDS).returncode == 0:
+            found.append(path)
+    return found
+
+
 class World:
     """A folder with a program, its store and its journal; ends what it started."""
 
-    def __init__(self, folder: Path, program: str) -> None:
+    def __init__(self, folder: Path, program: str, python: str = sys.executable) -> None:
         self.folder = folder
+        self.python = python
         self.program = folder / "app.py"
         self.program.write_text(PRELUDE + program)
         self._started: list[subprocess.Popen[str]] = []
@@ -63,8 +80,9 @@ class World:
     def start(self, *words: str) -> subprocess.Popen[str]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("KITARU_")}
         environment["KITARU_STORE"] = str(self.folder / "store")
+        environment["PYTHONPATH"] = str(Path(kitaru.__file__).parents[1])
         process = subprocess.Popen(
-            [sys.executable, str(self.program), *words],
+            [self.python, str(self.program), *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -46,7 +46,7 @@ class Trial:
         self._ownership(seen)
         self.last = seen
 
-    # --- R3 ---------------------------------------------------------------------------------
+    # --- R3 -----------------------------------------------------------------------------
 
     def _rows(self, seen: Seen) -> None:
         for execution in seen["executions"]:
@@ -60,7 +60,7 @@ class Trial:
         keys = Counter((e["flow"], e["key"]) for e in seen["executions"] if e["key"] is not None)
         self.check("one execution per key", max(keys.values(), default=1) == 1, seen)
 
-    # --- R1, R2 -------------------------------------------------------------------------------
+    # --- R1, R2 -------------------------------------------------------------------------
 
     def _never_again(self, starts: list[Event], seen: Seen) -> None:
         rows = _by_mark(seen)
@@ -81,7 +81,7 @@ class Trial:
         self._acknowledged = acknowledged
         self._starts_seen = len(starts)
 
-    # --- S4 ------------------------------------------------------------------------------------
+    # --- S4 -----------------------------------------------------------------------------
 
     def _attempts(self, starts: list[Event], seen: Seen) -> None:
         rows = _by_mark(seen)
@@ -94,7 +94,7 @@ class Trial:
                 self.check("S4, the row's attempt", row["attempt"] == start["attempt"], row)
                 failures[start["call"]] += row["state"] == "failed"
 
-    # --- R4 --------------------------------------------------------------------------------------
+    # --- R4 -----------------------------------------------------------------------------
 
     def _recorded_before_used(self, journal: list[Event], seen: Seen) -> None:
         ran = _by_mark(seen)
@@ -122,9 +122,11 @@ class Trial:
         for event in journal:
             if event["event"] == "got" and all(mark in ran for mark in _marks(event["value"])):
                 before = self._where.setdefault(event["where"], event["value"])
-                self.check("R2, the same call gets the same outcome", before == event["value"], event)
+                self.check(
+                    "R2, the same call gets the same outcome", before == event["value"], event
+                )
 
-    # --- O1, O2, S1 --------------------------------------------------------------------------------
+    # --- O1, O2, S1 ---------------------------------------------------------------------
 
     def _ownership(self, seen: Seen) -> None:
         before = {execution["exec_id"]: execution for execution in self.last["executions"]}
@@ -134,8 +136,12 @@ class Trial:
             later = now[exec_id]
             self.check("O1, epochs never fall", earlier["epoch"] <= later["epoch"], later)
             if earlier["owner"] is not None and later["owner"] not in (None, earlier["owner"]):
-                self.check("O1, a takeover grows the epoch", earlier["epoch"] < later["epoch"], later)
-                self.check("O2, the old owner is dead", earlier["owner"] not in seen["owners"], later)
+                self.check(
+                    "O1, a takeover grows the epoch", earlier["epoch"] < later["epoch"], later
+                )
+                self.check(
+                    "O2, the old owner is dead", earlier["owner"] not in seen["owners"], later
+                )
             if earlier["status"] in ("completed", "cancelled"):
                 self.check("S1, terminal is final", later["status"] == earlier["status"], later)
             owned = later["owner"] is not None

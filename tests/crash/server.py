@@ -167,7 +167,10 @@ def _fork(order: dict[str, Any]) -> dict[str, Any]:
             os._exit(status)
     os.close(tell)
     said = b""
-    if "kill_after_seconds" in order and not select.select([hear], [], [], order["kill_after_seconds"])[0]:
+    if (
+        "kill_after_seconds" in order
+        and not select.select([hear], [], [], order["kill_after_seconds"])[0]
+    ):
         os.kill(child, signal.SIGKILL)
     while piece := os.read(hear, 1 << 20):
         said += piece

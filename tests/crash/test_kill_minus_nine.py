@@ -64,5 +64,3 @@ def _usual_seconds(server: ForkServer, name: str) -> float:
         server._live(folder, SCENARIOS[name], number=1, seed=0)
         _seconds[name] = time.monotonic() - began
     return _seconds[name]
-
-

@@ -17,7 +17,7 @@ from .corpus import SCENARIOS
 from .harness import ForkServer
 
 NOT_REACHED = {
-    **{point: "a migration, killed in the tests of the store" for point in migrate.CRASH_POINTS},
+    **dict.fromkeys(migrate.CRASH_POINTS, "a migration, killed in the tests of the store"),
     "before_commit:DeclareDead": "written at a clean exit; processes of the corpus never leave so",
     "after_commit:DeclareDead": "as above",
     "before_commit:Release": "a hand-back, killed in test_kill_minus_nine",
@@ -37,7 +37,9 @@ def test_every_named_point_kills_in_some_flow_of_the_corpus(server: ForkServer) 
         for point in server.reference(scenario, scenario.variants[0])["points"]:
             reached.setdefault(point, scenario.name)
     for name in SCENARIOS:
-        found = server.trial(name, len(server.reference(SCENARIOS[name], _first(name))["points"]) // 2)
+        found = server.trial(
+            name, len(server.reference(SCENARIOS[name], _first(name))["points"]) // 2
+        )
         for point in found["ended"][-1].get("points", ()):
             reached.setdefault(point, name)
     expected = {*store.CRASH_POINTS, *_effects(), "recall", "drift", "reuse"}
@@ -85,7 +87,7 @@ def _effects() -> set[str]:
     return {one.name for one in classes}
 
 
-# --- nothing is committed without a name -------------------------------------------------------
+# --- nothing is committed without a name ------------------------------------------------
 
 
 def test_every_write_of_the_protocol_has_its_points() -> None:
@@ -114,7 +116,9 @@ def test_every_function_that_commits_passes_a_crash_point_before_and_after() -> 
 
 
 def _functions(path: Path) -> list[ast.FunctionDef]:
-    return [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+    return [
+        node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)
+    ]
 
 
 def _calls(function: ast.FunctionDef) -> list[tuple[int, str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from .programs import World
+from .programs import World, interpreters
 
 FIVE = """
 @flow
@@ -39,14 +39,18 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> Iterator[Callable[[str], World]]:
+def _name(python: str) -> str:
+    return Path(python).name
+
+
+@pytest.fixture(params=interpreters(), ids=_name)
+def world(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[[str], World]]:
     made: list[World] = []
 
     def make(program: str) -> World:
         folder = tmp_path / str(len(made))
         folder.mkdir()
-        made.append(World(folder, program))
+        made.append(World(folder, program, request.param))
         return made[-1]
 
     yield make
@@ -54,7 +58,7 @@ def world(tmp_path: Path) -> Iterator[Callable[[str], World]]:
         one.end()
 
 
-# --- two at once --------------------------------------------------------------------------
+# --- two at once ------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -127,7 +131,7 @@ def test_a_stopped_owner_keeps_what_it_owns(world: Callable[[str], World]) -> No
     assert here.rows()[0]["epoch"] == 1
 
 
-# --- fork and spawn -----------------------------------------------------------------------
+# --- fork and spawn ---------------------------------------------------------------------
 
 
 FORKS = """
@@ -181,7 +185,11 @@ def test_a_fork_in_the_middle_of_a_flow_records_nothing_and_disturbs_nothing(
 ) -> None:
     here = world(FORKS)
     result = here.run(colour)
-    assert [one if isinstance(one, str) else one[0] for one in result] == ["before", "body", "after"]
+    assert [one if isinstance(one, str) else one[0] for one in result] == [
+        "before",
+        "body",
+        "after",
+    ]
     assert here.starts() == ["before", "body", "after"]
     assert here.noted("child of", "flow", "Unwind")
     assert here.noted("child of", "body", "Unwind")
@@ -208,7 +216,8 @@ def pool(how, what):
 
 @flow
 def spawns():
-    return [pool("spawn", "square"), pool("spawn", "flow"), pool("fork", "square"), work("after")[0]]
+    squares = pool("spawn", "square")
+    return [squares, pool("spawn", "flow"), pool("fork", "square"), work("after")[0]]
 
 if __name__ == "__main__":
     print(json.dumps(spawns.run().wait()))
@@ -259,7 +268,7 @@ def test_a_forked_child_that_outlives_the_owner_does_not_keep_it_alive(
         here.open_gate("child")
 
 
-# --- killers ---------------------------------------------------------------------------------
+# --- killers ----------------------------------------------------------------------------
 
 
 KILLER = """
@@ -319,7 +328,7 @@ def test_a_killer_fails_alone_and_its_fifteen_neighbours_complete(
     assert {f"{i}/{j}" for i in range(15) for j in range(3)} <= set(done)
 
 
-# --- the end of a program --------------------------------------------------------------------------
+# --- the end of a program ---------------------------------------------------------------
 
 
 ENDS = """
@@ -351,13 +360,18 @@ if __name__ == "__main__":
         kitaru.configure(at_exit_seconds=0.1)
     note("begins", how)
     handle = (late if how == "late" else three).options(key="one").run()
-    while how in ("leave", "soon") and "at gate" not in open(os.path.join(FOLDER, "journal")).read():
+    journal = os.path.join(FOLDER, "journal")
+    while how in ("leave", "soon") and "at gate" not in open(journal).read():
         time.sleep(0.005)
+    if how == "sleep":
+        time.sleep(60)
+    if how == "await":
+        async def main():
+            await handle
+        asyncio.run(main())
     if how in ("wait", "again"):
         print(json.dumps(handle.wait()))
 """
-
-
 
 
 @pytest.mark.slow
@@ -400,15 +414,20 @@ def test_what_is_left_at_exit_is_handed_back_and_goes_on(
 
 
 @pytest.mark.slow
-def test_ctrl_c_lets_the_body_finish_and_hands_the_rest_back(world: Callable[[str], World]) -> None:
+@pytest.mark.parametrize("how", ["wait", "await", "sleep", "ending"])
+def test_ctrl_c_lets_the_body_finish_and_hands_the_rest_back(
+    world: Callable[[str], World], how: str
+) -> None:
+    """Wherever the main thread stands: in wait(), on a loop, elsewhere, or at its end."""
     here = world(ENDS)
-    process = here.start("wait")
+    process = here.start(how)
     here.wait_until_noted("at gate", "gate-two")
     process.send_signal(signal.SIGINT)
     here.open_gate("two")
     _, complained = process.communicate(timeout=30)
-    assert process.returncode in (130, -signal.SIGINT), complained
-    assert "KeyboardInterrupt" in complained
+    if how != "ending":
+        assert process.returncode in (130, -signal.SIGINT), complained
+        assert "KeyboardInterrupt" in complained
     row = here.rows()[0]
     assert (row["status"], row["deaths"], row["owner"]) == ("pending", 0, None)
     assert here.starts() == ["one", "two"]

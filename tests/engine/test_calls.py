@@ -64,7 +64,7 @@ def lives(body: Any, *, times: int = 2, **options: Any) -> Any:
     return handle
 
 
-# --- the same call gets the same outcome ------------------------------------------------------
+# --- the same call gets the same outcome ------------------------------------------------
 
 
 def test_equal_calls_are_numbered() -> None:
@@ -73,7 +73,10 @@ def test_equal_calls_are_numbered() -> None:
 
     handle = lives(body)
     assert handle.wait() == [1, 2]
-    assert [(call.n, call.place, call.seq) for call in calls(handle.exec_id)] == [(0, 0, 0), (1, 1, 1)]
+    assert [(call.n, call.place, call.seq) for call in calls(handle.exec_id)] == [
+        (0, 0, 0),
+        (1, 1, 1),
+    ]
 
 
 @checkpoint(cache=False)
@@ -147,8 +150,8 @@ def test_a_named_call_is_found_by_its_name_and_says_when_its_inputs_changed() ->
 def test_one_name_twice_in_one_parent_is_refused() -> None:
     @flow
     def twice() -> None:
-        own(1, id="a")
-        own(2, id="a")
+        own.options(id="a")(1)
+        own(2, id="a")  # type: ignore[call-arg]
 
     with pytest.raises(KitaruExecutionError, match="id='a'"):
         twice.run().wait()
@@ -179,7 +182,9 @@ def test_a_renamed_checkpoint_is_found_by_its_alias() -> None:
         return x
 
     before = checkpoint(name="before the rename", cache=False)(old_name)
-    after = checkpoint(name="after the rename", cache=False, aliases=["before the rename"])(old_name)
+    after = checkpoint(name="after the rename", cache=False, aliases=["before the rename"])(
+        old_name
+    )
 
     def body() -> Any:
         return (after if "life" in PLAN else before)(1)
@@ -215,7 +220,7 @@ def test_an_iterator_as_an_argument_is_refused() -> None:
     def iterates() -> None:
         own(iter([1]))
 
-    with pytest.raises(KitaruExecutionError, match="iterator|generator"):
+    with pytest.raises(KitaruExecutionError, match=r"iterator|generator"):
         iterates.run().wait()
 
 
@@ -244,7 +249,7 @@ def test_a_tuple_stays_a_tuple() -> None:
     assert types.run().wait() == ["tuple", "dict", "bytes", "PosixPath", "set"]
 
 
-# --- drift -----------------------------------------------------------------------------------------
+# --- drift ------------------------------------------------------------------------------
 
 
 def test_a_strict_flow_stops_where_it_would_make_another_call() -> None:
@@ -269,7 +274,7 @@ def test_a_strict_flow_may_make_new_calls() -> None:
     assert lives(body, strict=True).wait() == ["old", "new"]
 
 
-# --- reuse -----------------------------------------------------------------------------------------
+# --- reuse ------------------------------------------------------------------------------
 
 
 def test_another_execution_reuses_and_says_from_whom() -> None:
@@ -398,7 +403,7 @@ def test_changed_code_is_a_miss_that_names_the_function() -> None:
     assert "code" in calls(handle.exec_id)[0].reason
 
 
-# --- branches ----------------------------------------------------------------------------------------
+# --- branches ---------------------------------------------------------------------------
 
 
 def test_each_branch_counts_for_itself() -> None:
@@ -460,7 +465,7 @@ def test_the_branch_of_a_call_is_on_record() -> None:
     assert "branch" in found[1]
 
 
-# --- on record -------------------------------------------------------------------------------------------
+# --- on record --------------------------------------------------------------------------
 
 
 def test_children_are_recorded_below_their_parent() -> None:

@@ -55,7 +55,7 @@ async def decline_async(what: str) -> str:
     raise Declined(what)
 
 
-# --- what the caller of wait() sees ------------------------------------------------------------
+# --- what the caller of wait() sees -----------------------------------------------------
 
 
 def test_a_failed_flow_raises_a_typed_error_with_the_users_exception_as_cause() -> None:
@@ -107,7 +107,7 @@ def test_a_recalled_failure_has_the_same_type_and_message() -> None:
     assert RAN == ["card", ["Declined", "card"], ["Declined", "card"]]
 
 
-# --- caught, uncaught, unseen -----------------------------------------------------------------------
+# --- caught, uncaught, unseen -----------------------------------------------------------
 
 
 def test_a_failure_that_the_flow_catches_does_not_fail_it() -> None:
@@ -192,7 +192,7 @@ def test_a_flow_that_returns_waits_for_what_it_submitted() -> None:
     assert len(calls(handle.exec_id)) == 1
 
 
-# --- attempts of a call -----------------------------------------------------------------------------
+# --- attempts of a call -----------------------------------------------------------------
 
 
 def test_a_checkpoint_is_tried_as_often_as_it_says_and_every_try_is_recorded() -> None:
@@ -272,7 +272,7 @@ def test_a_new_attempt_of_the_parent_starts_with_fresh_children() -> None:
     assert RAN == ["child", "child"]
 
 
-# --- attempts of an execution ---------------------------------------------------------------------------
+# --- attempts of an execution -----------------------------------------------------------
 
 
 def test_a_retry_runs_again_only_what_made_the_flow_fail() -> None:
@@ -398,7 +398,7 @@ def test_a_failed_execution_stays_failed_until_somebody_retries() -> None:
     assert RAN == ["x"]
 
 
-# --- maps -------------------------------------------------------------------------------------------------
+# --- maps -------------------------------------------------------------------------------
 
 
 @checkpoint(cache=False)
@@ -530,7 +530,7 @@ def test_maps_that_make_no_sense_are_refused(args: Any, kwargs: Any) -> None:
     maps.run().wait()
 
 
-# --- odd exceptions ------------------------------------------------------------------------------------------
+# --- odd exceptions ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,6 @@ from kitaru.model import ExecutionStatus
 
 from .looking import Gate, calls, execution, retry
 
-
 RAN: list[Any] = []
 """Of this module, because what a checkpoint captures belongs to its identity."""
 
@@ -55,7 +54,7 @@ async def double_async(x: int) -> int:
     return 2 * x
 
 
-# --- handles ------------------------------------------------------------------------------
+# --- handles ----------------------------------------------------------------------------
 
 
 def test_a_handle_gives_what_the_flow_returned() -> None:
@@ -152,7 +151,7 @@ def test_cancel_comes_later() -> None:
     handle.wait()
 
 
-# --- inputs ---------------------------------------------------------------------------------
+# --- inputs -----------------------------------------------------------------------------
 
 
 def test_a_flow_is_not_called_directly() -> None:
@@ -167,7 +166,14 @@ def test_inputs_that_do_not_fit_are_refused_before_an_execution_exists() -> None
 
     from kitaru import app
 
-    for args, kwargs in [((), {}), (("x",), {}), ((1, 2), {}), ((1,), {"nome": "x"}), ((1,), {"name": 3})]:
+    wrong: list[tuple[Any, dict[str, Any]]] = [
+        ((), {}),
+        (("x",), {}),
+        ((1, 2), {}),
+        ((1,), {"nome": "x"}),
+        ((1,), {"name": 3}),
+    ]
+    for args, kwargs in wrong:
         with pytest.raises((KitaruUsageError, TypeError)):
             typed.run(*args, **kwargs)
     store = app.current().store
@@ -229,7 +235,7 @@ def test_a_sync_flow_runs_in_a_copy_of_the_callers_context() -> None:
         who.reset(token)
 
 
-# --- decoration -------------------------------------------------------------------------------
+# --- decoration -------------------------------------------------------------------------
 
 
 def test_generator_functions_are_refused() -> None:
@@ -249,11 +255,12 @@ def test_generator_functions_are_refused() -> None:
 def test_options_that_make_no_sense_are_refused_at_decoration() -> None:
     def fn() -> None: ...
 
-    for wrong in ({"retries": -1}, {"retries": True}, {"cache": "yes"}, {"nmae": "x"}):
+    choices: list[Any] = [{"retries": -1}, {"retries": True}, {"cache": "yes"}, {"nmae": "x"}]
+    for wrong in choices:
         with pytest.raises(KitaruUsageError):
-            flow(**wrong)(fn)  # type: ignore[call-overload]
+            flow(**wrong)(fn)
         with pytest.raises(KitaruUsageError):
-            checkpoint(**wrong)(fn)  # type: ignore[call-overload]
+            checkpoint(**wrong)(fn)
     with pytest.raises(KitaruUsageError, match="runtime"):
         checkpoint(runtime="cloud")(fn)
     with pytest.raises(KitaruFeatureNotAvailableError):
@@ -278,7 +285,7 @@ def test_two_functions_with_one_explicit_name_are_refused() -> None:
         def two() -> None: ...
 
 
-# --- where a checkpoint may be called --------------------------------------------------------------
+# --- where a checkpoint may be called ---------------------------------------------------
 
 
 def test_a_checkpoint_outside_a_flow_is_refused() -> None:
@@ -344,7 +351,7 @@ def test_the_scope_functions_name_the_right_place() -> None:
     assert kitaru.current_execution_id() is None
 
 
-# --- what may be a checkpoint -------------------------------------------------------------------------
+# --- what may be a checkpoint -----------------------------------------------------------
 
 
 class Account:
@@ -394,7 +401,7 @@ def test_partials_are_checkpoints() -> None:
 
     @flow
     def adds() -> int:
-        return add(2)
+        return int(add(2))
 
     assert adds.run().wait() == 3
 
@@ -417,7 +424,7 @@ def test_any_callable_can_be_a_step() -> None:
     assert [call.checkpoint for call in calls(handle.exec_id)] == ["shout", "length"]
 
 
-# --- options(key=) ----------------------------------------------------------------------------------------
+# --- options(key=) ----------------------------------------------------------------------
 
 
 def test_the_same_key_and_inputs_are_the_same_execution() -> None:
@@ -466,7 +473,7 @@ def test_a_key_while_it_runs_gives_the_running_one() -> None:
     assert first.wait() == second.wait() == first.exec_id
 
 
-# --- where code finds itself ---------------------------------------------------------------------------------
+# --- where code finds itself ------------------------------------------------------------
 
 
 def test_current_says_where_the_code_runs() -> None:
@@ -551,7 +558,9 @@ def test_durable_facts_are_the_same_in_a_retry() -> None:
 
     @flow
     def asks() -> None:
-        seen.append([kitaru.now(), kitaru.uuid4(), kitaru.random(), kitaru.now(), kitaru.uuid4(name="x")])
+        seen.append(
+            [kitaru.now(), kitaru.uuid4(), kitaru.random(), kitaru.now(), kitaru.uuid4(name="x")]
+        )
         if len(seen) == 1:
             raise ValueError
 

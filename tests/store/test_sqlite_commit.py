@@ -70,7 +70,7 @@ def in_threads(
         except BaseException as error:
             answers[number] = error
 
-    threads = [threading.Thread(target=work, args=item) for item in enumerate(writes)]
+    threads = [threading.Thread(target=work, args=item, daemon=True) for item in enumerate(writes)]
     for thread in threads:
         thread.start()
     return threads, answers

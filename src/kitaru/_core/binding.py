@@ -55,9 +55,7 @@ def _layout_of_function(fn: FunctionType) -> _Layout:
     positional = names[:count]
     after_keywords = count + code.co_kwonlyargcount
     given = fn.__defaults__ or ()
-    defaults: dict[str, object] = dict(
-        zip(positional[count - len(given) :], given, strict=True)
-    )
+    defaults: dict[str, object] = dict(zip(positional[count - len(given) :], given, strict=True))
     defaults.update(fn.__kwdefaults__ or {})
     rest = rest_keys = None
     if code.co_flags & _VARARGS:

@@ -130,14 +130,19 @@ def branch_digest(parent: bytes, qualname: str, arguments: bytes, n: int) -> byt
     return _finish(_branch, framed(parent, _text(qualname), arguments, _number(n)))
 
 
-def reuse_key(project: str, checkpoint: str, code: bytes, inputs_ordered: bytes, n: int) -> bytes:
-    """What another execution's outcome must have in common to be reused: 16 bytes.
+def reuse_scope(project: str, checkpoint: str, code: bytes) -> Any:
+    """What all reuse keys of one version of a checkpoint begin with: for :func:`reuse_key`.
 
     ``code`` is the digest of the code fingerprint, or what :func:`version_digest` gives.
     """
-    return _finish(
-        _reuse, framed(_text(project), _text(checkpoint), code, inputs_ordered, _number(n))
-    )
+    scope = _reuse.copy()
+    scope.update(framed(_text(project), _text(checkpoint), code))
+    return scope
+
+
+def reuse_key(scope: Any, inputs_ordered: bytes, n: int) -> bytes:
+    """What another execution's outcome must have in common to be reused: 16 bytes."""
+    return _finish(scope, framed(inputs_ordered, _number(n)))
 
 
 def version_digest(version: str) -> bytes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from kitaru._core.drift import differing_arguments, parse_arguments
@@ -58,7 +59,8 @@ def reused(exec_id: str) -> str:
     return _reason("reused", source=exec_id)
 
 
-def input_changed(names: Sequence[str]) -> str:
+@lru_cache(maxsize=1024)
+def input_changed(names: tuple[str, ...]) -> str:
     """Arguments with values that were never recorded before."""
     more = {"more": len(names) - MAX_LISTED} if len(names) > MAX_LISTED else {}
     return _reason("input", changed=[_short(name) for name in names[:MAX_LISTED]], **more)

@@ -96,7 +96,6 @@ class Call:
         "identity",
         "inputs",
         "inputs_reason",
-        "key",
         "kwargs",
         "metadata",
         "n",
@@ -115,7 +114,6 @@ class Call:
 
     identity: bytes
     attempt: int
-    key: bytes
     fresh: bool
 
     def __init__(
@@ -157,17 +155,14 @@ class Call:
             file_facts=file_facts,
             ignore=spec.ignore,
         )
-        parent_identity, parent_attempt, parent_key = (
-            (None, 0, run.key_root)
-            if parent is None
-            else (parent.identity, parent.attempt, parent.key)
+        parent_identity, parent_attempt = (
+            (None, 0) if parent is None else (parent.identity, parent.attempt)
         )
         if named is None:
             self.n, self.number = branch.number(spec.id, inputs)
             self.identity = call_identity(
                 parent_identity, parent_attempt, branch.digest, spec.id, inputs.digest, self.n
             )
-            self.key = call_key(parent_key, branch.digest, spec.id, inputs.digest, self.n)
         else:
             taken = run.names if parent is None else parent.names
             if (spec.id, named) in taken:
@@ -178,7 +173,6 @@ class Call:
             taken.add((spec.id, named))
             self.n, self.number = 0, branch.place(spec.id)
             self.identity = named_identity(parent_identity, parent_attempt, spec.id, named)
-            self.key = named_key(parent_key, spec.id, named)
         self.seq = next(run.seq)
         self.attempt = 1
         self.round_attempts = 0
@@ -188,6 +182,14 @@ class Call:
         self.names: set[tuple[str, str]] = set()
         self.metadata: dict[str, Any] = {}
         self.started_at = 0
+
+    @property
+    def key(self) -> bytes:
+        """The path of calls that leads here without any attempts: the same in every try."""
+        parent_key = self.run.key_root if self.parent is None else self.parent.key
+        if self.named is not None:
+            return named_key(parent_key, self.spec.id, self.named)
+        return call_key(parent_key, self.branch.digest, self.spec.id, self.inputs.digest, self.n)
 
     def alias_identities(self) -> list[bytes]:
         """What this call's identity was under the checkpoint's former names."""

@@ -14,6 +14,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from kitaru._core.lifecycle import State
+from kitaru._core.payload import Payload
 from kitaru._core.values import decode, encode, encode_failure
 from kitaru._engine.context import Place, here
 from kitaru._engine.effects import Commit, Effect, Raised, Steps, is_shutdown_error
@@ -90,6 +91,8 @@ class Completion:
         """Set if it left this process unfinished."""
         self.cause: BaseException | None = None
         """The exception that left the flow, the object itself."""
+        self.result: Payload | None = None
+        """What the flow returned, once that is recorded."""
         self._event = threading.Event()
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[], object]] = []
@@ -284,12 +287,12 @@ def run_flow(life: Life) -> Steps[None]:
     while True:
         result = yield CallFlow(life)
         if type(result) is Unwound:
-            yield from leave(run, result.unwind)
+            yield from leave(life, result.unwind)
             return
         failed = type(result) is Raised
         unseen = yield Settle(run, dropping="the flow had failed" if failed else None)
         if run.ended is not None:
-            yield from leave(run, run.ended)
+            yield from leave(life, run.ended)
             return
         if not failed and unseen is not None:
             result = Raised(unseen)
@@ -302,7 +305,9 @@ def run_flow(life: Life) -> Steps[None]:
                 facts = run.take_facts()
                 now = run.env.now()
                 finish = Finish(run.id, run.epoch, payload, None, (), None, facts, now)
-                yield Commit(run, finish, facts)
+                state = yield Commit(run, finish, facts)
+                if state is State.COMPLETED:
+                    life.completion.result = payload
                 return
         again = yield from fail(life, result.exc)
         if not again:
@@ -349,8 +354,10 @@ def reason_of(exc: BaseException, checkpoints: list[str]) -> str:
     return text[:_MAX_REASON_CHARACTERS]
 
 
-def leave(run: Run, unwind: Unwind) -> Steps[None]:
+def leave(life: Life, unwind: Unwind) -> Steps[None]:
     """Give the execution up in this process; hand it back if it is still ours to hand."""
+    run = life.run
+    life.completion.unwound = unwind
     yield Settle(run, dropping="the execution left this process")
     if unwind.why is Why.HANDED_BACK:
         facts = run.take_facts()

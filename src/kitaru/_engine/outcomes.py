@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from kitaru._core.lifecycle import State
+from kitaru._core.payload import Payload
 from kitaru._core.values import decode, decode_failure
 from kitaru._engine.execution import FlowSpec, flow_hints
 from kitaru._store.protocol import ExecutionRow, Store
@@ -18,11 +19,10 @@ from kitaru.errors import (
 from kitaru.model import ExecutionStatus
 
 
-def open_result(row: ExecutionRow, flow: FlowSpec | None) -> Any:
+def open_result(payload: Payload, flow_name: str, flow: FlowSpec | None) -> Any:
     """The decoded record of what the flow returned."""
-    assert row.result is not None
     hints = () if flow is None else flow_hints(flow)
-    return decode(row.result, what=f"flow {row.flow_name}", hints=hints)
+    return decode(payload, what=f"flow {flow_name}", hints=hints, checked=True)
 
 
 def raise_failure(store: Store, row: ExecutionRow, cause: BaseException | None) -> NoReturn:
@@ -37,7 +37,7 @@ def raise_failure(store: Store, row: ExecutionRow, cause: BaseException | None) 
         raise KitaruCancelledError(f"{about} was cancelled", exec_id=row.exec_id, status=status)
     failure = decode_failure(row.failure)
     info = failure.info
-    checkpoint = checkpoint_behind(store, row)
+    checkpoint = checkpoint_behind(store, row, failure.exception)
     kind = {
         FailureOrigin.USER_CODE: KitaruUserCodeError,
         FailureOrigin.DIVERGENCE: KitaruDivergenceError,
@@ -57,8 +57,9 @@ def raise_failure(store: Store, row: ExecutionRow, cause: BaseException | None) 
     raise error from (cause if cause is not None else failure.exception)
 
 
-def checkpoint_behind(store: Store, row: ExecutionRow) -> str | None:
+def checkpoint_behind(store: Store, row: ExecutionRow, exc: BaseException) -> str | None:
     """The name of the checkpoint whose failure left the flow, if one did."""
     if not row.failed_calls:
-        return None
+        # One that never ran, because a strict flow stopped before it.
+        return exc.checkpoint if isinstance(exc, KitaruDivergenceError) else None
     return store.find_checkpoint(row.id, row.failed_calls[0])

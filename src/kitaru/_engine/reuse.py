@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, NamedTuple
 
 from kitaru._core import reuse as rules
-from kitaru._core.identity import reuse_key, version_digest
+from kitaru._core.identity import reuse_key, reuse_scope, version_digest
 from kitaru._core.payload import Payload
 from kitaru._engine.fingerprint import Fingerprint, fingerprint
 from kitaru._store.protocol import CodeRow
@@ -34,9 +34,13 @@ def find_source(call: Call) -> Source | None:
         return None
     call.code = code = code_of(call)
     run, spec = call.run, call.spec
-    call.reuse_key = key = reuse_key(
-        run.services.project, spec.id, code.digest, call.inputs.ordered, call.n
-    )
+    scopes = run.services.reuse_scopes
+    scope = scopes.get((spec.id, code.digest))
+    if scope is None:
+        scope = scopes[spec.id, code.digest] = reuse_scope(
+            run.services.project, spec.id, code.digest
+        )
+    call.reuse_key = key = reuse_key(scope, call.inputs.ordered, call.n)
     if call.fresh or call.attempt > 1:
         call.inputs_reason = rules.later_attempt(call.attempt)
         return None
@@ -84,7 +88,7 @@ def _why_missed(call: Call, key: bytes, since: int | None, now: int) -> str:
     if expired is None and history.knows(call.code.digest):
         new = history.unseen(call.inputs.arguments)
         if new:
-            return rules.input_changed(new)
+            return rules.input_changed(tuple(new))
     return rules.miss_reason(
         code=call.code.digest,
         parts=parts_json(call.code),
@@ -116,5 +120,5 @@ def remember(call: Call, arguments: str) -> CodeRow | None:
     if history.knows(call.code.digest):
         return None
     row = CodeRow(call.spec.id, call.code.digest, parts_json(call.code))
-    history.codes.insert(0, row)
+    history.add_code(row)
     return row

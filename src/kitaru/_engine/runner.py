@@ -48,6 +48,9 @@ ADOPT_POLL_SECONDS = 0.5
 
 _DRAIN_POLL_SECONDS = 0.02
 
+_OWNER_CHECK_SECONDS = 0.02
+"""How long a look at our own lock holds good; the epoch fences in any case."""
+
 _MAX_ADOPT = 100
 """Executions looked at in one scan; the next scan comes half a second later."""
 
@@ -80,6 +83,7 @@ class Runner:
         self._registering = threading.Lock()
         self._owner: int | None = None
         self._lock_name: str | None = None
+        self._owner_until = 0.0
         self._active: dict[str, Life] = {}
         self._sync_active = 0
         self._starting = 0
@@ -117,7 +121,13 @@ class Runner:
         False once its lock file was closed under it or removed: others then
         take it for dead, and are right to.
         """
-        return self._lock_name is None or self._liveness.holds(self._lock_name)
+        now = self._env.monotonic()
+        if now < self._owner_until:
+            return True
+        holds = self._lock_name is None or self._liveness.holds(self._lock_name)
+        if holds:
+            self._owner_until = now + _OWNER_CHECK_SECONDS
+        return holds
 
     def retire(self) -> None:
         """Stop being an owner, at a clean exit with nothing left to own."""

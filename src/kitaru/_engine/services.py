@@ -29,10 +29,11 @@ class History:
     seen before, but never together, are a few whole samples compared.
     """
 
-    __slots__ = ("_seen", "codes", "samples")
+    __slots__ = ("_known", "_seen", "codes", "samples")
 
     def __init__(self, codes: list[RecordedCode | CodeRow], samples: list[str]) -> None:
         self.codes = codes
+        self._known = {code.digest for code in codes}
         self.samples: deque[str] = deque(samples, maxlen=_MAX_COMPARED)
         self._seen: dict[str, set[bytes]] = {}
         for sample in samples:
@@ -48,15 +49,18 @@ class History:
 
     def knows(self, code: bytes) -> bool:
         """Whether this version of the checkpoint's code has been recorded."""
-        return any(known.digest == code for known in self.codes)
+        return code in self._known
+
+    def add_code(self, code: CodeRow) -> None:
+        self.codes.insert(0, code)
+        self._known.add(code.digest)
 
     def unseen(self, arguments: dict[str, bytes]) -> list[str]:
         """Arguments whose values were never recorded; [] if there are no samples at all."""
         if not self._seen:
             return []
-        return [
-            name for name, digest in arguments.items() if digest not in self._seen.get(name, ())
-        ]
+        seen = self._seen
+        return [name for name, digest in arguments.items() if digest not in seen.get(name, ())]
 
 
 class Services:
@@ -87,6 +91,8 @@ class Services:
         """Kitaru itself is importing a module: nothing at its top level may start a flow."""
         self.gone = False
         """The process is about to end: nobody waits for bodies any more."""
+        self.reuse_scopes: dict[tuple[str, bytes], Any] = {}
+        """(checkpoint, code) -> what its reuse keys begin with."""
         self._histories: dict[str, History] = {}
         self._said: set[Any] = set()
         self._lock = threading.Lock()

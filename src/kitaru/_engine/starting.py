@@ -48,7 +48,7 @@ def start_execution(
     _check_fit(flow, bound)
     inputs = encode(bound, what=f"flow {flow.name}")
     env = services.env
-    resolved = settings.resolve()
+    resolved = settings.current()
     new = Start(
         exec_id=env.new_id(),
         project=services.project,

@@ -147,6 +147,22 @@ class GroupCommit:
             self._see_through(Ticket(None))
         return True
 
+    def borrow(self) -> Ticket | None:
+        """The lead, if nobody has it, for a read through the write connection; give it back.
+
+        Its cache stays valid between its own commits, where a reader's is
+        emptied by each of them.
+        """
+        ticket = Ticket(None)
+        with self._mutex:
+            if self._leader is not None or self._queue:
+                return None
+            self._leader = ticket
+        return ticket
+
+    def give_back(self, ticket: Ticket) -> None:
+        self._leave(ticket)
+
     def _try_to_flush(self, ticket: Ticket) -> bool:
         with self._mutex:
             if self._leader is not None:

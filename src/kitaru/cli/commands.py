@@ -97,9 +97,8 @@ class Group(click.Group):
             return None
         module = importlib.import_module(self.lazy[cmd_name][0])
         # `list` is no name for a function of ours.
-        command: click.Command = getattr(
-            module, cmd_name if hasattr(module, cmd_name) else f"{cmd_name}_"
-        )
+        name = cmd_name if hasattr(module, cmd_name) else f"{cmd_name}_"
+        command: click.Command = getattr(module, name)
         return command
 
     def resolve_command(
