@@ -17,7 +17,6 @@ from kitaru._core.payload import Payload
 from kitaru._engine.execution import FlowSpec
 from kitaru._engine.futures import asyncio_running
 from kitaru._engine.outcomes import open_result, raise_failure
-from kitaru._engine.waking import waker
 from kitaru.decoration import (
     check_bool,
     check_names,
@@ -162,9 +161,7 @@ class FlowHandle(Generic[R]):
                 await asyncio.sleep(pause_seconds)
                 pause_seconds = min(POLL_SECONDS, pause_seconds * 2)
                 continue
-            over, wake = waker()
-            completion.when_over(wake)
-            await over
+            await completion.wait_async()
 
     def cancel(self) -> NoReturn:
         raise KitaruFeatureNotAvailableError("cancel() comes with a later release")

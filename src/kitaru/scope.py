@@ -37,8 +37,8 @@ def _identity(place: Place, kind: str, name: str | None) -> bytes:
     if name is not None:
         name = check_name(kind, name)
     n = place.branch.ask(kind, name)
-    parent, attempt = (None, 0) if place.call is None else (place.call.identity, place.call.attempt)
-    return asked_identity(parent, attempt, place.branch.digest, kind, name, n)
+    attempt = place.attempt
+    return asked_identity(attempt.identity, attempt.number, place.branch.digest, kind, name, n)
 
 
 def now(name: str | None = None) -> datetime:
@@ -138,7 +138,7 @@ class Current:
     def attempt(self) -> int:
         """Which try this is, from 1: of the checkpoint, else of the execution."""
         call = self._place.call
-        return self._place.run.attempt if call is None else call.attempt
+        return self._place.run.attempt if call is None else self._place.attempt.number
 
     @property
     def idempotency_key(self) -> str:

@@ -198,6 +198,7 @@ def test_a_second_ctrl_c_ends_at_once(project: Project) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=4)
     assert process.returncode == 130, err
+    assert "kitaru executions resume" in err
 
 
 def test_with_json_a_stopped_run_ends_with_an_error_envelope(project: Project) -> None:

@@ -7,6 +7,8 @@ import inspect as python_inspect
 from pathlib import Path
 from typing import Any, get_args
 
+import pytest
+
 import kitaru
 from kitaru._engine import effects, execution
 from kitaru._engine.effects import Ask, Effect
@@ -27,6 +29,8 @@ NOT_REACHED = {
 }
 
 UNSEEN = {("migrate.py", "_make"): "commits to a file that nobody sees before `store_linked`"}
+
+pytestmark = pytest.mark.slow
 
 SOURCES = Path(kitaru.__file__).parent
 

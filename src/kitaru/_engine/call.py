@@ -100,7 +100,6 @@ class Call:
         "metadata",
         "n",
         "named",
-        "names",
         "number",
         "parent",
         "policy",
@@ -128,7 +127,7 @@ class Call:
         named: str | None,
     ) -> None:
         branch = place.branch
-        parent = place.call
+        parent = place.attempt
         self.run = run
         self.spec = spec
         self.args = args
@@ -155,56 +154,49 @@ class Call:
             file_facts=file_facts,
             ignore=spec.ignore,
         )
-        parent_identity, parent_attempt = (
-            (None, 0) if parent is None else (parent.identity, parent.attempt)
-        )
         if named is None:
             self.n, self.number = branch.number(spec.id, inputs)
             self.identity = call_identity(
-                parent_identity, parent_attempt, branch.digest, spec.id, inputs.digest, self.n
+                parent.identity, parent.number, branch.digest, spec.id, inputs.digest, self.n
             )
         else:
-            taken = run.names if parent is None else parent.names
-            if (spec.id, named) in taken:
+            if (spec.id, named) in parent.names:
                 raise KitaruUsageError(
                     f"checkpoint {spec.name!r} was already called with id={named!r} here: "
                     "an id names one call of its parent; give the second call another id"
                 )
-            taken.add((spec.id, named))
+            parent.names.add((spec.id, named))
             self.n, self.number = 0, branch.place(spec.id)
-            self.identity = named_identity(parent_identity, parent_attempt, spec.id, named)
+            self.identity = named_identity(parent.identity, parent.number, spec.id, named)
         self.seq = next(run.seq)
         self.attempt = 1
         self.round_attempts = 0
         """Failures since the last retry of the execution opened this call again."""
-        self.fresh = parent is not None and (parent.fresh or parent.attempt > 1)
-        """Below an attempt after the first: never filled by reuse."""
-        self.names: set[tuple[str, str]] = set()
+        self.fresh = parent.fresh
         self.metadata: dict[str, Any] = {}
         self.started_at = 0
 
     @property
     def key(self) -> bytes:
         """The path of calls that leads here without any attempts: the same in every try."""
-        parent_key = self.run.key_root if self.parent is None else self.parent.key
+        above = self.parent.call
+        parent_key = self.run.key_root if above is None else above.key
         if self.named is not None:
             return named_key(parent_key, self.spec.id, self.named)
         return call_key(parent_key, self.branch.digest, self.spec.id, self.inputs.digest, self.n)
 
     def alias_identities(self) -> list[bytes]:
         """What this call's identity was under the checkpoint's former names."""
-        parent_identity, parent_attempt = (
-            (None, 0) if self.parent is None else (self.parent.identity, self.parent.attempt)
-        )
+        parent = self.parent
         if self.named is not None:
             return [
-                named_identity(parent_identity, parent_attempt, alias, self.named)
+                named_identity(parent.identity, parent.number, alias, self.named)
                 for alias in self.spec.aliases
             ]
         return [
             call_identity(
-                parent_identity,
-                parent_attempt,
+                parent.identity,
+                parent.number,
                 self.branch.digest,
                 alias,
                 self.inputs.digest,

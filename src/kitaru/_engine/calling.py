@@ -49,6 +49,13 @@ def where(spec: CheckpointSpec) -> Place:
             f"{spec.name}.func(...)"
         )
     place.run.check()
+    if place.attempt.is_over:
+        raise KitaruContextError(
+            f"checkpoint {spec.name!r} was called by something that the "
+            f"{'flow' if place.call is None else repr(place.call.spec.name)} left running: that "
+            "attempt is over, and what is called in it could not belong to it any more. Await "
+            "tasks and threads before returning"
+        )
     return place
 
 
@@ -151,7 +158,7 @@ def prepare(
         _check_loop(spec, place.run)
         if (place.branch, spec.id) in place.run.deferred or not _finished(args, kwargs):
             turn = _take_turn(spec, place, args, kwargs, options)
-            return Deferred(place.run, spec, turn)
+            return Deferred(place, spec, turn)
     if _has_futures(args, kwargs):
         args, kwargs = _resolved(args, kwargs)
     return Submitted(new_call(spec, place, args, kwargs, options))

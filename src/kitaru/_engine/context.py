@@ -1,4 +1,4 @@
-"""Where a piece of code stands: in which execution, call and branch.
+"""Where a piece of code stands: in which execution, attempt and branch.
 
 One context variable carries it. asyncio copies it into tasks, ``to_thread``
 into its thread, and our own pools into theirs; a thread that carries no
@@ -8,23 +8,60 @@ context is outside every flow.
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from kitaru._core.branch import Branch
 
 if TYPE_CHECKING:
-    from kitaru._core.branch import Branch
     from kitaru._engine.call import Call
     from kitaru._engine.run import Run
 
 
-class Place:
-    """A position in a running execution: in its flow (``call`` is None) or in a call's body."""
+class Attempt:
+    """One try of a call's body, or of the flow (``call`` is None): what is called in it is its own.
 
-    __slots__ = ("branch", "call", "run")
+    Its number stays what it was while the call goes on to the next: what an
+    earlier attempt left running must not be taken for the later one's.
+    """
 
-    def __init__(self, run: Run, call: Call | None, branch: Branch) -> None:
-        self.run = run
+    __slots__ = ("call", "fresh", "futures", "identity", "is_over", "names", "number", "root",
+                 "tasks")  # fmt: skip
+
+    def __init__(self, call: Call | None) -> None:
         self.call = call
+        self.identity = None if call is None else call.identity
+        # The calls of the flow itself stay the same calls in a retry of the execution.
+        self.number = 0 if call is None else call.attempt
+        self.fresh = call is not None and (call.fresh or call.attempt > 1)
+        """Below an attempt after the first: never filled by reuse."""
+        self.root = Branch()
+        self.futures: list[Any] = []
+        """What was submitted in it."""
+        self.tasks: set[Any] = set()
+        """Tasks that its code made and that have not ended."""
+        self.names: set[tuple[str, str]] = set()
+        """(checkpoint, id) of the calls that were named."""
+        self.is_over = False
+
+    @property
+    def has_left_something(self) -> bool:
+        return bool(self.futures) or bool(self.tasks)
+
+
+class Place:
+    """A position in a running execution."""
+
+    __slots__ = ("attempt", "branch", "run")
+
+    def __init__(self, run: Run, attempt: Attempt, branch: Branch) -> None:
+        self.run = run
+        self.attempt = attempt
         self.branch = branch
+
+    @property
+    def call(self) -> Call | None:
+        """The call in whose body this is; None in the flow itself."""
+        return self.attempt.call
 
 
 here: ContextVar[Place | None] = ContextVar("kitaru_here", default=None)

@@ -14,9 +14,9 @@ import threading
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kitaru._core.branch import Branch
-from kitaru._engine.context import Place, here
+from kitaru._engine.context import Attempt, Place, here
 from kitaru._engine.unwind import Unwind, Why
+from kitaru._engine.waking import Latch
 from kitaru._store.protocol import Facts, Refused, Write
 from kitaru.errors import KitaruBackendError
 
@@ -91,15 +91,38 @@ class Commit(Effect):
             self.run.landed(self.facts)
 
 
+class Land(Effect):
+    """Wait until another branch's write, which carries facts of this execution, is durable."""
+
+    __slots__ = ("flight", "run")
+    waits = True
+    name = "land"
+
+    def __init__(self, run: Run, flight: Latch) -> None:
+        self.run = run
+        self.flight = flight
+
+    def perform(self) -> None:
+        if not self.flight.is_over:
+            # On the loop's own thread it may be posted for a tick that cannot
+            # come while we wait here.
+            self.run.store.flush(wait=True)
+            self.flight.wait()
+
+    async def perform_async(self) -> None:
+        await self.flight.wait_async()
+
+
 class CallBody(Effect):
     """Run the user's function of a call -> its value, or :class:`Raised`."""
 
-    __slots__ = ("call",)
+    __slots__ = ("attempt", "call")
     waits = True
     name = "body"
 
     def __init__(self, call: Call) -> None:
         self.call = call
+        self.attempt = Attempt(call)
 
     def _enter(self) -> Any:
         call = self.call
@@ -108,9 +131,8 @@ class CallBody(Effect):
             raise run.end(Why.HANDED_BACK, f"execution {run.exec_id} is handed back")
         run.check()
         run.check_owner()
-        call.names.clear()
         call.started_at = run.env.now()
-        return here.set(Place(run, call, Branch()))
+        return here.set(Place(run, self.attempt, self.attempt.root))
 
     def perform(self) -> Any:
         call = self.call

@@ -8,21 +8,20 @@ and submitted bodies of the execution have ended.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from kitaru._core.lifecycle import State
 from kitaru._core.payload import Payload
-from kitaru._core.values import decode, encode, encode_failure
+from kitaru._core.values import decode, encode, encode_failure, message_of
 from kitaru._engine.context import Place, here
 from kitaru._engine.effects import Commit, Effect, Raised, Steps, is_shutdown_error
-from kitaru._engine.futures import first_unseen
 from kitaru._engine.procedures import origin_of
 from kitaru._engine.run import Run
+from kitaru._engine.settle import Settle
 from kitaru._engine.unwind import Unwind, Why
-from kitaru._engine.waking import waker
+from kitaru._engine.waking import Latch
 from kitaru._store.protocol import ExecutionRow, Finish, Release, TryAgain
 from kitaru.errors import KitaruDivergenceError, KitaruValueError
 
@@ -82,10 +81,11 @@ class FlowSpec:
         """Resolved at the first run."""
 
 
-class Completion:
+class Completion(Latch):
     """The end of an execution in this process: recorded, or given up here."""
 
     def __init__(self, exec_id: str) -> None:
+        super().__init__()
         self.exec_id = exec_id
         self.unwound: Unwind | None = None
         """Set if it left this process unfinished."""
@@ -93,30 +93,6 @@ class Completion:
         """The exception that left the flow, the object itself."""
         self.result: Payload | None = None
         """What the flow returned, once that is recorded."""
-        self._event = threading.Event()
-        self._lock = threading.Lock()
-        self._callbacks: list[Callable[[], object]] = []
-
-    @property
-    def is_over(self) -> bool:
-        return self._event.is_set()
-
-    def wait(self, timeout: float | None) -> bool:
-        return self._event.wait(timeout)
-
-    def when_over(self, callback: Callable[[], object]) -> None:
-        with self._lock:
-            if not self._event.is_set():
-                self._callbacks.append(callback)
-                return
-        callback()
-
-    def over(self) -> None:
-        with self._lock:
-            self._event.set()
-            callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback()
 
 
 class Life:
@@ -175,7 +151,7 @@ class CallFlow(Effect):
 
     def perform(self) -> Any:
         life, run = self.life, self.life.run
-        token = here.set(Place(run, None, run.root))
+        token = here.set(Place(run, run.top, run.top.root))
         try:
             args, kwargs = self._arguments()
             run.check()
@@ -192,7 +168,7 @@ class CallFlow(Effect):
         root = asyncio.current_task()
         assert root is not None
         loop = asyncio.get_running_loop()
-        token = here.set(Place(run, None, run.root))
+        token = here.set(Place(run, run.top, run.top.root))
         try:
             with run.waking(lambda: loop.call_soon_threadsafe(root.cancel)):
                 args, kwargs = self._arguments()
@@ -225,62 +201,6 @@ def flow_hints(flow: FlowSpec) -> tuple[type, ...]:
     return flow.hints
 
 
-class Settle(Effect):
-    """Wait for all that the flow submitted or left running -> an unseen failure, or None.
-
-    When the flow failed or leaves, what has not begun is never started; bodies
-    that run are waited for, because what they did is worth recording.
-    """
-
-    __slots__ = ("dropping", "run")
-    waits = True
-    name = "settle"
-
-    def __init__(self, run: Run, *, dropping: str | None) -> None:
-        self.run = run
-        self.dropping = dropping
-
-    def perform(self) -> BaseException | None:
-        run = self.run
-        for future in self._futures():
-            while not future.wait_for_end(1.0):
-                if run.services.gone:
-                    return None
-        for future in run.futures:
-            if not future.done and self.dropping is None and run.ended is None:
-                try:
-                    future.wait(None)
-                except Unwind:
-                    # The run was told to end meanwhile; the caller sees that.
-                    break
-        return first_unseen(run.futures)
-
-    def _futures(self) -> list[Any]:
-        if self.dropping is not None:
-            for future in self.run.futures:
-                future.drop(self.dropping)
-        return self.run.futures
-
-    async def perform_async(self) -> BaseException | None:
-        run = self.run
-        for future in self._futures():
-            if not future.done:
-                await _wait_done(future)
-        current = asyncio.current_task()
-        left = [task for task in run.tasks if task is not current]
-        for task in left:
-            task.cancel()
-        if left:
-            await asyncio.gather(*left, return_exceptions=True)
-        return first_unseen(run.futures)
-
-
-async def _wait_done(future: Any) -> None:
-    finished, wake = waker()
-    future.when_done(wake)
-    await finished
-
-
 def run_flow(life: Life) -> Steps[None]:
     """Run the flow to a recorded end; its automatic retries are part of the same execution."""
     run = life.run
@@ -290,7 +210,7 @@ def run_flow(life: Life) -> Steps[None]:
             yield from leave(life, result.unwind)
             return
         failed = type(result) is Raised
-        unseen = yield Settle(run, dropping="the flow had failed" if failed else None)
+        unseen = yield Settle(run, run.top, dropping="the flow had failed" if failed else None)
         if run.ended is not None:
             yield from leave(life, run.ended)
             return
@@ -332,7 +252,6 @@ def fail(life: Life, exc: BaseException) -> Steps[bool]:
         )
         row = run.store.find_execution(run.exec_id)
         assert row is not None
-        run.futures.clear()
         run.load(row)
         return True
     life.completion.cause = exc
@@ -344,10 +263,7 @@ def fail(life: Life, exc: BaseException) -> Steps[bool]:
 
 
 def reason_of(exc: BaseException, checkpoints: list[str]) -> str:
-    try:
-        message = str(exc)
-    except Exception:
-        message = "(its message cannot be shown)"
+    message = message_of(exc)
     text = f"{type(exc).__name__}: {message}" if message else type(exc).__name__
     if checkpoints:
         text = f"checkpoint {checkpoints[0]!r} failed: {text}"
@@ -358,7 +274,7 @@ def leave(life: Life, unwind: Unwind) -> Steps[None]:
     """Give the execution up in this process; hand it back if it is still ours to hand."""
     run = life.run
     life.completion.unwound = unwind
-    yield Settle(run, dropping="the execution left this process")
+    yield Settle(run, run.top, dropping="the execution left this process")
     if unwind.why is Why.HANDED_BACK:
         facts = run.take_facts()
         yield Commit(run, Release(run.id, run.epoch, facts, run.env.now()), facts)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from kitaru._engine.context import here
+from kitaru._engine.context import Attempt, Place
 from kitaru._engine.drivers import drive, drive_async
 from kitaru._engine.loop import our_coroutines
 from kitaru._engine.procedures import run_checkpoint
-from kitaru._engine.unwind import Unwind
-from kitaru._engine.waking import waker
+from kitaru._engine.waking import call_all, waker
 from kitaru.errors import KitaruContextError, KitaruStateError, KitaruTimeoutError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Submitted:
         self._value: Any = None
         self._error: BaseException | None = None
         self._context: Context = copy_context()
-        call.run.futures.append(self)
+        call.parent.futures.append(self)
 
     @property
     def state(self) -> str:
@@ -115,8 +115,7 @@ class Submitted:
         with self._lock:
             callbacks, self._callbacks = self._callbacks, []
         self._done.set()
-        for callback in callbacks:
-            callback()
+        call_all(callbacks)
 
     # --- who waits for it --------------------------------------------------------------
 
@@ -150,8 +149,7 @@ class Submitted:
     def _lent_wait(self, timeout: float | None) -> bool:
         """Wait; a pool thread gives up its slot meanwhile."""
         pool = self.call.run.services.bodies
-        inside = here.get()
-        if inside is None or inside.call is None:
+        if not pool.is_working_here():
             return self._done.wait(timeout)
         pool.lend()
         try:
@@ -193,11 +191,23 @@ class Submitted:
         if self.done:
             return
         finished, wake = waker()
-        self.when_done(wake)
         with self.call.run.waking(wake):
-            await finished
+            await self._until(finished, wake)
         if not self.done:
             self.call.run.check()
+
+    async def ended(self) -> None:
+        """Wait until it is done, without raising: used while an attempt ends."""
+        if not self.done:
+            await self._until(*waker())
+
+    async def _until(self, finished: asyncio.Future[None], wake: Callable[[], object]) -> None:
+        self.when_done(wake)
+        try:
+            await finished
+        finally:
+            with self._lock, suppress(ValueError):
+                self._callbacks.remove(wake)
 
 
 def asyncio_running() -> bool:
@@ -217,6 +227,7 @@ class _Unknown(NamedTuple):
 
     run: Run
     spec: CheckpointSpec
+    parent: Attempt
 
 
 class Deferred(Submitted):
@@ -224,8 +235,8 @@ class Deferred(Submitted):
 
     on_loop = True
 
-    def __init__(self, run: Run, spec: CheckpointSpec, turn: asyncio.Future[Call]) -> None:
-        super().__init__(cast("Call", _Unknown(run, spec)))
+    def __init__(self, place: Place, spec: CheckpointSpec, turn: asyncio.Future[Call]) -> None:
+        super().__init__(cast("Call", _Unknown(place.run, spec, place.attempt)))
         self._turn = turn
 
     async def _outcome_on_loop(self) -> Any:
@@ -255,15 +266,6 @@ class FutureBase:
 
     def __repr__(self) -> str:
         return f"<CheckpointFuture {self._submitted.call.spec.name!r} {self._submitted.state}>"
-
-
-def first_unseen(futures: list[Submitted]) -> BaseException | None:
-    """The first failure that nobody looked at: it fails the flow."""
-    for future in futures:
-        error = future.error
-        if error is not None and not future.looked and not isinstance(error, Unwind):
-            return error
-    return None
 
 
 our_coroutines(__file__)

@@ -45,7 +45,14 @@ class LoopThread:
         def run() -> None:
             asyncio.set_event_loop(loop)
             loop.call_soon(started.set)
-            loop.run_forever()
+            while True:
+                try:
+                    loop.run_forever()
+                    return
+                except (SystemExit, KeyboardInterrupt):
+                    # asyncio lets these through the loop once the task that raised
+                    # them has them as its outcome; other flows live here.
+                    continue
 
         threading.Thread(target=run, name="kitaru-loop", daemon=True).start()
         started.wait()
@@ -177,10 +184,10 @@ def branching_task(
         context = copy_context() if context is None else context.copy()
         name, arguments = coroutine_digest(coro)
         branch = place.branch.child(name, arguments)
-        context.run(here.set, Place(place.run, place.call, branch))
+        context.run(here.set, Place(place.run, place.attempt, branch))
         task = asyncio.Task(coro, loop=loop, context=context, **options)
-        place.run.tasks.add(task)
-        task.add_done_callback(place.run.tasks.discard)
+        place.attempt.tasks.add(task)
+        task.add_done_callback(place.attempt.tasks.discard)
         return task
     return asyncio.Task(coro, loop=loop, context=context, **options)
 

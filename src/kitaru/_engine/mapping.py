@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from typing import Any
 
+from kitaru._core.values import message_of
 from kitaru._engine.call import CheckpointSpec
 from kitaru._engine.calling import Options, prepare
 from kitaru._engine.futures import Submitted, start
@@ -67,7 +68,9 @@ class _Mapping:
                 return
             self._stopped = True
             self._waiting.clear()
-        why = f"item {self._all.index(failed)} of the map failed ({failed.error!r:.200})"
+        assert failed.error is not None
+        error = f"{type(failed.error).__name__}: {message_of(failed.error):.200}"
+        why = f"item {self._all.index(failed)} of the map failed ({error})"
         dropped = sum(one.drop(why) for one in self._all)
         if dropped:
             run, name = failed.call.run, failed.call.spec.name

@@ -8,9 +8,12 @@ sleeping threads and nothing else.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+
+_of_thread = threading.local()
 
 
 class Pool:
@@ -55,7 +58,12 @@ class Pool:
             self._threads -= 1
             raise
 
+    def is_working_here(self) -> bool:
+        """Whether the calling thread is one of this pool's."""
+        return getattr(_of_thread, "pool", None) is self
+
     def _work(self) -> None:
+        _of_thread.pool = self
         while True:
             with self._wake:
                 while not self._jobs:
@@ -68,5 +76,11 @@ class Pool:
                     finally:
                         self._idle -= 1
                 job = self._jobs.popleft()
-            job()
+            try:
+                job()
+            except BaseException:
+                # A bug of ours: reported, and the thread stays what the pool counts on.
+                threading.excepthook(
+                    threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
+                )
             del job

@@ -14,8 +14,9 @@ from kitaru._core.lifecycle import CallSource, CallState
 from kitaru._core.payload import Payload
 from kitaru._core.retry import decide
 from kitaru._core.values import decode, decode_failure, encode, encode_failure, is_exact
-from kitaru._engine.effects import Ask, CallBody, Commit, Pause, Raised, Steps
+from kitaru._engine.effects import Ask, CallBody, Commit, Land, Pause, Raised, Steps
 from kitaru._engine.reuse import find_source, remember
+from kitaru._engine.settle import Settle
 from kitaru._engine.watch import watch_for_drift, watch_for_volatile
 from kitaru._store.protocol import CallRow, Record
 from kitaru.errors import FailureOrigin, KitaruError, KitaruValueError
@@ -163,8 +164,19 @@ def attempt(call: Call) -> Steps[Any]:
     if run.owes:
         facts = run.take_facts()
         yield Commit(run, Record(run.id, run.epoch, facts), facts)
+    for flight in run.flights:
+        yield Land(run, flight)
     run.bodies.add(call)
-    result = yield CallBody(call)
+    body = CallBody(call)
+    result = yield body
+    if body.attempt.has_left_something:
+        failed = type(result) is Raised
+        unseen = yield Settle(run, body.attempt, dropping="its caller failed" if failed else None)
+        if not all(future.done for future in body.attempt.futures):
+            run.check()  # told to leave: it has not come to an outcome
+        if unseen is not None and not failed:
+            return Raised(unseen)
+    body.attempt.is_over = True
     return result
 
 
@@ -262,8 +274,8 @@ def _row(
         call.spec.id,
         call.named,
         call.spec.kind,
-        None if parent is None else parent.identity,
-        0 if parent is None else parent.attempt,
+        parent.identity,
+        parent.number,
         call.branch.label,
         inputs.arguments_json(),
         inputs.preview,

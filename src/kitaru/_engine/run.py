@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kitaru._core.branch import Branch
 from kitaru._core.drift import OpenPlaces
 from kitaru._core.lifecycle import CallState
 from kitaru._core.payload import Payload
+from kitaru._engine.context import Attempt
 from kitaru._engine.unwind import Unwind, Why
+from kitaru._engine.waking import Latch
 from kitaru._store.protocol import (
     CallRow,
     CodeRow,
@@ -86,23 +87,19 @@ class Run:
         """Called once, after the first outcome of this life is durable."""
         self.failures: list[tuple[BaseException, bytes, str]] = []
         self.learnt_values: set[Any] = set()
-        self.futures: list[Any] = []
-        """What was submitted and not yet looked at; see futures.py."""
         self.cache_choices: dict[Any, Any] = {}
         """What a checkpoint says of caching -> (value, who said it), as frozen on the execution."""
         self.deferred: dict[Any, Any] = {}
         """(branch, checkpoint) -> the last call there whose arguments are not known yet."""
         self.bodies: set[Any] = set()
         """Calls whose bodies run, or whose outcomes are being recorded."""
-        self.tasks: set[Any] = set()
-        """Tasks that the flow's own code made, and that have not ended."""
         self._wakers: set[Callable[[], object]] = set()
         self.used_sources: set[int] = set()
         """Including those of earlier lives: two samples stay two samples."""
         self._lock = threading.Lock()
         self._queue: list[CallRow | LearntRow | NoteRow | CodeRow] = []
         self._metadata_changed = False
-        self._flying: set[int] = set()
+        self._flights: dict[int, Latch] = {}
         self._window: dict[int, Payload] = {}
         self.load(row)
 
@@ -111,8 +108,7 @@ class Run:
         self.row = row
         self.attempt = row.attempt
         self.seq = itertools.count()
-        self.names: set[tuple[str, str]] = set()
-        self.root = Branch()
+        self.top = Attempt(None)
         self.outcomes: dict[bytes, Recalled] = {}
         self.tries: dict[bytes, Tries] = {}
         self.claimed: set[bytes] = set()
@@ -196,12 +192,17 @@ class Run:
 
     @property
     def owes(self) -> bool:
-        """Whether something learnt is not known to be durable yet.
+        """Whether something that was learnt has not been taken along by any write yet."""
+        return bool(self._queue) or self._metadata_changed
 
-        True also while another thread's commit carries it: a body may begin
-        only when that commit is through.
+    @property
+    def flights(self) -> list[Latch]:
+        """Writes under way that carry what was learnt: over when it is durable.
+
+        A body may begin only when those of others are through, too: one of them
+        may carry what this body depends on, and not even be queued yet.
         """
-        return bool(self._queue) or bool(self._flying) or self._metadata_changed
+        return list(self._flights.values()) if self._flights else []
 
     def take_facts(self, *calls: CallRow) -> Facts:
         """All that is queued, and these outcomes. Follow with :meth:`landed` after the commit."""
@@ -218,12 +219,14 @@ class Run:
                 tuple(_only(NoteRow, queued)),
                 metadata,
             )
-            self._flying.add(id(facts))
+            self._flights[id(facts)] = Latch()
         return facts
 
     def landed(self, facts: Facts) -> None:
         """The transaction that carried these facts is durable (or will never be)."""
-        self._flying.discard(id(facts))
+        flight = self._flights.pop(id(facts), None)
+        if flight is not None:
+            flight.over()
         if self.on_progress is not None and facts.calls:
             progress, self.on_progress = self.on_progress, None
             progress()

@@ -1,9 +1,63 @@
-"""Waking a coroutine from another thread."""
+"""Waiting for something that happens once, from threads and from coroutines."""
 
 from __future__ import annotations
 
 import asyncio
+import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
+
+
+class Latch:
+    """Something that happens once. Its lock guards the callbacks, which run outside it."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._callbacks: list[Callable[[], object]] = []
+
+    @property
+    def is_over(self) -> bool:
+        return self._event.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        return self._event.wait(timeout)
+
+    def when_over(self, callback: Callable[[], object]) -> None:
+        """Call it once it is over: now, or later and from another thread."""
+        with self._lock:
+            if not self._event.is_set():
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def over(self) -> None:
+        with self._lock:
+            self._event.set()
+            callbacks, self._callbacks = self._callbacks, []
+        call_all(callbacks)
+
+    async def wait_async(self) -> None:
+        if self._event.is_set():
+            return
+        future, wake = waker()
+        self.when_over(wake)
+        try:
+            await future
+        finally:
+            # Whoever polls with a timeout must not leave a callback each time.
+            with self._lock, suppress(ValueError):
+                self._callbacks.remove(wake)
+
+
+def call_all(callbacks: list[Callable[[], object]]) -> None:
+    """Call each; what one raises is reported and keeps the others from nothing."""
+    for callback in callbacks:
+        try:
+            callback()
+        except Exception:
+            sys.excepthook(*sys.exc_info())
 
 
 def waker() -> tuple[asyncio.Future[None], Callable[[], object]]:
@@ -15,4 +69,10 @@ def waker() -> tuple[asyncio.Future[None], Callable[[], object]]:
         if not future.done():
             future.set_result(None)
 
-    return future, lambda: loop.call_soon_threadsafe(complete)
+    def wake() -> None:
+        try:
+            loop.call_soon_threadsafe(complete)
+        except RuntimeError:
+            return  # That loop was closed: nobody waits in it any more.
+
+    return future, wake

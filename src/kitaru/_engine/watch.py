@@ -25,8 +25,8 @@ def watch_for_drift(call: Call) -> None:
     """
     run, parent = call.run, call.parent
     places = run.places(
-        None if parent is None else parent.identity,
-        0 if parent is None else parent.attempt,
+        parent.identity,
+        parent.number,
         call.branch.label,
         call.spec.id,
     )
@@ -73,7 +73,7 @@ def _tell(call: Call, drifted: Place, arguments: str) -> None:
 def watch_for_volatile(call: Call) -> None:
     """Say once, in the first run already, that an argument would change after a crash."""
     spec = call.spec
-    if "volatile" in spec.said or call.named is not None or call.parent is not None:
+    if "volatile" in spec.said or call.named is not None or call.parent.call is not None:
         return
     bound = call.bound
     if spec.ignore:

@@ -86,12 +86,23 @@ class News:
 
 
 def _hand_back(session: Session, handle: FlowHandle[Any], status: int) -> NoReturn:
+    goes_on = f"go on with: kitaru executions resume {handle.exec_id}"
+    last_words = session.error_line(
+        KitaruStateError(f"ended at once; execution {handle.exec_id} is interrupted; {goes_on}")
+    )
+
     def end_at_once(number: int, frame: FrameType | None) -> NoReturn:
-        _end(session, handle, status)
+        # In the middle of anything: no stream, no lock and no store may be touched here.
+        try:
+            os.write(2, last_words.encode("utf-8", "backslashreplace"))
+        finally:
+            os._exit(status)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end_at_once)
-    session.say(f"stopping: bodies get {DRAIN_SECONDS:.0f} s to finish and record (again: at once)")
+    session.progress(
+        f"stopping: bodies get {DRAIN_SECONDS:.0f} s to finish and record (again: at once)"
+    )
     _app.current().runner.drain(DRAIN_SECONDS)
     _end(session, handle, status)
 

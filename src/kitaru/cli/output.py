@@ -144,11 +144,21 @@ class Session:
         _to_stderr(cleaned("".join(traceback.format_exception(error)).rstrip()))
         _to_stderr(f"{_red('error:')} {cleaned(message)}")
 
+    def error_line(self, error: BaseException) -> str:
+        """What ``fail`` would write of an error of ours, ready to be written without us."""
+        if self.as_json:
+            return self._error_envelope(str(error), _public_type(error)) + "\n"
+        return f"{_HINT}{cleaned(str(error))}\n"
+
     def _fail_json(self, message: str, type_name: str) -> None:
         if self._stdout is not None:
             sys.stdout.flush()
-        error = {"message": message, "type": type_name}
-        _to_stderr(json_line({"command": self.command, "error": error}))
+        _to_stderr(self._error_envelope(message, type_name))
+
+    def _error_envelope(self, message: str, type_name: str) -> str:
+        return json_line(
+            {"command": self.command, "error": {"message": message, "type": type_name}}
+        )
 
 
 def _public_type(error: BaseException) -> str:

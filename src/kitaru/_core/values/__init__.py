@@ -17,6 +17,7 @@ from kitaru._core.values.failures import (
 from kitaru._core.values.paths import DEFAULT_LIMITS, Limits
 from kitaru._core.values.preview import preview
 from kitaru._core.values.text import dump
+from kitaru._core.values.tracebacks import message_of
 from kitaru._core.values.writer import to_tree
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "failure_info",
     "find_class",
     "is_exact",
+    "message_of",
     "preview",
     "to_tree",
 ]
