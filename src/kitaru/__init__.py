@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from kitaru.model import Note as Note
     from kitaru.model import PendingWait as PendingWait
     from kitaru.model import Retry as Retry
+    from kitaru.model import Why as Why
     from kitaru.recovery import recover as recover
     from kitaru.scope import current as current
     from kitaru.scope import current_execution_id as current_execution_id
@@ -85,7 +86,7 @@ _HOMES = {
     "later": "Done NotDone Secret Unknown check llm load memory register_codec save sleep "
     "upcast wait",
     "model": "ArtifactRef CheckpointAttempt CheckpointCall Execution ExecutionStatus "
-    "FailureInfo LogEntry Note PendingWait Retry",
+    "FailureInfo LogEntry Note PendingWait Retry Why",
     "recovery": "recover",
     "scope": "current current_execution_id log now random uuid4",
     "settings": "configure",

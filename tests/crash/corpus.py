@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import kitaru
-from kitaru import Retry, checkpoint, flow
+from kitaru import Retry, app, checkpoint, flow
 
 from .journal import body, dally, dawdle, got, learnt, variant
 
@@ -587,6 +587,64 @@ async def facts_in_branches() -> Any:
 
 
 scenario(facts_in_branches, sequential=False)
+
+
+@checkpoint(cache=False)
+def stamped(at: int, what: str) -> str:
+    with body(f"stamped({at}, {what})") as mark:
+        dally(what)
+        return f"{what}{mark}"
+
+
+@checkpoint(cache=False)
+async def stamped_async(at: int, what: str) -> str:
+    with body(f"stamped_async({at}, {what})") as mark:
+        await dawdle(what)
+        return f"{what}{mark}"
+
+
+def _asked(name: str) -> int:
+    return int(learnt(name, int(kitaru.now().timestamp() * 1e6)))
+
+
+@flow
+def facts_in_threads() -> Any:
+    first = [stamped.submit(_asked("first"), f"a{i}") for i in range(3)]
+    second = [stamped.submit(_asked("second"), f"b{i}") for i in range(2)]
+    return [future.result() for future in (*first, *second)]
+
+
+@flow
+async def facts_at_once() -> Any:
+    async def one(name: str) -> Any:
+        await dawdle(name)
+        found = await stamped_async(_asked(name), name)
+        inline = stamped(_asked(f"{name} inline"), f"{name} inline")
+        return [found, inline, await stamped.submit(_asked(f"{name} last"), f"{name} last")]
+
+    return await asyncio.gather(one("a"), one("b"))
+
+
+scenario(facts_in_threads, sequential=False)
+scenario(facts_at_once, sequential=False)
+
+
+@flow
+def left_behind() -> Any:
+    return [got(f"work {i}", work(i)) for i in range(3)]
+
+
+def adopted() -> Any:
+    """Nobody runs it again: another process takes over what stands interrupted."""
+    running = app.current()
+    rows = running.store.list_executions(project=running.project, limit=10)
+    if not rows:
+        return left_behind.run().wait()
+    kitaru.recover()
+    return left_behind.handle(rows[0].exec_id).wait()
+
+
+scenario(adopted)
 
 
 @checkpoint

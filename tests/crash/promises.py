@@ -115,6 +115,8 @@ class Trial:
                 owed.append(event["value"])
             elif event["event"] == "start":
                 for value in owed:
+                    if not self.sequential and value not in event["label"]:
+                        continue  # learnt by another branch: not what this body depends on
                     self.check("R4, learnt before a body starts", value in here, [value, event])
 
     def _same_place_same_value(self, journal: list[Event], seen: Seen) -> None:

@@ -180,7 +180,8 @@ def _fork(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def serve() -> None:
-    import apsw  # noqa: F401  (imported once, before the forks)
+    import pkgutil
+    from importlib import import_module
 
     import kitaru
     from kitaru import app, client  # noqa: F401
@@ -188,6 +189,15 @@ def serve() -> None:
 
     from . import corpus  # noqa: F401
 
+    # Imported once, before the forks, and not in every life.
+    for package in (
+        kitaru,
+        *map(import_module, ("kitaru._core", "kitaru._engine", "kitaru._store")),
+    ):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            if module.name not in ("kitaru.__main__", "kitaru.cli"):
+                import_module(module.name)
+    import_module("kitaru._core.values")
     assert threading.active_count() == 1, "a fork of a process with threads is not clean"
     assert kitaru.current_execution_id() is None
     for line in sys.stdin:

@@ -14,8 +14,8 @@ from kitaru import settings
 from kitaru._core.names import check_name
 from kitaru._engine.call import Call, CheckpointSpec
 from kitaru._engine.context import Place, here
-from kitaru._engine.drivers import drive, drive_async
-from kitaru._engine.futures import Deferred, FutureBase, Submitted, start
+from kitaru._engine.drivers import drive
+from kitaru._engine.futures import Deferred, FutureBase, Submitted, call_on_loop, start
 from kitaru._engine.procedures import run_checkpoint
 from kitaru.errors import KitaruContextError
 
@@ -102,10 +102,10 @@ def call_sync(
         )
     call = new_call(spec, place, args, kwargs, options)
     if not on_loop:
-        return drive(run_checkpoint(call), run.env)
+        return drive(run_checkpoint(call), run.env).open(call)
     began = run.env.monotonic()
     try:
-        return drive(run_checkpoint(call), run.env)
+        return drive(run_checkpoint(call), run.env).open(call)
     finally:
         if run.env.monotonic() - began > SLOW_ON_LOOP_SECONDS:
             run.services.say(
@@ -129,13 +129,11 @@ def call_async(
         )
     _check_loop(spec, run)
     if (place.branch, spec.id) in run.deferred or not _finished(args, kwargs):
-        coroutine = _call_in_turn(_take_turn(spec, place, args, kwargs, options), run)
+        coroutine = _call_in_turn(_take_turn(spec, place, args, kwargs, options))
     else:
         if _has_futures(args, kwargs):
             args, kwargs = _resolved(args, kwargs)
-        coroutine = drive_async(
-            run_checkpoint(new_call(spec, place, args, kwargs, options)), run.env
-        )
+        coroutine = call_on_loop(new_call(spec, place, args, kwargs, options))
     coroutine.__qualname__ = spec.name  # type: ignore[attr-defined]
     return coroutine
 
@@ -226,9 +224,8 @@ def _value(value: Any) -> Any:
     return value
 
 
-async def _call_in_turn(turn: asyncio.Future[Call], run: Run) -> Any:
-    call = await asyncio.shield(turn)
-    return await drive_async(run_checkpoint(call), run.env)
+async def _call_in_turn(turn: asyncio.Future[Call]) -> Any:
+    return await call_on_loop(await asyncio.shield(turn))
 
 
 def _take_turn(

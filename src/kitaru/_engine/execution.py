@@ -17,7 +17,7 @@ from kitaru._core.payload import Payload
 from kitaru._core.values import decode, encode, encode_failure, message_of
 from kitaru._engine.context import Place, here
 from kitaru._engine.effects import Commit, Effect, Raised, Steps, is_shutdown_error
-from kitaru._engine.procedures import origin_of
+from kitaru._engine.procedures import OUR_FOLDER, origin_of
 from kitaru._engine.run import Run
 from kitaru._engine.settle import Settle
 from kitaru._engine.unwind import Unwind, Why
@@ -239,7 +239,7 @@ def fail(life: Life, exc: BaseException) -> Steps[bool]:
     run = life.run
     calls = run.calls_behind(exc)
     failed_calls = [identity for identity, _ in calls]
-    failure = encode_failure(exc, origin=origin_of(exc))
+    failure = encode_failure(exc, origin=origin_of(exc), drop_frames_of=OUR_FOLDER)
     facts = run.take_facts()
     now = run.env.now()
     if run.attempt <= int(run.spec.get("retries", 0)) and not isinstance(

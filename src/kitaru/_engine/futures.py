@@ -92,14 +92,14 @@ class Submitted:
     def _run(self) -> None:
         call = self.call
         try:
-            self._value = drive(run_checkpoint(call), call.run.env)
+            self._value = drive(run_checkpoint(call), call.run.env).open(call)
         except BaseException as error:
             self._error = error
         self._state = _DONE
         self._finish()
 
     async def _outcome_on_loop(self) -> Any:
-        return await drive_async(run_checkpoint(self.call), self.call.run.env)
+        return await call_on_loop(self.call)
 
     async def run_on_loop(self) -> None:
         if not self.take():
@@ -220,6 +220,12 @@ def submit(call: Call) -> Submitted:
     submitted = Submitted(call)
     start(submitted)
     return submitted
+
+
+async def call_on_loop(call: Call) -> Any:
+    """Run a call in a task of the loop -> its value, or its exception raised."""
+    outcome = await drive_async(run_checkpoint(call), call.run.env)
+    return outcome.open(call)
 
 
 class _Unknown(NamedTuple):

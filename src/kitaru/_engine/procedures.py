@@ -8,6 +8,7 @@ starts from there.
 from __future__ import annotations
 
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 from kitaru._core.lifecycle import CallSource, CallState
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
     from kitaru._engine.call import Call
 
 
-def run_checkpoint(call: Call) -> Steps[Any]:
-    """Return what this call returned before, or run it and record what it returns.
+OUR_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+"""Frames of ours are left out of recorded tracebacks: people look for their own."""
+
+
+def run_checkpoint(call: Call) -> Steps[Outcome]:
+    """Recall what this call came to before, or run it and record what it comes to.
 
     A crash after the body and before the record runs the body again on
     recovery: bodies run at least once, outcomes are recorded exactly once.
@@ -40,11 +45,15 @@ def run_checkpoint(call: Call) -> Steps[Any]:
             recorded = yield from record(call, result)
     finally:
         call.run.bodies.discard(call)
-    return recorded.open(call)
+    return recorded
 
 
 class Outcome:
-    """A recorded outcome: opened, it is the value, or raises the recorded exception."""
+    """A recorded outcome: opened, it is the value, or raises the recorded exception.
+
+    Opened by whoever drove the procedure and not inside it: there a
+    ``StopIteration`` of the user's would be taken for the generator's end.
+    """
 
     __slots__ = ("payload", "state", "traceback", "value")
 
@@ -196,7 +205,7 @@ def record(call: Call, result: Any) -> Steps[Outcome | None]:
             return Outcome(CallState.COMPLETED, payload)
 
     exc = result.exc
-    payload = encode_failure(exc, origin=origin_of(exc))
+    payload = encode_failure(exc, origin=origin_of(exc), drop_frames_of=OUR_FOLDER)
     delay_seconds = _delay(call, exc)
     if delay_seconds is None:
         yield _commit_row(call, CallState.FAILED, payload)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 from kitaru._engine.context import Attempt
 from kitaru._engine.effects import Effect
@@ -10,6 +11,7 @@ from kitaru._engine.run import Run
 from kitaru._engine.unwind import Unwind
 
 _LOOK_AROUND_SECONDS = 1.0
+_BODY_POLL_SECONDS = 0.02
 
 
 class Settle(Effect):
@@ -37,6 +39,8 @@ class Settle(Effect):
             while not future.wait_for_end(_LOOK_AROUND_SECONDS):
                 if run.services.gone:
                     return None
+        while self._bodies_in_threads() and not run.services.gone:
+            threading.Event().wait(_BODY_POLL_SECONDS)
         for future in self.attempt.futures:
             if not future.done and self.dropping is None and run.ended is None:
                 try:
@@ -55,7 +59,14 @@ class Settle(Effect):
         self._drop()
         for future in self.attempt.futures:
             await future.ended()
+        while self._bodies_in_threads():
+            await asyncio.sleep(_BODY_POLL_SECONDS)
         return self._over()
+
+    def _bodies_in_threads(self) -> bool:
+        """Whether a thread that nobody awaited is still in a checkpoint of this attempt."""
+        bodies = self.run.bodies
+        return bool(bodies) and any(call.parent is self.attempt for call in tuple(bodies))
 
     def _drop(self) -> None:
         if self.dropping is not None:
