@@ -113,13 +113,15 @@ class FutureList(list[CheckpointFuture[R]]):
     def _all_or_first_failure(self, timeout: float | None) -> list[R]:
         found: list[R] = []
         failure: Exception | None = None
+        failed_itself = False
         for future in self:
             try:
                 found.append(future.result(timeout))
             except Exception as error:
                 # What was never started says so, but the failure that caused it counts.
-                if failure is None or future._submitted.dropped_because is None:
-                    failure = failure if _failed_itself(failure, self) else error
+                own = future._submitted.dropped_because is None
+                if failure is None or (own and not failed_itself):
+                    failure, failed_itself = error, own
         if failure is not None:
             raise failure
         return found
@@ -128,10 +130,6 @@ class FutureList(list[CheckpointFuture[R]]):
         for future in self:
             yield from future._submitted.wait_async().__await__()
         return self.results()
-
-
-def _failed_itself(error: Exception | None, futures: FutureList[Any]) -> bool:
-    return error is not None and any(future._submitted.error is error for future in futures)
 
 
 class Checkpoint(Generic[P, R_co]):
@@ -155,13 +153,13 @@ class Checkpoint(Generic[P, R_co]):
         self: Checkpoint[Concatenate[S, Q], T], instance: S, owner: type[S] | None = None
     ) -> BoundCheckpoint[Q, T]: ...
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        if instance is None:
+        if instance is None or isinstance(self.func, staticmethod):
             return self
         return BoundCheckpoint(self, instance)
 
     # --- calling ---------------------------------------------------------------------
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Return the recorded outcome of this call, or run it and record what it returns."""
         options = self._options
         if kwargs and "id" in kwargs and self._reserved_id:
@@ -189,11 +187,11 @@ class Checkpoint(Generic[P, R_co]):
 
     @overload
     def submit(
-        self: Checkpoint[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+        self: Checkpoint[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> CheckpointFuture[T]: ...
     @overload
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> CheckpointFuture[R_co]: ...
-    def submit(self, *args: Any, **kwargs: Any) -> CheckpointFuture[Any]:
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> CheckpointFuture[R_co]: ...
+    def submit(self, /, *args: Any, **kwargs: Any) -> CheckpointFuture[Any]:
         """Begin the call beside the caller; it takes its identity now."""
         options = self._options
         if kwargs and "id" in kwargs and self._reserved_id:
@@ -205,6 +203,7 @@ class Checkpoint(Generic[P, R_co]):
     @overload
     def map(
         self: Checkpoint[..., Coroutine[Any, Any, T]],
+        /,
         *iterables: Any,
         concurrency: int | None = None,
         on_error: Literal["stop", "finish", "collect"] = "stop",
@@ -213,6 +212,7 @@ class Checkpoint(Generic[P, R_co]):
     @overload
     def map(
         self,
+        /,
         *iterables: Any,
         concurrency: int | None = None,
         on_error: Literal["stop", "finish", "collect"] = "stop",
@@ -220,6 +220,7 @@ class Checkpoint(Generic[P, R_co]):
     ) -> FutureList[R_co]: ...
     def map(
         self,
+        /,
         *iterables: Any,
         concurrency: int | None = None,
         on_error: Literal["stop", "finish", "collect"] = "stop",
@@ -233,11 +234,13 @@ class Checkpoint(Generic[P, R_co]):
         starts nothing more after a failure, ``"finish"`` runs all and then
         raises, ``"collect"`` puts exceptions among the results.
         """
+        self._refuse_taken(concurrency, on_error)
         return self._map_items(in_step(self.spec.name, iterables, keywords), concurrency, on_error)
 
     @overload
     def product(
         self: Checkpoint[..., Coroutine[Any, Any, T]],
+        /,
         *iterables: Any,
         concurrency: int | None = None,
         on_error: Literal["stop", "finish", "collect"] = "stop",
@@ -246,6 +249,7 @@ class Checkpoint(Generic[P, R_co]):
     @overload
     def product(
         self,
+        /,
         *iterables: Any,
         concurrency: int | None = None,
         on_error: Literal["stop", "finish", "collect"] = "stop",
@@ -253,13 +257,26 @@ class Checkpoint(Generic[P, R_co]):
     ) -> FutureList[R_co]: ...
     def product(
         self,
+        /,
         *iterables: Any,
         concurrency: int | None = None,
         on_error: Literal["stop", "finish", "collect"] = "stop",
         **keywords: Any,
     ) -> FutureList[Any]:
         """Like :meth:`map` over every combination; the last iterable varies fastest."""
+        self._refuse_taken(concurrency, on_error)
         return self._map_items(combinations(iterables, keywords), concurrency, on_error)
+
+    def _refuse_taken(self, concurrency: int | None, on_error: str) -> None:
+        """A parameter of the function's that has one of our names could never be passed."""
+        given = {"concurrency": concurrency is not None, "on_error": on_error != "stop"}
+        for name in self.spec.binder.names:
+            if given.get(name):
+                raise KitaruUsageError(
+                    f"{self.spec.name}.map({name}=...) could mean map's own {name} or the "
+                    f"parameter {name!r} of the checkpoint: rename the parameter, or pass it by "
+                    "position"
+                )
 
     def _map_items(
         self,
@@ -294,7 +311,7 @@ class BoundCheckpoint(Generic[P, R_co]):
     def __repr__(self) -> str:
         return f"<bound checkpoint {self.__kitaru_id__}>"
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         return self._checkpoint(self.__self__, *args, **kwargs)
 
     def options(
@@ -304,29 +321,29 @@ class BoundCheckpoint(Generic[P, R_co]):
 
     @overload
     def submit(
-        self: BoundCheckpoint[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+        self: BoundCheckpoint[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
     ) -> CheckpointFuture[T]: ...
     @overload
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> CheckpointFuture[R_co]: ...
-    def submit(self, *args: Any, **kwargs: Any) -> CheckpointFuture[Any]:
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> CheckpointFuture[R_co]: ...
+    def submit(self, /, *args: Any, **kwargs: Any) -> CheckpointFuture[Any]:
         return self._checkpoint.submit(self.__self__, *args, **kwargs)
 
     @overload
     def map(
-        self: BoundCheckpoint[..., Coroutine[Any, Any, T]], *iterables: Any, **options: Any
+        self: BoundCheckpoint[..., Coroutine[Any, Any, T]], /, *iterables: Any, **options: Any
     ) -> FutureList[T]: ...
     @overload
-    def map(self, *iterables: Any, **options: Any) -> FutureList[R_co]: ...
-    def map(self, *iterables: Any, **options: Any) -> FutureList[Any]:
+    def map(self, /, *iterables: Any, **options: Any) -> FutureList[R_co]: ...
+    def map(self, /, *iterables: Any, **options: Any) -> FutureList[Any]:
         return self._checkpoint.map(unmapped(self.__self__), *iterables, **options)
 
     @overload
     def product(
-        self: BoundCheckpoint[..., Coroutine[Any, Any, T]], *iterables: Any, **options: Any
+        self: BoundCheckpoint[..., Coroutine[Any, Any, T]], /, *iterables: Any, **options: Any
     ) -> FutureList[T]: ...
     @overload
-    def product(self, *iterables: Any, **options: Any) -> FutureList[R_co]: ...
-    def product(self, *iterables: Any, **options: Any) -> FutureList[Any]:
+    def product(self, /, *iterables: Any, **options: Any) -> FutureList[R_co]: ...
+    def product(self, /, *iterables: Any, **options: Any) -> FutureList[Any]:
         return self._checkpoint.product(unmapped(self.__self__), *iterables, **options)
 
 

@@ -299,21 +299,21 @@ class Flow(Generic[P, R]):
     def __repr__(self) -> str:
         return f"<flow {self.spec.id}>"
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
         raise KitaruUsageError(
             f"flow {self.spec.name!r} is not called directly: write {self.spec.name}.run(...)"
             f".wait(), or {self.spec.name}.func(...) for the plain function"
         )
 
     @overload
-    def run(self, *args: P.args, **kwargs: P.kwargs) -> FlowHandle[R]: ...
+    def run(self, /, *args: P.args, **kwargs: P.kwargs) -> FlowHandle[R]: ...
     @overload
     def run(
-        self, *args: Any, cache: Cache | None, retries: int | None = None, **kwargs: Any
+        self, /, *args: Any, cache: Cache | None, retries: int | None = None, **kwargs: Any
     ) -> FlowHandle[R]: ...
     @overload
-    def run(self, *args: Any, retries: int | None, **kwargs: Any) -> FlowHandle[R]: ...
-    def run(self, *args: Any, **kwargs: Any) -> FlowHandle[R]:
+    def run(self, /, *args: Any, retries: int | None, **kwargs: Any) -> FlowHandle[R]: ...
+    def run(self, /, *args: Any, **kwargs: Any) -> FlowHandle[R]:
         """Record a new execution and return its handle at once; it runs in the background.
 
         Takes the flow's own arguments, and as keywords ``cache=`` and
@@ -400,7 +400,7 @@ class Flow(Generic[P, R]):
             )
         return FlowHandle(exec_id, row.id, self.spec)
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
         raise KitaruFeatureNotAvailableError(
             "enqueue() needs workers, which come with a later release: use run()"
         )

@@ -36,7 +36,7 @@ def main(argument: str) -> int:
             for job in stage
         ]
         for job, process in zip(stage, jobs, strict=True):
-            wanted = -signal.SIGKILL if job.get("killed_in_growth") is not None else 0
+            wanted = -signal.SIGKILL if any(name.startswith("killed") for name in job) else 0
             assert process.wait() == wanted, (job, process.returncode)
     return 0
 
@@ -58,7 +58,7 @@ class Work:
             location.prepare(place, kind_here=lambda _: None)
         env = StillEnv(self.seed * 1000 + life)
         store = SqliteStore.open(folder, env=env, project=PROJECT)
-        name = f"lock-{self.seed}-{life}"
+        name = f"lock-{os.getpid()}-{life}"
         self.owner = store.apply(RegisterOwner(lock_name=name, pid=os.getpid(), host="here", at=1))
         return store
 
@@ -125,7 +125,7 @@ def set_knobs(job: dict[str, Any]) -> None:
         database.CHECKPOINT_PAGES = 40
         database.LOG_BYTES = 60 * (database.PAGE_BYTES + 24)
         database.WAL_LIMIT_BYTES = job.get("limit_pages", 50) * database.PAGE_BYTES
-        database.COMMITS_BEFORE_LOG_GROWS = 6
+        database.COMMITS_BEFORE_LOG_GROWS = job.get("grows_after", 2)
     if "synchronous" in job:
         _weaken(job["synchronous"])
     if not job.get("folders_synced", True):

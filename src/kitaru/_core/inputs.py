@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from hashlib import blake2b
-from json.encoder import encode_basestring
+from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, NamedTuple
 
 from kitaru._core.binding import Binder
@@ -62,7 +62,9 @@ class Inputs(NamedTuple):
 def arguments_json(arguments: Mapping[str, bytes]) -> str:
     """JSON, name -> hex digest, in the order of the arguments."""
     return (
-        "{" + ",".join([f'{encode_basestring(n)}:"{d.hex()}"' for n, d in arguments.items()]) + "}"
+        "{"
+        + ",".join([f'{encode_basestring_ascii(n)}:"{d.hex()}"' for n, d in arguments.items()])
+        + "}"
     )
 
 

@@ -88,6 +88,7 @@ class Call:
     __slots__ = (
         "args",
         "attempt",
+        "binder",
         "bound",
         "branch",
         "cache",
@@ -147,6 +148,7 @@ class Call:
         else:
             binder = _KEY_BINDER
             self.bound = bound = {"key": spec.key(*args, **kwargs)}
+        self.binder = binder
         self.inputs = inputs = digest_inputs(
             bound,
             binder=binder,

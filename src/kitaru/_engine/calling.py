@@ -49,7 +49,7 @@ def where(spec: CheckpointSpec) -> Place:
             f"{spec.name}.func(...)"
         )
     place.run.check()
-    if place.attempt.is_over:
+    if place.attempt.is_closed:
         raise KitaruContextError(
             f"checkpoint {spec.name!r} was called by something that the "
             f"{'flow' if place.call is None else repr(place.call.spec.name)} left running: that "

@@ -24,8 +24,18 @@ class Attempt:
     earlier attempt left running must not be taken for the later one's.
     """
 
-    __slots__ = ("call", "fresh", "futures", "identity", "is_over", "names", "number", "root",
-                 "tasks")  # fmt: skip
+    __slots__ = (
+        "call",
+        "fresh",
+        "futures",
+        "identity",
+        "is_closed",
+        "is_over",
+        "names",
+        "number",
+        "root",
+        "tasks",
+    )
 
     def __init__(self, call: Call | None) -> None:
         self.call = call
@@ -41,11 +51,10 @@ class Attempt:
         """Tasks that its code made and that have not ended."""
         self.names: set[tuple[str, str]] = set()
         """(checkpoint, id) of the calls that were named."""
+        self.is_closed = False
+        """Its code has returned or raised: nothing new is called in it."""
         self.is_over = False
-
-    @property
-    def has_left_something(self) -> bool:
-        return bool(self.futures) or bool(self.tasks)
+        """Nothing of it runs any more."""
 
 
 class Place:

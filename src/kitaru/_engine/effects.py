@@ -18,7 +18,7 @@ from kitaru._engine.context import Attempt, Place, here
 from kitaru._engine.unwind import Unwind, Why
 from kitaru._engine.waking import Latch
 from kitaru._store.protocol import Facts, Refused, Write
-from kitaru.errors import KitaruBackendError
+from kitaru.errors import KitaruBackendError, KitaruContextError
 
 if TYPE_CHECKING:
     from kitaru._engine.call import Call
@@ -74,11 +74,14 @@ class Commit(Effect):
 
     def perform(self) -> Any:
         try:
-            return self.run.store.apply(self.write)
-        except (Refused, KitaruBackendError) as error:
-            raise self.run.refused(error) from error
-        finally:
-            self._landed()
+            answer = self.run.store.apply(self.write)
+        except BaseException as error:
+            self._landed(error)
+            if isinstance(error, (Refused, KitaruBackendError)):
+                raise self.run.refused(error) from error
+            raise
+        self._landed(None)
+        return answer
 
     async def perform_async(self) -> Any:
         try:
@@ -86,7 +89,11 @@ class Commit(Effect):
         except (Refused, KitaruBackendError) as error:
             raise self.run.refused(error) from error
 
-    def _landed(self) -> None:
+    def _landed(self, error: BaseException | None) -> None:
+        """Called once the write is durable or refused, even if nobody waits for it any more."""
+        if isinstance(error, (Refused, KitaruBackendError)):
+            # First: what it carried is lost, so nothing may begin after it.
+            self.run.refused(error)
         if self.facts is not None:
             self.run.landed(self.facts)
 
@@ -131,6 +138,11 @@ class CallBody(Effect):
             raise run.end(Why.HANDED_BACK, f"execution {run.exec_id} is handed back")
         run.check()
         run.check_owner()
+        if call.parent.is_over:
+            raise KitaruContextError(
+                f"checkpoint {call.spec.name!r} does not start any more: the attempt in which it "
+                "was called is over. Await what you begin"
+            )
         call.started_at = run.env.now()
         return here.set(Place(run, self.attempt, self.attempt.root))
 

@@ -267,7 +267,8 @@ def reason_of(exc: BaseException, checkpoints: list[str]) -> str:
     text = f"{type(exc).__name__}: {message}" if message else type(exc).__name__
     if checkpoints:
         text = f"checkpoint {checkpoints[0]!r} failed: {text}"
-    return text[:_MAX_REASON_CHARACTERS]
+    # A message may hold what is no text (a file name with strange bytes); a column may not.
+    return text[:_MAX_REASON_CHARACTERS].encode("utf-8", "backslashreplace").decode()
 
 
 def leave(life: Life, unwind: Unwind) -> Steps[None]:

@@ -113,15 +113,15 @@ class Submitted:
 
     def _finish(self) -> None:
         with self._lock:
+            self._done.set()
             callbacks, self._callbacks = self._callbacks, []
-        self._done.set()
         call_all(callbacks)
 
     # --- who waits for it --------------------------------------------------------------
 
     def when_done(self, callback: Callable[[], object]) -> None:
         with self._lock:
-            if not self.done or not self._done.is_set():
+            if not self._done.is_set():
                 self._callbacks.append(callback)
                 return
         callback()
@@ -140,20 +140,25 @@ class Submitted:
                 self.run_here()
         if self._done.is_set():
             return True
-        with run.waking(self._done.set):
-            finished = self._lent_wait(timeout)
+        # An event of its own: the run's end wakes the waiter, and does not end the call.
+        woken = threading.Event()
+        self.when_done(woken.set)
+        with run.waking(woken.set):
+            self._lent_wait(woken, timeout)
+        self._forget(woken.set)
         if not self.done:
             run.check()
-        return finished
+        return self.done
 
-    def _lent_wait(self, timeout: float | None) -> bool:
+    def _lent_wait(self, woken: threading.Event, timeout: float | None) -> None:
         """Wait; a pool thread gives up its slot meanwhile."""
         pool = self.call.run.services.bodies
         if not pool.is_working_here():
-            return self._done.wait(timeout)
+            woken.wait(timeout)
+            return
         pool.lend()
         try:
-            return self._done.wait(timeout)
+            woken.wait(timeout)
         finally:
             pool.give_back()
 
@@ -206,8 +211,11 @@ class Submitted:
         try:
             await finished
         finally:
-            with self._lock, suppress(ValueError):
-                self._callbacks.remove(wake)
+            self._forget(wake)
+
+    def _forget(self, callback: Callable[[], object]) -> None:
+        with self._lock, suppress(ValueError):
+            self._callbacks.remove(callback)
 
 
 def asyncio_running() -> bool:

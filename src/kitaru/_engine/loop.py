@@ -80,7 +80,7 @@ class LoopThread:
 
     # --- writes, once per tick -------------------------------------------------------
 
-    async def commit(self, write: Write, landed: Callable[[], None]) -> Any:
+    async def commit(self, write: Write, landed: Landed) -> Any:
         """Commit a write with all others of this tick; shielded, so a cancel cannot lose it.
 
         ``landed`` is called once it is durable or refused, whoever still waits.
@@ -121,12 +121,17 @@ class LoopThread:
                 continue
 
 
+Landed = Callable[[BaseException | None], None]
+
+
 class _PendingWrite:
     """A posted write: answered in this tick, or later and from another thread."""
 
     __slots__ = ("_future", "_landed", "_loop", "_outcome")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, landed: Callable[[], None]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, landed: Callable[[BaseException | None], None]
+    ) -> None:
         self._loop = loop
         self._landed = landed
         self._outcome: tuple[Any, BaseException | None] | None = None
@@ -134,7 +139,7 @@ class _PendingWrite:
 
     def done(self, answer: Any, error: BaseException | None) -> None:
         self._outcome = (answer, error)
-        self._landed()
+        self._landed(error)
         if asyncio._get_running_loop() is self._loop:
             self._wake()
         else:

@@ -18,7 +18,7 @@ from kitaru._core.values import decode, decode_failure, encode, encode_failure, 
 from kitaru._engine.effects import Ask, CallBody, Commit, Land, Pause, Raised, Steps
 from kitaru._engine.reuse import find_source, remember
 from kitaru._engine.settle import Settle
-from kitaru._engine.watch import watch_for_drift, watch_for_volatile
+from kitaru._engine.watch import watch_for_drift, watch_for_mutation, watch_for_volatile
 from kitaru._store.protocol import CallRow, Record
 from kitaru.errors import FailureOrigin, KitaruError, KitaruValueError
 
@@ -178,14 +178,16 @@ def attempt(call: Call) -> Steps[Any]:
     run.bodies.add(call)
     body = CallBody(call)
     result = yield body
-    if body.attempt.has_left_something:
+    of_it = body.attempt
+    if of_it.futures or of_it.tasks or len(run.bodies) > 1:
         failed = type(result) is Raised
-        unseen = yield Settle(run, body.attempt, dropping="its caller failed" if failed else None)
-        if not all(future.done for future in body.attempt.futures):
+        unseen = yield Settle(run, of_it, dropping="its caller failed" if failed else None)
+        if not all(future.done for future in of_it.futures):
             run.check()  # told to leave: it has not come to an outcome
         if unseen is not None and not failed:
             return Raised(unseen)
-    body.attempt.is_over = True
+    of_it.is_closed = of_it.is_over = True
+    watch_for_mutation(call)
     return result
 
 

@@ -294,7 +294,8 @@ class Run:
                 continue
 
     def note(self, kind: str, message: str) -> None:
-        self.queue(NoteRow(kind, message, self.env.now()))
+        text = message.encode("utf-8", "backslashreplace").decode()
+        self.queue(NoteRow(kind, text, self.env.now()))
 
     # --- whose failure left the flow --------------------------------------------------
 

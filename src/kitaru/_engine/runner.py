@@ -190,16 +190,24 @@ class Runner:
     ) -> tuple[ExecutionRow, Completion | None]:
         """Record it, and launch or queue it; no completion if its key existed."""
         owner = self.owner()
-        started: Started = self._store.apply(
-            new._replace(owner=owner if room else None, home=owner)
-        )
+        # Known before it is committed: another thread with the same key must find
+        # who runs it here, and not take it for something that was dropped.
+        completion = Completion(new.exec_id)
+        with self._lock:
+            self._completions[new.exec_id] = completion
+        try:
+            started: Started = self._store.apply(
+                new._replace(owner=owner if room else None, home=owner)
+            )
+        except BaseException:
+            self._forget(completion)
+            raise
         row = started.row
         if not started.created:
+            self._forget(completion)
             return row, None
-        completion = Completion(row.exec_id)
         candidate = Candidate(row, flow, context or copy_context(), completion)
         with self._lock:
-            self._completions[row.exec_id] = completion
             if room:
                 self._launch(candidate, row)
             else:

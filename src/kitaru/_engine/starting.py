@@ -6,10 +6,11 @@ import json
 from typing import Any
 
 from kitaru import settings
-from kitaru._core.inputs import digest_tree
+from kitaru._core.inputs import digest_inputs, digest_tree
 from kitaru._core.values import encode, to_tree
 from kitaru._engine.context import here
 from kitaru._engine.execution import Completion, FlowSpec
+from kitaru._engine.fingerprint import code_digest
 from kitaru._engine.runner import Runner
 from kitaru._engine.services import Services
 from kitaru._store.protocol import ExecutionRow, Fenced, Start
@@ -55,7 +56,7 @@ def start_execution(
         flow_id=flow.id,
         flow_name=flow.name,
         key=key,
-        inputs_digest=digest_tree(to_tree(bound, what=f"flow {flow.name}")),
+        inputs_digest=_digest(flow, bound),
         inputs=inputs,
         seed=env.random_bytes(16),
         spec=frozen_spec(flow, cache, retries, resolved),
@@ -81,6 +82,17 @@ def start_execution(
             "started with other inputs: use another key, or the same inputs"
         )
     return row, completion
+
+
+def _digest(flow: FlowSpec, bound: dict[str, Any]) -> bytes:
+    """What runs with one key are compared by: the inputs, and what a closure has captured."""
+    tree = to_tree(bound, what=f"flow {flow.name}")
+    if not flow.binder.may_capture:
+        return digest_tree(tree)
+    inputs = digest_inputs(
+        bound, binder=flow.binder, code_digest=code_digest, file_facts=lambda _: None
+    )
+    return inputs.digest
 
 
 def frozen_spec(

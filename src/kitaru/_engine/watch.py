@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kitaru._core.drift import differing_arguments
+from kitaru._core.inputs import digest_inputs
 from kitaru._core.volatile import find_volatile
+from kitaru._engine.fingerprint import code_digest
 from kitaru.errors import FailureOrigin, KitaruDivergenceError
 
 if TYPE_CHECKING:
@@ -68,6 +70,42 @@ def _tell(call: Call, drifted: Place, arguments: str) -> None:
             checkpoint=spec.name,
         )
     run.services.say(message, once=("drift", run.exec_id, spec.id))
+
+
+_MUTABLE = frozenset({list, dict, set, bytearray})
+
+
+def watch_for_mutation(call: Call) -> None:
+    """Say once that a body changed an argument in place: a recalled call would not.
+
+    Looks at small lists, dicts and sets among the arguments, after the body.
+    """
+    spec = call.spec
+    if call.inputs.preview is None or "mutation" in spec.said:
+        return
+    suspects = {name: value for name, value in call.bound.items() if type(value) in _MUTABLE}
+    if not suspects:
+        return
+    before = call.inputs.arguments
+    after = digest_inputs(
+        call.bound,
+        binder=call.binder,
+        code_digest=code_digest,
+        file_facts=lambda _: None,
+        ignore=spec.ignore,
+    ).arguments
+    changed = [name for name in suspects if before.get(name) != after.get(name)]
+    if not changed:
+        return
+    spec.said.add("mutation")
+    names = ", ".join(repr(name) for name in changed)
+    message = (
+        f"checkpoint {spec.name!r} changed its argument {names} in place: where its result is "
+        "recalled or reused the body does not run, and the change does not happen. Work on a "
+        "copy and return it"
+    )
+    call.run.note("mutation", message)
+    call.run.services.say(message)
 
 
 def watch_for_volatile(call: Call) -> None:
