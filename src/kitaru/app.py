@@ -105,6 +105,9 @@ def _compose() -> Kitaru:
     prepare(location)
     project = project_name(settings.project, location)
     store = SqliteStore.open(location.folder, env=_env, project=project)
+    _settings.hold(
+        store=location.folder, project=store.project, max_concurrency=settings.max_concurrency
+    )
     return Kitaru(
         settings=settings,
         store=store,
@@ -140,6 +143,7 @@ def use(app: Kitaru | None) -> None:
     """Make ``app`` this process's Kitaru; None: forget, so that the next use makes a new one."""
     global _app
     _settings.forget_current()
+    _settings.hold()
     with _lock:
         _app = app
 

@@ -124,7 +124,22 @@ def say(who: str, options: Mapping[str, object]) -> None:
         said["store"] = Choice(_absolute(said["store"].value, os.curdir), who)
     with _configuring:
         global _configured
+        for name, choice in said.items():
+            if _in_use.get(name, choice.value) != choice.value:
+                raise KitaruUsageError(
+                    f"{who}: {name}={choice.value!r} comes too late: this process runs flows with "
+                    f"{name}={_in_use[name]!r} already. Say it before the first flow is run"
+                )
         _configured = {**_configured, **said}
+
+
+_in_use: dict[str, object] = {}
+
+
+def hold(**options: object) -> None:
+    """These options are in use from now on, and cannot be configured otherwise."""
+    _in_use.clear()
+    _in_use.update(options)
 
 
 def forget_configuration() -> None:

@@ -108,6 +108,8 @@ def _write_some(content: Content, pending: list[Write | SetLength], die: random.
     chance = die.choice((0.02, 0.2, 0.5, 0.9))
     stopped: set[int] = set()
     length, length_stopped = content.length, False
+    if die.random() < 0.3:
+        _leave_rubbish(content, die)
     for operation in pending:
         length_stopped = length_stopped or die.random() < chance
         if isinstance(operation, SetLength):
@@ -121,6 +123,18 @@ def _write_some(content: Content, pending: list[Write | SetLength], die: random.
             continue  # Zeros behind the end: there is nothing of it but the length.
         _write_sectors(content, operation, stopped, chance, die)
     content.cut(length)
+
+
+def _leave_rubbish(content: Content, die: random.Random) -> None:
+    """Let what stood in those sectors before show where the file grew, but was not written.
+
+    Its own older bytes are the nastiest: they look right, and stand in the wrong place.
+    """
+    sectors = len(content.data) // SECTOR_BYTES
+    start = die.randint(0, sectors) * SECTOR_BYTES
+    rubbish = die.choice((die.randbytes(16_384), bytes(content.data[start : start + 65_536])))
+    end = -(-content.length // SECTOR_BYTES) * SECTOR_BYTES
+    content.put(end, rubbish)
 
 
 def _write_sectors(

@@ -48,6 +48,7 @@ class Work:
         self.job = job
         self.seed: int = job["seed"]
         self.die = random.Random(self.seed)
+        self.large_first: int = job.get("large_first", 0)
         self.store = self.open(0)
 
     def open(self, life: int) -> SqliteStore:
@@ -79,7 +80,9 @@ class Work:
             groups = self.die.choice((1, 1, 1, 3))
             for group in range(groups):
                 calls = self.calls(exec_id, f"{record}.{group}")
-                self.store.post(Record(execution, 1, Facts(calls=calls)), acknowledger(exec_id, calls))
+                self.store.post(
+                    Record(execution, 1, Facts(calls=calls)), acknowledger(exec_id, calls)
+                )
             self.store.flush(wait=True)
         result = self.payload(exec_id, "result")
         self.store.apply(Finish(execution, 1, result, None, (), None, Facts(), 5))
@@ -95,7 +98,8 @@ class Work:
 
     def payload(self, exec_id: str, name: str) -> Payload:
         size = self.die.choice((0, 10, 200, 1000, 3000))
-        if self.die.random() < self.job.get("large", 0.08):
+        self.large_first -= 1
+        if self.large_first >= 0 or self.die.random() < self.job.get("large", 0.08):
             size = blobs.INLINE_BYTES + self.die.randint(1, 5000)
         # Half of it does not compress.
         body = self.die.randbytes(size // 4).hex() + "x" * (size // 2)
@@ -136,8 +140,39 @@ def set_knobs(job: dict[str, Any]) -> None:
         os.fsync = lambda handle: sync(handle) if os.path.isdir(f"/proc/self/fd/{handle}") else None
     if job.get("killed_in_growth") is not None:
         _die_lengthening(job["killed_in_growth"])
+    if "visited_in_growth" in job:
+        _be_visited(job["folder"], job["visited_in_growth"])
     if job.get("killed_after_making_a_blob_folder"):
         blobs._sync_folder = lambda folder: os.kill(os.getpid(), signal.SIGKILL)
+
+
+def visit(folder: str) -> None:
+    """Open the store while its log is being lengthened, read all, and try to checkpoint."""
+    store = SqliteStore.open(folder, env=StillEnv(os.getpid()), project=PROJECT)
+    assert store.list_executions(project=PROJECT, limit=9)
+    connection = store._database._connection
+    connection.set_busy_timeout(0)
+    busy, log, copied = connection.execute("pragma wal_checkpoint(passive)").fetchall()[0]
+    assert not busy, "a passive checkpoint waits for no writer"
+    assert log == copied > 0, (log, copied)
+    # Whoever begins the log anew or cuts it back needs the write lock.
+    for mode in ("restart", "truncate"):
+        busy, *_ = connection.execute(f"pragma wal_checkpoint({mode})").fetchall()[0]
+        assert busy, mode
+    store.close()
+
+
+def _be_visited(folder: str, pages: int) -> None:
+    """When some of the zeros stand there, another process opens, reads, checkpoints, closes."""
+    lengthen = database._lengthen
+
+    def half_way(path: str, target: int) -> None:
+        lengthen(path, os.stat(path).st_size + pages * 4120 // 2)
+        command = [sys.executable, "-m", "store.powercut_work", "visit", folder]
+        subprocess.run(command, check=True)
+        lengthen(path, target)
+
+    database._lengthen = half_way
 
 
 def _weaken(level: int) -> None:
@@ -162,7 +197,9 @@ def _die_lengthening(size: int) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "job":
+    if sys.argv[1] == "visit":
+        visit(sys.argv[2])
+    elif sys.argv[1] == "job":
         asked = json.loads(sys.argv[2])
         set_knobs(asked)
         Work(asked).run()

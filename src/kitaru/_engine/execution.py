@@ -168,9 +168,17 @@ class CallFlow(Effect):
         root = asyncio.current_task()
         assert root is not None
         loop = asyncio.get_running_loop()
+        inside = True
+
+        def cancel() -> None:
+            # Queued for the loop: by now the flow may have left by itself, and what
+            # it does then (settling, handing back) must not be cancelled.
+            if inside:
+                root.cancel()
+
         token = here.set(Place(run, run.top, run.top.root))
         try:
-            with run.waking(lambda: loop.call_soon_threadsafe(root.cancel)):
+            with run.waking(lambda: loop.call_soon_threadsafe(cancel)):
                 args, kwargs = self._arguments()
                 run.check()
                 value = await life.flow.fn(*args, **kwargs)
@@ -179,6 +187,9 @@ class CallFlow(Effect):
         except BaseException as exc:
             return _how_it_ended(run, exc)
         finally:
+            inside = False
+            while root.cancelling():
+                root.uncancel()
             here.reset(token)
 
 

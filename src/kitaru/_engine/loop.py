@@ -40,11 +40,9 @@ class LoopThread:
     def _start(self) -> None:
         loop = asyncio.new_event_loop()
         loop.set_task_factory(branching_task)  # type: ignore[arg-type]
-        started = threading.Event()
 
         def run() -> None:
             asyncio.set_event_loop(loop)
-            loop.call_soon(started.set)
             while True:
                 try:
                     loop.run_forever()
@@ -54,9 +52,9 @@ class LoopThread:
                     # them has them as its outcome; other flows live here.
                     continue
 
-        threading.Thread(target=run, name="kitaru-loop", daemon=True).start()
-        started.wait()
+        # First known, then started: what is handed to it before it runs is queued.
         self._loop = loop
+        threading.Thread(target=run, name="kitaru-loop", daemon=True).start()
 
     def is_current(self) -> bool:
         """Whether the calling code runs on this very loop."""

@@ -8,10 +8,13 @@ sleeping threads and nothing else.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+
+from kitaru.notices import notice
 
 _of_thread = threading.local()
 
@@ -21,6 +24,7 @@ class Pool:
 
     def __init__(self, name: str, max_threads: int) -> None:
         self.max_threads = max_threads
+        self._pid = os.getpid()
         self._name = name
         self._jobs: deque[Callable[[], None]] = deque()
         self._wake = threading.Condition(threading.Lock())
@@ -84,3 +88,10 @@ class Pool:
                     threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
                 )
             del job
+            if os.getpid() != self._pid:
+                notice(
+                    "a child that a checkpoint or flow had forked came back from it: it ends "
+                    "here, because only the parent owns the execution. End such a child with "
+                    "os._exit(), or use multiprocessing with spawn"
+                )
+                os._exit(1)

@@ -159,8 +159,9 @@ class Run:
     def end(self, why: Why, message: str, error: BaseException | None = None) -> Unwind:
         """Tell everything in this run to unwind; the first reason stays."""
         with self._lock:
-            if self.ended is None:
-                self.ended = Unwind(why, message, error)
+            if self.ended is not None:
+                return self.ended
+            self.ended = Unwind(why, message, error)
             wakers = list(self._wakers)
         for wake in wakers:
             wake()
@@ -171,7 +172,8 @@ class Run:
         """While inside, ``wake`` is called if the run is told to end."""
         with self._lock:
             self._wakers.add(wake)
-        if self.ended is not None:
+            ended = self.ended is not None
+        if ended:
             wake()
         try:
             yield

@@ -12,6 +12,7 @@ so that a killer takes no innocent neighbour with it (O5).
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections import deque
@@ -169,14 +170,16 @@ class Runner:
         whole of a flow costs one commit more than its checkpoints and its end.
         """
         self.owner()
-        with self._lock:
-            room = self._room(flow)
-            if room:
-                self._starting += 1
+        counted = False
         try:
+            with self._lock:
+                room = self._room(flow)
+                if room:
+                    self._starting += 1
+                    counted = True
             row, completion = self._record_new(flow, new, context, room=room)
         finally:
-            if room:
+            if counted:
                 with self._lock:
                     self._starting -= 1
             # A suspect may have stood back because of this start.
@@ -195,24 +198,33 @@ class Runner:
         completion = Completion(new.exec_id)
         with self._lock:
             self._completions[new.exec_id] = completion
+
+        def run_it(row: ExecutionRow) -> None:
+            candidate = Candidate(row, flow, context or copy_context(), completion)
+            with self._lock:
+                if room:
+                    self._launch(candidate, row)
+                else:
+                    self._candidates.append(candidate)
+
         try:
             started: Started = self._store.apply(
                 new._replace(owner=owner if room else None, home=owner)
             )
-        except BaseException:
-            self._forget(completion)
+        except BaseException as error:
+            # Ctrl-C may come after the commit: it then means what it means right
+            # after run() has returned, or nobody would ever run what is ours.
+            row = None if isinstance(error, Exception) else self._store.find_execution(new.exec_id)
+            if row is not None:
+                run_it(row)
+            else:
+                self._forget(completion)
             raise
-        row = started.row
         if not started.created:
             self._forget(completion)
-            return row, None
-        candidate = Candidate(row, flow, context or copy_context(), completion)
-        with self._lock:
-            if room:
-                self._launch(candidate, row)
-            else:
-                self._candidates.append(candidate)
-        return row, completion
+            return started.row, None
+        run_it(started.row)
+        return started.row, completion
 
     def _room(self, flow: FlowSpec) -> bool:
         """Whether a new execution may begin at once."""
@@ -423,6 +435,8 @@ class Runner:
 
     def _broken(self, life: Life, error: BaseException) -> None:
         """The execution left without a recorded end: keep why, for whoever waits here."""
+        if isinstance(error, asyncio.CancelledError) and life.began and life.run.ended is not None:
+            error = life.run.ended
         if isinstance(error, Unwind):
             life.completion.unwound = error
             if error.why is not Why.HANDED_BACK:
