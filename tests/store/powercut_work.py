@@ -166,11 +166,11 @@ def _be_visited(folder: str, pages: int) -> None:
     """When some of the zeros stand there, another process opens, reads, checkpoints, closes."""
     lengthen = database._lengthen
 
-    def half_way(path: str, target: int) -> None:
+    def half_way(path: str, size: int) -> None:
         lengthen(path, os.stat(path).st_size + pages * 4120 // 2)
         command = [sys.executable, "-m", "store.powercut_work", "visit", folder]
         subprocess.run(command, check=True)
-        lengthen(path, target)
+        lengthen(path, size)
 
     database._lengthen = half_way
 
@@ -182,15 +182,16 @@ def _weaken(level: int) -> None:
         configure(connection, path, cache_kib)
         connection.pragma("synchronous", level)
 
-    database.configure = migrate.configure = weaker
+    database.configure = weaker
+    migrate.__dict__["configure"] = weaker
 
 
-def _die_lengthening(size: int) -> None:
-    """Be killed when ``size`` of the zeros have been written, and none synced."""
+def _die_lengthening(zeros: int) -> None:
+    """Be killed when ``zeros`` of the zeros have been written, and none synced."""
 
-    def lengthen(path: str, target: int) -> None:
+    def lengthen(path: str, size: int) -> None:
         with open(path, "ab", buffering=0) as file:
-            file.write(bytes(size))
+            file.write(bytes(zeros))
             os.kill(os.getpid(), signal.SIGKILL)
 
     database._lengthen = lengthen

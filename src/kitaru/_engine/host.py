@@ -34,6 +34,7 @@ class Host:
         self._wake = threading.Event()
         self._stop = False
         self._ticker: threading.Thread | None = None
+        self._draining = False
         self.interrupted = False
         """Somebody pressed Ctrl-C while waiting for an execution, and has not waited since."""
         _register_atexit(self._finish)
@@ -99,6 +100,8 @@ class Host:
             self._runner.drain(0.0)
 
     def _drain(self) -> None:
+        # First: who reads the notice may press Ctrl-C again at once.
+        self._draining = True
         notice(
             f"interrupted: bodies get {DRAIN_SECONDS:.0f} s to finish and record "
             "(Ctrl-C again ends at once)"
@@ -107,7 +110,7 @@ class Host:
 
     def _interrupted_at_exit(self) -> None:
         try:
-            if self._runner.services.draining:
+            if self._draining:
                 raise KeyboardInterrupt
             self._drain()
         except KeyboardInterrupt:
