@@ -155,7 +155,6 @@ def test_without_a_sync_of_blob_or_folder_the_same_cuts_leave_rows_without_blobs
 # --- folders that are new -------------------------------------------------------------
 
 
-@pytest.mark.xfail(reason="the names of the folders that location.prepare makes are not synced")
 def test_the_folder_of_a_new_store_survives_a_power_cut(where: Path) -> None:
     store = str(where / "disk" / "new" / "project" / ".kitaru")
     (where / "disk").mkdir()
@@ -164,9 +163,6 @@ def test_the_folder_of_a_new_store_survives_a_power_cut(where: Path) -> None:
     assert not report.bad, report
 
 
-@pytest.mark.xfail(
-    reason="Blobs syncs the name of a blob's folder only if it made that folder itself"
-)
 def test_a_blob_survives_in_a_folder_that_a_killed_process_had_just_made(where: Path) -> None:
     store = str(where / "disk" / "store")
     job: Job = {"folder": store, "seed": 1, "executions": 6, "records": 2, "large": 0.0}

@@ -56,8 +56,8 @@ def call_all(callbacks: list[Callable[[], object]]) -> None:
     for callback in callbacks:
         try:
             callback()
-        except Exception:
-            sys.excepthook(*sys.exc_info())
+        except Exception as error:
+            sys.excepthook(type(error), error, error.__traceback__)
 
 
 def waker() -> tuple[asyncio.Future[None], Callable[[], object]]:

@@ -30,6 +30,8 @@ class Blobs:
     def __init__(self, folder: str, env: Env) -> None:
         self._folder = folder
         self._env = env
+        self._synced: set[str] = set()
+        """Folders whose names this process has made durable, whoever made them."""
 
     def path(self, digest: bytes) -> str:
         name = digest.hex()
@@ -46,7 +48,12 @@ class Blobs:
                 self._write(path, zlib.compress(payload.data, _COMPRESSION_LEVEL))
             # Also for a file that stood there: who renamed it may not have come
             # to this line yet.
-            _sync_folder(os.path.dirname(path))
+            folder = os.path.dirname(path)
+            _sync_folder(folder)
+            if folder not in self._synced:
+                _sync_folder(self._folder)
+                _sync_folder(os.path.dirname(self._folder))
+                self._synced.add(folder)
         except OSError as error:
             _refuse(error, path)
 
@@ -63,8 +70,6 @@ class Blobs:
         folder = os.path.dirname(path)
         if not os.path.isdir(folder):
             os.makedirs(folder, mode=0o700, exist_ok=True)
-            _sync_folder(self._folder)
-            _sync_folder(os.path.dirname(self._folder))
         temporary = os.path.join(folder, f".{self._env.random_bytes(12).hex()}.tmp")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         handle = os.open(temporary, flags, 0o600)

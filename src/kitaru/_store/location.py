@@ -190,11 +190,22 @@ def _make(folder: str) -> bool:
     for path in reversed(missing):
         with contextlib.suppress(FileExistsError):  # another process is as quick
             os.mkdir(path, 0o700)
+        _sync_name(path)
     try:
         os.mkdir(folder, 0o700)
     except FileExistsError:
         return False
+    _sync_name(folder)
     return True
+
+
+def _sync_name(folder: str) -> None:
+    """Make a new folder's name durable, or a power cut may take the whole store with it."""
+    descriptor = os.open(os.path.dirname(folder), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _check_owner(folder: str) -> None:

@@ -243,16 +243,17 @@ class Writes:
         for code in codes:
             # Nothing changes where the version is known: no reason to refuse.
             self._change(queries.add_code, (execution, epoch, *code))
-        try:
-            for fact in learnt:
-                if not self._change(queries.add_learnt, (execution, epoch, *fact)):
-                    self._refuse_owner(execution, epoch)
-        except Conflict:
-            row = self._standing(execution)
-            raise AlreadyRecorded(
-                f"execution {row.exec_id} has learnt {fact.kind} {fact.identity.hex()} already",
-                row,
-            ) from None
+        for fact in learnt:
+            try:
+                added = self._change(queries.add_learnt, (execution, epoch, *fact))
+            except Conflict:
+                row = self._standing(execution)
+                raise AlreadyRecorded(
+                    f"execution {row.exec_id} has learnt {fact.kind} {fact.identity.hex()} already",
+                    row,
+                ) from None
+            if not added:
+                self._refuse_owner(execution, epoch)
         for note in notes:
             if not self._change(queries.add_note, (execution, epoch, *note)):
                 self._refuse_owner(execution, epoch)

@@ -13,6 +13,7 @@ still the one that was written.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import weakref
@@ -38,7 +39,7 @@ WAL_LIMIT_BYTES = 32 * 1024 * 1024
 # (300 against 155 us: the file system has its new length to write down too).
 # So a process that writes more than a little makes the log as long as it gets.
 LOG_BYTES = (CHECKPOINT_PAGES + 50) * (PAGE_BYTES + 24)
-COMMITS_BEFORE_LOG_GROWS = 16
+BEGINS_BEFORE_LOG_GROWS = 16
 WRITER_CACHE_KIB = 16 * 1024
 READER_CACHE_KIB = 2 * 1024
 MAX_IDLE_READERS = 8
@@ -127,7 +128,7 @@ class Database:
         self._idle: list[apsw.Connection] = []
         self._stopped: KitaruBackendError | None = None
         self._closed = False
-        self._commits_until_log_grows = COMMITS_BEFORE_LOG_GROWS
+        self._begins_until_log_grows = BEGINS_BEFORE_LOG_GROWS
         self._wal_path = path + "-wal"
         # The log exists once something was read.
         self._execute("select 1 from sqlite_schema").fetchall()
@@ -143,6 +144,7 @@ class Database:
         try:
             if wait:
                 self._execute("BEGIN IMMEDIATE")
+                self._grow_log_if_due()
                 return True
             self._connection.set_busy_timeout(0)
             try:
@@ -155,6 +157,7 @@ class Database:
             raise backend_error(error, self.path) from error
         except apsw.Error as error:
             raise self._failed(error) from error
+        self._grow_log_if_due()
         return True
 
     def commit(self) -> None:
@@ -165,28 +168,23 @@ class Database:
             self._execute(sql)
         except apsw.Error as error:
             raise self._failed(error) from error
-        if self._commits_until_log_grows:
-            self._commits_until_log_grows -= 1
-            if not self._commits_until_log_grows:
-                self._grow_log()
 
-    def _grow_log(self) -> None:
-        """Make the log as long as it is going to be, once.
+    def _grow_log_if_due(self) -> None:
+        """Once, after a few transactions: make the log as long as it is going to be.
 
         Behind the last frame stand zeros then, which is where SQLite's recovery
-        stops reading. Only under the write lock: nobody else may append meanwhile.
-        The log file carries no locks, so opening and closing it here drops none.
+        stops reading (tests/store/test_power_cut.py argues why that is safe). At
+        the beginning of a transaction, because only under the write lock nobody
+        else appends, and because what is interrupted here has not committed yet.
+        The log file carries no locks, so opening and closing it drops none.
         """
-        try:
-            if not self.begin(wait=False):
-                return
-            try:
-                _lengthen(self._wal_path, LOG_BYTES)
-            finally:
-                self.rollback()
-        except (OSError, KitaruBackendError):
-            # No room, or somebody's lock: it grows by itself then, as it would have.
+        if not self._begins_until_log_grows:
             return
+        self._begins_until_log_grows -= 1
+        if not self._begins_until_log_grows:
+            # No room: it grows by itself then, as it would have.
+            with contextlib.suppress(OSError):
+                _lengthen(self._wal_path, LOG_BYTES)
 
     def rollback(self) -> None:
         # SQLite ends some failed transactions by itself; a ROLLBACK then fails.
