@@ -82,6 +82,11 @@ class CheckpointFuture(FutureBase, Generic[R_co]):
 
     load = result
 
+    @property
+    def was_dropped(self) -> bool:
+        """Whether it was never started, because something beside it had failed."""
+        return self._submitted.dropped_because is not None
+
     def __await__(self) -> Generator[Any, None, R_co]:
         yield from self._submitted.wait_async().__await__()
         return cast(R_co, self._submitted.outcome())
@@ -111,20 +116,17 @@ class FutureList(list[CheckpointFuture[R]]):
         return found
 
     def _all_or_first_failure(self, timeout: float | None) -> list[R]:
-        found: list[R] = []
-        failure: Exception | None = None
-        failed_itself = False
+        """What is raised counts as given to the flow; failures beside it do not: see ``fail``."""
+        failed: CheckpointFuture[R] | None = None
         for future in self:
-            try:
-                found.append(future.result(timeout))
-            except Exception as error:
-                # What was never started says so, but the failure that caused it counts.
-                own = future._submitted.dropped_because is None
-                if failure is None or (own and not failed_itself):
-                    failure, failed_itself = error, own
-        if failure is not None:
-            raise failure
-        return found
+            if future._submitted.failure(timeout) is None:
+                continue
+            # What was never started says so, but the failure that caused it counts.
+            if failed is None or (failed.was_dropped and not future.was_dropped):
+                failed = future
+        if failed is not None:
+            failed.result()
+        return [future.result() for future in self]
 
     def __await__(self) -> Generator[Any, None, list[R]]:
         for future in self:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, Ty
 from kitaru import app as _app
 from kitaru import settings as _settings
 from kitaru._core.binding import Binder
+from kitaru._core.checks import check_timeout
 from kitaru._core.names import check_name, shortened
 from kitaru._core.naming import import_folder, module_name
 from kitaru._core.payload import Payload
@@ -117,7 +118,7 @@ class FlowHandle(Generic[R]):
         ``timeout`` in seconds; after it ``KitaruTimeoutError``, and the
         execution goes on. On a running event loop write ``await handle``.
         """
-        _check_timeout(timeout)
+        check_timeout(timeout)
         if asyncio_running():
             raise KitaruContextError(
                 "wait() would block the running event loop: write `await handle`"
@@ -251,14 +252,6 @@ class FlowHandle(Generic[R]):
             elapsed_seconds=elapsed,
             last_status=status,
         )
-
-
-def _check_timeout(timeout: object) -> None:
-    if timeout is None:
-        return
-    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
-    if not number or not 0 <= timeout <= 1e9:  # type: ignore[operator]
-        raise KitaruUsageError(f"timeout={shortened(timeout)}: pass seconds, 0 or more, or None")
 
 
 def _is_interactive() -> bool:

@@ -15,6 +15,7 @@ from kitaru._core.names import check_name
 from kitaru._engine.call import Call, CheckpointSpec
 from kitaru._engine.context import Place, here
 from kitaru._engine.drivers import drive
+from kitaru._engine.effects import SLOW_ON_LOOP_SECONDS
 from kitaru._engine.futures import Deferred, FutureBase, Submitted, call_on_loop, start
 from kitaru._engine.procedures import run_checkpoint
 from kitaru.errors import KitaruContextError
@@ -22,9 +23,6 @@ from kitaru.errors import KitaruContextError
 if TYPE_CHECKING:
     from kitaru._engine.run import Run
     from kitaru.model import Retry
-
-SLOW_ON_LOOP_SECONDS = 0.25
-"""After this long on the event loop a sync checkpoint is told about ``.submit()``."""
 
 
 class Options(NamedTuple):

@@ -56,6 +56,20 @@ class Attempt:
         self.is_over = False
         """Nothing of it runs any more."""
 
+    def hand_over(self, to: Attempt, *, over: bool) -> None:
+        """End it without waiting: what it began is ended with ``to``, which is above it.
+
+        ``over``: nothing of it that has not begun may begin any more.
+        """
+        self.is_closed = True
+        self.is_over = over
+        for task in tuple(self.tasks):
+            to.tasks.add(task)
+            task.add_done_callback(to.tasks.discard)
+        for future in self.futures:
+            if not future.done:
+                to.futures.append(future)
+
 
 class Place:
     """A position in a running execution."""

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+SLOW_ON_LOOP_SECONDS = 0.25
+"""After this long on the event loop a sync checkpoint is told about ``.submit()``."""
+
 _MAX_PAUSE_SECONDS = 60.0
 """The wall clock may be set while we wait: look at it again at least this often."""
 
@@ -152,6 +155,7 @@ class CallBody(Effect):
         try:
             return call.spec.fn(*call.args, **call.kwargs)
         except Unwind:
+            self._abandon()
             raise
         except BaseException as exc:
             return _user_exception(call.run, exc)
@@ -166,11 +170,22 @@ class CallBody(Effect):
         except (Unwind, asyncio.CancelledError):
             # Cancelled by the flow's own code (a timeout, a sibling's
             # failure): not an outcome; a resume may call it again.
+            self._abandon()
             raise
         except BaseException as exc:
             return _user_exception(call.run, exc)
         finally:
             here.reset(token)
+
+    def _abandon(self) -> None:
+        """The body will have no outcome: cancel what it began; its caller's end waits for that."""
+        for task in tuple(self.attempt.tasks):
+            if not task.done():
+                task.get_loop().call_soon_threadsafe(task.cancel)
+        for future in self.attempt.futures:
+            future.drop("its caller was cancelled")
+            future.looked = True
+        self.attempt.hand_over(self.call.parent, over=True)
 
 
 def _user_exception(run: Run, exc: BaseException) -> Raised:
@@ -205,6 +220,13 @@ class Pause(Effect):
         return max(0.0, (self.until - self.run.env.now()) / 1e6)
 
     def perform(self) -> None:
+        if self._seconds() > SLOW_ON_LOOP_SECONDS and asyncio._get_running_loop() is not None:
+            self.run.services.say(
+                f"the backoff of a plain checkpoint holds the event loop for {self._seconds():.1f} "
+                "s: every async flow of this process stands still. Call it with "
+                "`await checkpoint.submit(...)`",
+                once=("pause on loop", self.run.exec_id),
+            )
         ended = threading.Event()
         with self.run.waking(ended.set):
             while (left := self._seconds()) > 0 and not ended.is_set():

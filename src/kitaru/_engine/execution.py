@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kitaru._core.lifecycle import State
 from kitaru._core.payload import Payload
 from kitaru._core.values import decode, encode, encode_failure, message_of
+from kitaru._engine.call import Call
 from kitaru._engine.context import Place, here
 from kitaru._engine.effects import Commit, Effect, Raised, Steps, is_shutdown_error
 from kitaru._engine.procedures import OUR_FOLDER, origin_of
@@ -173,7 +174,7 @@ class CallFlow(Effect):
         def cancel() -> None:
             # Queued for the loop: by now the flow may have left by itself, and what
             # it does then (settling, handing back) must not be cancelled.
-            if inside:
+            if inside and root not in run.told:
                 root.cancel()
 
         token = here.set(Place(run, run.top, run.top.root))
@@ -248,7 +249,13 @@ def run_flow(life: Life) -> Steps[None]:
 def fail(life: Life, exc: BaseException) -> Steps[bool]:
     """Record that the flow failed; True if it is to be tried again at once."""
     run = life.run
-    calls = run.calls_behind(exc)
+    # Also failures that user code was never given, so that one retry mends a whole map.
+    calls = run.calls_behind(exc) + [
+        (future.call.identity, future.call.spec.name)
+        for future in run.top.futures
+        if future.was_withheld and isinstance(future.call, Call)
+    ]
+    calls = list(dict.fromkeys(calls))
     failed_calls = [identity for identity, _ in calls]
     failure = encode_failure(exc, origin=origin_of(exc), drop_frames_of=OUR_FOLDER)
     facts = run.take_facts()

@@ -9,10 +9,12 @@ from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from kitaru._core.checks import check_timeout
 from kitaru._engine.context import Attempt, Place
 from kitaru._engine.drivers import drive, drive_async
 from kitaru._engine.loop import our_coroutines
 from kitaru._engine.procedures import run_checkpoint
+from kitaru._engine.unwind import Unwind
 from kitaru._engine.waking import call_all, waker
 from kitaru.errors import KitaruContextError, KitaruStateError, KitaruTimeoutError
 
@@ -41,6 +43,8 @@ class Submitted:
         """Whether a waiting thread may run it: not under a cap on concurrency."""
         self.looked = False
         """Whether anybody has seen the outcome: an unseen failure fails the flow."""
+        self.was_raised = False
+        """Whether its failure was raised to user code."""
         self.dropped_because: str | None = None
         self._state = _WAITING
         self._lock = threading.Lock()
@@ -62,6 +66,16 @@ class Submitted:
     @property
     def error(self) -> BaseException | None:
         return self._error
+
+    @property
+    def is_unseen_failure(self) -> bool:
+        """Whether it failed and nobody looked: that fails whoever submitted it."""
+        return self._error is not None and not self.looked and not isinstance(self._error, Unwind)
+
+    @property
+    def was_withheld(self) -> bool:
+        """Whether it failed and user code was never given the failure, so cannot have caught it."""
+        return self._error is not None and not self.was_raised
 
     # --- who runs it ---------------------------------------------------------------
 
@@ -170,6 +184,11 @@ class Submitted:
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait, and return the value or raise; ``KitaruTimeoutError`` after ``timeout`` seconds."""
+        self._wait_or_time_out(timeout)
+        return self.outcome()
+
+    def _wait_or_time_out(self, timeout: float | None) -> None:
+        check_timeout(timeout)
         if not self.wait(timeout):
             call = self.call
             raise KitaruTimeoutError(
@@ -179,18 +198,29 @@ class Submitted:
                 timeout_seconds=timeout,
                 elapsed_seconds=timeout,
             )
-        return self.outcome()
 
     def outcome(self) -> Any:
         """The value, or the recorded exception raised; only once done."""
         self.looked = True
         if self._state == _DROPPED:
-            raise KitaruStateError(
-                f"checkpoint {self.call.spec.name!r} was not started: {self.dropped_because}"
-            )
+            raise self._not_started()
         if self._error is not None:
+            self.was_raised = True
             raise self._error
         return self._value
+
+    def failure(self, timeout: float | None = None) -> BaseException | None:
+        """Wait; its failure, or why it was not started, without raising it. It counts as seen."""
+        self._wait_or_time_out(timeout)
+        self.looked = True
+        if self._state == _DROPPED:
+            return self._not_started()
+        return self._error
+
+    def _not_started(self) -> KitaruStateError:
+        return KitaruStateError(
+            f"checkpoint {self.call.spec.name!r} was not started: {self.dropped_because}"
+        )
 
     async def wait_async(self) -> None:
         if self.done:

@@ -7,6 +7,8 @@ what; and the writes of one tick of the loop are committed together.
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from contextvars import Context, copy_context
@@ -160,6 +162,8 @@ class _PendingWrite:
 
 _keep: set[asyncio.Task[Any]] = set()
 
+_ASYNCIO_FOLDER = os.path.dirname(asyncio.__file__)
+
 
 def _others_ready(loop: asyncio.AbstractEventLoop) -> bool:
     """Whether other callbacks wait for this tick; unknown counts as yes."""
@@ -181,7 +185,7 @@ def branching_task(
     called, so it stays in its caller's branch.
     """
     place = here.get() if context is None else context.get(here)
-    if place is not None and not _is_ours(coro):
+    if place is not None and not _is_ours(coro) and not _made_by_wait_for():
         # A copy even of a context that was handed in: the branch must not be
         # seen by other tasks that share it.
         context = copy_context() if context is None else context.copy()
@@ -193,6 +197,24 @@ def branching_task(
         task.add_done_callback(place.attempt.tasks.discard)
         return task
     return asyncio.Task(coro, loop=loop, context=context, **options)
+
+
+def _made_by_wait_for() -> bool:
+    """Whether this task is how Python 3.11 waits for a coroutine with a timeout.
+
+    Later versions await it in place: it must be in its caller's branch in both,
+    or a change of the interpreter would make its calls others.
+    """
+    if sys.version_info >= (3, 12):
+        return False
+    frame = sys._getframe(2)
+    for _ in range(4):
+        if frame.f_code is asyncio.wait_for.__code__:
+            return True
+        if frame.f_back is None or not frame.f_code.co_filename.startswith(_ASYNCIO_FOLDER):
+            return False
+        frame = frame.f_back
+    return False
 
 
 def _is_ours(coro: Any) -> bool:

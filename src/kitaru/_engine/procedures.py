@@ -182,11 +182,12 @@ def attempt(call: Call) -> Steps[Any]:
     if of_it.futures or of_it.tasks or len(run.bodies) > 1:
         failed = type(result) is Raised
         unseen = yield Settle(run, of_it, dropping="its caller failed" if failed else None)
-        if not all(future.done for future in of_it.futures):
-            run.check()  # told to leave: it has not come to an outcome
+        if run.ended is not None and not all(future.done for future in of_it.futures):
+            raise run.ended  # it has not come to an outcome
         if unseen is not None and not failed:
             return Raised(unseen)
-    of_it.is_closed = of_it.is_over = True
+    else:
+        of_it.is_closed = of_it.is_over = True
     watch_for_mutation(call)
     return result
 

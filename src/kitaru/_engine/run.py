@@ -7,6 +7,7 @@ it is never held while anything waits.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import os
@@ -91,6 +92,8 @@ class Run:
         """What a checkpoint says of caching -> (value, who said it), as frozen on the execution."""
         self.deferred: dict[Any, Any] = {}
         """(branch, checkpoint) -> the last call there whose arguments are not known yet."""
+        self.told: set[Any] = set()
+        """Tasks in which the end was raised already, and that need no waking any more."""
         self.bodies: set[Any] = set()
         """Calls whose bodies run, or whose outcomes are being recorded."""
         self._wakers: set[Callable[[], object]] = set()
@@ -139,6 +142,7 @@ class Run:
     def check(self) -> None:
         """Raise if this execution must leave: called wherever user code meets ours."""
         if self.ended is not None:
+            self._tell()
             raise self.ended
         if os.getpid() != self.pid:
             raise Unwind(
@@ -157,7 +161,11 @@ class Run:
             )
 
     def end(self, why: Why, message: str, error: BaseException | None = None) -> Unwind:
-        """Tell everything in this run to unwind; the first reason stays."""
+        """Tell everything in this run to unwind; the first reason stays.
+
+        On the loop: by a task that raises what this returns.
+        """
+        self._tell()
         with self._lock:
             if self.ended is not None:
                 return self.ended
@@ -166,6 +174,10 @@ class Run:
         for wake in wakers:
             wake()
         return self.ended
+
+    def _tell(self) -> None:
+        if asyncio._get_running_loop() is not None:
+            self.told.add(asyncio.current_task())
 
     @contextmanager
     def waking(self, wake: Callable[[], object]) -> Iterator[None]:

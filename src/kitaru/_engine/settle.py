@@ -36,6 +36,12 @@ class Settle(Effect):
     def perform(self) -> BaseException | None:
         run = self.run
         self._close()
+        call = self.attempt.call
+        if call is not None and asyncio._get_running_loop() is not None:
+            # A plain checkpoint called on the loop: what it submitted may need the
+            # loop that waiting would block, so its caller's end waits instead.
+            self.attempt.hand_over(call.parent, over=False)
+            return None
         for future in self.attempt.futures:
             while not future.wait_for_end(_LOOK_AROUND_SECONDS):
                 if run.services.gone:
@@ -75,25 +81,22 @@ class Settle(Effect):
                 future.drop(self.dropping)
 
     def _has_bodies(self) -> bool:
-        """Whether a thread or task that nobody awaited is still in a checkpoint of this attempt."""
+        """Whether something that nobody awaited is still in a checkpoint of this attempt.
+
+        At the end of the flow: in any, because a cancelled body's own are left to it.
+        """
         bodies = self.run.bodies
-        return bool(bodies) and any(call.parent is self.attempt for call in tuple(bodies))
+        if not bodies or self.attempt.call is None:
+            return bool(bodies)
+        return any(call.parent is self.attempt for call in tuple(bodies))
 
     def _over(self) -> BaseException | None:
-        self.attempt.is_over = True
-        self._bequeath_tasks()
-        for future in self.attempt.futures:
-            error = future.error
-            if error is not None and not future.looked and not isinstance(error, Unwind):
-                found: BaseException = error
-                return found
-        return None
-
-    def _bequeath_tasks(self) -> None:
         call = self.attempt.call
+        unseen = next((each for each in self.attempt.futures if each.is_unseen_failure), None)
         if call is None:
-            return
-        heirs = call.run.top.tasks
-        for task in self.attempt.tasks:
-            heirs.add(task)
-            task.add_done_callback(heirs.discard)
+            self.attempt.is_closed = self.attempt.is_over = True
+        else:
+            # Tasks that a body leaves behind (a client's connection) end with the flow.
+            self.attempt.hand_over(call.run.top, over=True)
+        error: BaseException | None = None if unseen is None else unseen.error
+        return error

@@ -6,11 +6,11 @@ import json
 from typing import Any
 
 from kitaru import settings
-from kitaru._core.inputs import digest_inputs, digest_tree
+from kitaru._core.inputs import digest_tree
+from kitaru._core.objects import captured_values
 from kitaru._core.values import encode, to_tree
 from kitaru._engine.context import here
 from kitaru._engine.execution import Completion, FlowSpec
-from kitaru._engine.fingerprint import code_digest
 from kitaru._engine.runner import Runner
 from kitaru._engine.services import Services
 from kitaru._store.protocol import ExecutionRow, Fenced, Start
@@ -20,6 +20,8 @@ from kitaru.errors import (
     KitaruStateError,
     KitaruUsageError,
 )
+
+_LASTING = frozenset({str, int, float, bool, bytes, type(None)})
 
 
 def start_execution(
@@ -86,13 +88,12 @@ def start_execution(
 
 def _digest(flow: FlowSpec, bound: dict[str, Any]) -> bytes:
     """What runs with one key are compared by: the inputs, and what a closure has captured."""
-    tree = to_tree(bound, what=f"flow {flow.name}")
-    if not flow.binder.may_capture:
-        return digest_tree(tree)
-    inputs = digest_inputs(
-        bound, binder=flow.binder, code_digest=code_digest, file_facts=lambda _: None
-    )
-    return inputs.digest
+    counted = dict(bound)
+    if flow.binder.may_capture:
+        # What may change while the program runs would make equal runs differ.
+        captured = captured_values(flow.fn)
+        counted.update({name: one for name, one in captured.items() if type(one) in _LASTING})
+    return digest_tree(to_tree(counted, what=f"flow {flow.name}"))
 
 
 def frozen_spec(

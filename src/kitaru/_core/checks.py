@@ -1,0 +1,21 @@
+"""Checks of options that more than one public call takes."""
+
+from __future__ import annotations
+
+from kitaru._core.names import shortened
+from kitaru.errors import KitaruUsageError
+
+_MAX_TIMEOUT_SECONDS = 1e9
+"""Some thirty years: beyond it the platform's own waiting overflows."""
+
+
+def check_timeout(timeout: object) -> None:
+    """Refuse a timeout that is not None and no number of seconds from 0 to 1e9.
+
+    >>> check_timeout(2.5)
+    """
+    if timeout is None:
+        return
+    number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if not number or not 0 <= timeout <= _MAX_TIMEOUT_SECONDS:  # type: ignore[operator]
+        raise KitaruUsageError(f"timeout={shortened(timeout)}: pass seconds, 0 or more, or None")
