@@ -34,16 +34,19 @@ class Expired(NamedTuple):
     ttl_seconds: float
 
 
+@lru_cache(maxsize=1024)
 def ran_without_asking(switched_by: str) -> str:
     """Reuse is switched off; ``switched_by`` says where: ``@checkpoint(cache=False)``."""
     return _reason("off", by=switched_by[:MAX_NAME])
 
 
+@lru_cache(maxsize=1024)
 def refreshed(switched_by: str) -> str:
     """Everything was to run anew: ``cache="refresh"``, said by ``switched_by``."""
     return _reason("refresh", by=switched_by[:MAX_NAME])
 
 
+@lru_cache(maxsize=1024)
 def later_attempt(attempt: int) -> str:
     """An attempt after the first is never filled by reuse."""
     return _reason("attempt", attempt=attempt)
@@ -54,6 +57,7 @@ def opaque(things: Sequence[tuple[str, str]]) -> str:
     return _reason("opaque", of=[[_short(p), _short(t)] for p, t in things[:MAX_LISTED]])
 
 
+@lru_cache(maxsize=1024)
 def reused(exec_id: str) -> str:
     """The outcome is a copy of one in another execution."""
     return _reason("reused", source=exec_id)

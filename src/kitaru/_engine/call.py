@@ -25,6 +25,10 @@ _KEY_BINDER = Binder(lambda key: None)
 """For checkpoints with ``key=``: their one input is what that function returned."""
 
 
+VOLATILE_LOOKS = 100
+"""Calls of a checkpoint in which a volatile argument is looked for: it shows in the first ones."""
+
+
 class CheckpointSpec:
     """What the engine knows of a checkpoint; made once, at decoration."""
 
@@ -44,6 +48,7 @@ class CheckpointSpec:
         "policy",
         "said",
         "version",
+        "volatile_looks",
     )
 
     def __init__(
@@ -78,6 +83,8 @@ class CheckpointSpec:
         self.version = version
         self.hints: tuple[type, ...] | None = None
         """Classes of the return annotation, found at the first decoding."""
+        self.volatile_looks = VOLATILE_LOOKS
+        """How many more calls are looked at for volatile arguments; 0 once one was found."""
         self.said: set[str] = set()
         """Notices that were given once and are not repeated."""
 

@@ -111,15 +111,16 @@ def watch_for_mutation(call: Call) -> None:
 def watch_for_volatile(call: Call) -> None:
     """Say once, in the first run already, that an argument would change after a crash."""
     spec = call.spec
-    if "volatile" in spec.said or call.named is not None or call.parent.call is not None:
+    if spec.volatile_looks <= 0 or call.named is not None or call.parent.call is not None:
         return
+    spec.volatile_looks -= 1
     bound = call.bound
     if spec.ignore:
         bound = {name: value for name, value in bound.items() if name not in spec.ignore}
     found = find_volatile(bound, now=call.run.env.now(), known=call.run.learnt_values)
     if found is None:
         return
-    spec.said.add("volatile")
+    spec.volatile_looks = 0
     name, kind = found
     call.run.services.say(
         f"checkpoint {spec.name!r}: argument {name!r} looks like {kind}; after a crash this call "
