@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import kitaru
-from kitaru import checkpoint, flow
+from kitaru import app, checkpoint, flow
+from kitaru._store.protocol import Start
 from kitaru.errors import (
     KitaruContextError,
     KitaruFeatureNotAvailableError,
@@ -23,7 +24,7 @@ from kitaru.errors import (
 )
 from kitaru.model import ExecutionStatus
 
-from .looking import Gate, calls, execution, retry
+from .looking import PATIENCE_SECONDS, Gate, calls, execution, retry
 
 RAN: list[Any] = []
 """Of this module, because what a checkpoint captures belongs to its identity."""
@@ -570,3 +571,59 @@ def test_durable_facts_are_the_same_in_a_retry() -> None:
     retry(asks, handle.exec_id).wait()
     assert seen[0] == seen[1]
     assert len(set(map(str, seen[0]))) == 5
+
+
+def test_a_key_is_found_under_a_former_name_of_the_flow() -> None:
+    @flow(name="before the rename")
+    def first(n: int) -> int:
+        return n
+
+    @flow(name="after the rename", aliases=["before the rename"])
+    def second(n: int) -> int:
+        return n + 1
+
+    before = first.options(key="k").run(1)
+    assert before.wait(timeout=PATIENCE_SECONDS) == 1
+    after = second.options(key="k").run(1)
+    assert after.exec_id == before.exec_id
+    assert after.wait(timeout=PATIENCE_SECONDS) == 1
+    with pytest.raises(KitaruStateError, match="other inputs"):
+        second.options(key="k").run(2)
+
+
+def test_an_execution_nobody_runs_is_not_begun_by_a_run_with_other_inputs() -> None:
+    begun: list[int] = []
+
+    @flow
+    def once(n: int) -> int:
+        begun.append(n)
+        return n
+
+    handle = once.options(key="done").run(1)
+    assert handle.wait(timeout=PATIENCE_SECONDS) == 1
+    done = execution(handle.exec_id)
+    assert done.inputs is not None
+    app.current().store.apply(
+        Start(
+            "01a00000-0000-7000-8000-000000000000",
+            done.project,
+            done.flow_id,
+            done.flow_name,
+            "abandoned",
+            done.inputs_digest,
+            done.inputs,
+            done.seed,
+            done.spec,
+            "[]",
+            None,
+            None,
+            owner=None,
+            home=None,
+            at=1,
+        )
+    )
+    with pytest.raises(KitaruStateError, match="other inputs"):
+        once.options(key="abandoned").run(2)
+    assert begun == [1]
+    assert once.options(key="abandoned").run(1).wait(timeout=PATIENCE_SECONDS) == 1
+    assert begun == [1, 1]

@@ -42,7 +42,12 @@ from kitaru._store.protocol import (
     Start,
     Started,
 )
-from kitaru.errors import FailureOrigin, KitaruBackendError, KitaruRuntimeError
+from kitaru.errors import (
+    FailureOrigin,
+    KitaruBackendError,
+    KitaruRuntimeError,
+    KitaruStateError,
+)
 
 ADOPT_POLL_SECONDS = 0.5
 """How often an adopting process looks for executions without a live owner (O3: 2 s)."""
@@ -72,7 +77,7 @@ class Runner:
         self, services: Services, liveness: Liveness, *, max_concurrency: int, host: str, pid: int
     ) -> None:
         self.services = services
-        self._store = services.store
+        self.store = services.store
         self._env = services.env
         self._liveness = liveness
         self._host = host
@@ -111,7 +116,7 @@ class Runner:
     def _register(self) -> int:
         name = self._liveness.register()
         write = RegisterOwner(name, self._pid, self._host, self._env.now())
-        registered: Owner = self._store.apply(write)
+        registered: Owner = self.store.apply(write)
         self._lock_name = name
         self._owner = registered.id
         return registered.id
@@ -138,7 +143,7 @@ class Runner:
         if owner is None or name is None:
             return
         try:
-            self._store.apply(DeclareDead(owner, self._env.now()))
+            self.store.apply(DeclareDead(owner, self._env.now()))
         except (Refused, KitaruBackendError):
             pass  # the released lock says the same
         self._liveness.release(name)
@@ -149,7 +154,7 @@ class Runner:
             return False
         if owner == self._owner:
             return True
-        record = self._store.get_owner(owner)
+        record = self.store.get_owner(owner)
         return record.died_at is None and self._liveness.alive(record.lock_name)
 
     def is_abandoned(self, row: ExecutionRow) -> bool:
@@ -162,8 +167,8 @@ class Runner:
 
     def start(
         self, flow: FlowSpec, new: Start, context: Context | None = None
-    ) -> tuple[ExecutionRow, Completion | None, bool]:
-        """Record a new execution and launch it here -> (row, completion, created).
+    ) -> tuple[ExecutionRow, Completion | None]:
+        """Record a new execution and launch it here -> (row, completion).
 
         With a key that exists already, the existing one is the answer, launched
         here if it is abandoned. Born running if there is room, so that the
@@ -185,8 +190,19 @@ class Runner:
             # A suspect may have stood back because of this start.
             self.dispatch()
         if completion is None:
-            return row, self.take(flow, row, context), False
-        return row, completion, True
+            return row, self.take_by_key(flow, row, new, context)
+        return row, completion
+
+    def take_by_key(
+        self, flow: FlowSpec, row: ExecutionRow, new: Start, context: Context | None = None
+    ) -> Completion | None:
+        """Run the execution that has the key, if nobody does; refuse it if its inputs are others."""
+        if row.inputs_digest != new.inputs_digest:
+            raise KitaruStateError(
+                f"key {new.key!r} of flow {flow.name!r} belongs to execution {row.exec_id}, which "
+                "was started with other inputs: use another key, or the same inputs"
+            )
+        return self.take(flow, row, context)
 
     def _record_new(
         self, flow: FlowSpec, new: Start, context: Context | None, *, room: bool
@@ -208,13 +224,13 @@ class Runner:
                     self._candidates.append(candidate)
 
         try:
-            started: Started = self._store.apply(
+            started: Started = self.store.apply(
                 new._replace(owner=owner if room else None, home=owner)
             )
         except BaseException as error:
             # Ctrl-C may come after the commit: it then means what it means right
             # after run() has returned, or nobody would ever run what is ours.
-            row = None if isinstance(error, Exception) else self._store.find_execution(new.exec_id)
+            row = None if isinstance(error, Exception) else self.store.find_execution(new.exec_id)
             if row is not None:
                 run_it(row)
             else:
@@ -280,7 +296,7 @@ class Runner:
         """
         found = self._interrupted.get(flow.id)
         if found is None:
-            rows = self._store.list_unfinished(
+            rows = self.store.list_unfinished(
                 project=self.services.project, flow_ids=[flow.id], limit=_MAX_ADOPT
             )
             found = self._interrupted[flow.id] = {
@@ -321,7 +337,7 @@ class Runner:
 
     def _claim(self, candidate: Candidate) -> None:
         try:
-            row = self._store.apply(self._claim_of(candidate.row))
+            row = self.store.apply(self._claim_of(candidate.row))
         except (Refused, KitaruBackendError) as error:
             self._give_up(candidate, error)
             return
@@ -339,7 +355,7 @@ class Runner:
     def _forget_owner(self, owner: int) -> None:
         """Its death is committed; what it left beside the store can go."""
         if owner != self._owner:
-            self._liveness.forget(self._store.get_owner(owner).lock_name)
+            self._liveness.forget(self.store.get_owner(owner).lock_name)
 
     def _claim_of(self, row: ExecutionRow) -> Claim:
         owner = self.owner()
@@ -348,7 +364,7 @@ class Runner:
             return Claim(row.id, row.epoch, owner, None, now)
         if row.owner == owner:
             # Given up here before: hand it back first, so that the epoch tells the lives apart.
-            self._store.apply(Release(row.id, row.epoch, NO_FACTS, now))
+            self.store.apply(Release(row.id, row.epoch, NO_FACTS, now))
             return Claim(row.id, row.epoch + 1, owner, None, now)
         return Claim(row.id, row.epoch, owner, row.owner, now)
 
@@ -367,7 +383,7 @@ class Runner:
         failure = encode_failure(KitaruRuntimeError(reason), origin=FailureOrigin.RUNTIME)
         finish = Finish(row.id, row.epoch, None, failure, (), reason, NO_FACTS, self._env.now())
         try:
-            self._store.apply(finish)
+            self.store.apply(finish)
         except (Refused, KitaruBackendError) as error:
             self._give_up(candidate, error)
             return
@@ -454,7 +470,7 @@ class Runner:
         finish = Finish(row.id, row.epoch, None, failure, (), reason, NO_FACTS, self._env.now())
         life.completion.cause = error
         try:
-            self._store.apply(finish)
+            self.store.apply(finish)
         except (Refused, KitaruBackendError):
             life.completion.unwound = Unwind(Why.STORE_FAILED, reason, error)
 
@@ -481,7 +497,7 @@ class Runner:
             return None
         flows = self.adopting()
         if flows:
-            rows = self._store.list_unfinished(
+            rows = self.store.list_unfinished(
                 project=self.services.project, flow_ids=list(flows), limit=_MAX_ADOPT
             )
             alive: dict[int | None, bool] = {}
@@ -540,7 +556,7 @@ class Runner:
     def _hand_back(self, life: Life) -> None:
         epoch = life.run.epoch if life.began else life.row.epoch
         try:
-            self._store.apply(Release(life.row.id, epoch, NO_FACTS, self._env.now()))
+            self.store.apply(Release(life.row.id, epoch, NO_FACTS, self._env.now()))
         except (Refused, KitaruBackendError):
             # It ended meanwhile, or the store is gone: then the lock is the hand-back.
             return

@@ -17,7 +17,6 @@ from kitaru._store.protocol import ExecutionRow, Fenced, Start
 from kitaru.errors import (
     KitaruBackendError,
     KitaruFeatureNotAvailableError,
-    KitaruStateError,
     KitaruUsageError,
 )
 
@@ -72,18 +71,26 @@ def start_execution(
     if key is None:
         _say_interrupted(services, runner, flow, new)
     try:
-        row, completion, created = runner.start(flow, new)
+        row, completion = _find_by_alias(runner, flow, new) or runner.start(flow, new)
     except Fenced as error:
         raise KitaruBackendError(
             "this process was declared dead by another one (its lock file in the store's "
             "folder was removed): it may not own executions any more; start the program again"
         ) from error
-    if not created and row.inputs_digest != new.inputs_digest:
-        raise KitaruStateError(
-            f"key {key!r} of flow {flow.name!r} belongs to execution {row.exec_id}, which was "
-            "started with other inputs: use another key, or the same inputs"
-        )
     return row, completion
+
+
+def _find_by_alias(
+    runner: Runner, flow: FlowSpec, new: Start
+) -> tuple[ExecutionRow, Completion | None] | None:
+    """The execution that has the key under a former name of the flow."""
+    if new.key is None:
+        return None
+    for alias in flow.aliases:
+        row = runner.store.find_by_key(project=new.project, flow_id=alias, key=new.key)
+        if row is not None:
+            return row, runner.take_by_key(flow, row, new)
+    return None
 
 
 def _digest(flow: FlowSpec, bound: dict[str, Any]) -> bytes:

@@ -380,6 +380,16 @@ class ReferenceStore:
             found = (row for row in self._executions.values() if row.exec_id == exec_id)
             return next(found, None)
 
+    def find_by_key(self, *, project: str, flow_id: str, key: str) -> ExecutionRow | None:
+        named = (project, flow_id, key)
+        with self._inside():
+            found = (
+                row
+                for row in self._executions.values()
+                if (row.project, row.flow_id, row.key) == named
+            )
+            return next(found, None)
+
     def get_status(self, execution: int) -> tuple[State, int, int | None]:
         with self._inside():
             if execution not in self._executions:

@@ -115,6 +115,10 @@ class SqlStore:
         found = self._read(self._queries.execution_by_exec_id, (exec_id,))
         return self._rows.execution(found[0], strict=True) if found else None
 
+    def find_by_key(self, *, project: str, flow_id: str, key: str) -> ExecutionRow | None:
+        found = self._read(self._queries.execution_by_key, (project, flow_id, key))
+        return self._rows.execution(found[0], strict=True) if found else None
+
     def get_status(self, execution: int) -> tuple[State, int, int | None]:
         found = self._read(self._queries.status_of, (execution,))
         if not found:
