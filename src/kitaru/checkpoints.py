@@ -16,6 +16,7 @@ from typing import (
     Concatenate,
     Generic,
     Literal,
+    Never,
     ParamSpec,
     Self,
     TypeVar,
@@ -32,6 +33,7 @@ from kitaru._engine.futures import FutureBase
 from kitaru.decoration import (
     check_bool,
     check_callable,
+    check_function,
     check_names,
     check_options,
     check_strings,
@@ -171,13 +173,14 @@ class Checkpoint(Generic[P, R_co]):
         return cast(R_co, call_sync(self.spec, args, kwargs, options))
 
     def options(
-        self, *, id: str | None = None, retries: int | Retry | None = None
+        self, *, id: str | None = None, retries: int | Retry | None = None, **unknown: Never
     ) -> Checkpoint[P, R_co]:
         """This checkpoint with other options for the call that follows.
 
         ``id`` names the call: it is then found by that name instead of its
         inputs (unique in its parent). ``retries`` overrides the decorator's.
         """
+        check_options("checkpoint.options()", unknown, ("id", "retries"))
         options = self._options
         if id is not None:
             options = options.named(id)
@@ -424,8 +427,7 @@ def make_checkpoint(
 
     if isinstance(func, (Checkpoint, BoundCheckpoint)):
         raise KitaruUsageError(f"{func!r} is a checkpoint already: decorate the plain function")
-    if not callable(func):
-        raise KitaruUsageError(f"@checkpoint needs a function, not {shortened(func)}")
+    check_function("@checkpoint", func)
     _refuse_later(runtime, later)
     plain = plain_function(func)
     id = check_name("checkpoint", name) if name is not None else function_id(func, plain)
@@ -470,8 +472,7 @@ def _refuse_later(runtime: str, later: dict[str, Any]) -> None:
             f"runtime={runtime!r} comes with a later release; today checkpoints run inline"
         )
     for option, value in later.items():
-        # By identity: 0 is not False, and a timeout of 0 is not left out.
-        if value is not None and value is not False:
+        if value is not None and not (option == "transaction" and value is False):
             raise KitaruFeatureNotAvailableError(
                 f"@checkpoint({option}=...) comes with a later release; leave it out today"
             )

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from kitaru import app as _app
 from kitaru._core.lifecycle import FINISHED, State
+from kitaru._core.naming import shown_name
 from kitaru._store.protocol import ExecutionRow, Refused, Retry
 from kitaru.errors import (
     KitaruFeatureNotAvailableError,
@@ -22,7 +23,7 @@ from kitaru.errors import (
 from kitaru.flows import FlowHandle
 from kitaru.lookup import checked_limit, checked_status, find_row, stored_as
 from kitaru.model import CheckpointCall, Execution, ExecutionStatus, Why
-from kitaru.records import calls_of, execution_of, shown_name, status_of
+from kitaru.records import calls_of, execution_of, status_of
 from kitaru.why import choose_calls, explain_call
 
 DEFAULT_LIMIT = 100

@@ -42,6 +42,12 @@ def function_id(func: Any, plain: Any) -> str:
     return check_name("function", f"{module_name(module)}.{qualname}")
 
 
+def check_function(what: str, func: Any) -> None:
+    """Refuse what is no function: a class would be made anew in each life, and not recorded."""
+    if isinstance(func, type) or not callable(func):
+        raise KitaruUsageError(f"{what} needs a function, not {shortened(func)}")
+
+
 def is_coroutine_function(plain: Any) -> bool:
     """Whether calling the function gives a coroutine."""
     return bool(_flags(plain) & _CO_COROUTINE)

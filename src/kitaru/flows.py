@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
+import threading
 from collections.abc import Callable, Coroutine, Generator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    Never,
+    NoReturn,
+    ParamSpec,
+    TypeVar,
+    overload,
+)
 
 from kitaru import app as _app
 from kitaru import settings as _settings
@@ -20,6 +30,7 @@ from kitaru._engine.futures import asyncio_running
 from kitaru._engine.outcomes import open_result, raise_failure
 from kitaru.decoration import (
     check_bool,
+    check_function,
     check_names,
     check_options,
     claim_name,
@@ -123,14 +134,14 @@ class FlowHandle(Generic[R]):
             raise KitaruContextError(
                 "wait() would block the running event loop: write `await handle`"
             )
-        began = time.monotonic()
+        began = self._app.env.monotonic()
         host = self._app.host
         host.interrupted = False
         pause_seconds = _FIRST_POLL_SECONDS
         while True:
-            left = None if timeout is None else timeout - (time.monotonic() - began)
+            left = None if timeout is None else timeout - (self._app.env.monotonic() - began)
             if left is not None and left <= 0:
-                raise self._timed_out(timeout, time.monotonic() - began)
+                raise self._timed_out(timeout, self._app.env.monotonic() - began)
             try:
                 finished = self._look()
                 if finished is not None:
@@ -145,7 +156,7 @@ class FlowHandle(Generic[R]):
         if completion is not None:
             completion.wait(left)
             return _FIRST_POLL_SECONDS
-        time.sleep(seconds if left is None else min(seconds, left))
+        threading.Event().wait(seconds if left is None else min(seconds, left))
         return min(POLL_SECONDS, seconds * 2)
 
     def __await__(self) -> Generator[Any, None, R]:
@@ -354,12 +365,14 @@ class Flow(Generic[P, R]):
         limit_key: str | None = None,
         delay: float | None = None,
         connection: Any = None,
+        **unknown: Never,
     ) -> Flow[P, R]:
         """This flow with other options for the runs that follow.
 
         ``key`` makes a run idempotent: the same key and inputs are the same
         execution, resumed if it was interrupted. ``tags`` are labels to list by.
         """
+        check_options("flow.options()", unknown, _RUN_OPTIONS)
         later = {"timeout": timeout, "queue": queue, "priority": priority,
                  "limit_key": limit_key, "delay": delay, "connection": connection}  # fmt: skip
         for option, value in later.items():
@@ -400,6 +413,12 @@ class Flow(Generic[P, R]):
 
     def replay(self, exec_id: str, **options: Any) -> NoReturn:
         raise KitaruFeatureNotAvailableError("replay() comes with a later release")
+
+
+_RUN_OPTIONS = (
+    *("key", "tags", "timeout", "cache", "retries"),
+    *("queue", "priority", "limit_key", "delay", "connection"),
+)
 
 
 def _checked_tags(tags: Sequence[str]) -> tuple[str, ...]:
@@ -485,6 +504,7 @@ def _make_flow(
 ) -> Flow[Any, Any]:
     if isinstance(func, Flow):
         raise KitaruUsageError(f"{func!r} is a flow already: decorate the plain function")
+    check_function("@flow", func)
     for option, value in {**later, "missed": None if missed == "last" else missed}.items():
         if value is not None:
             raise KitaruFeatureNotAvailableError(

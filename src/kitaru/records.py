@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from kitaru._core.lifecycle import FINISHED, CallSource, CallState, State
+from kitaru._core.naming import shown_name
 from kitaru._core.payload import Payload
 from kitaru._core.reuse import explain
 from kitaru._core.values import decode, failure_info, preview
@@ -226,16 +227,6 @@ def _call(
         _load=partial(_load, store, last.id, name) if succeeded else None,
         _changed=_changed(rows[0].row.reason),
     )
-
-
-def shown_name(checkpoint: str, flow_module: str | None) -> str:
-    """A checkpoint's name without the module, where that is the flow's own.
-
-    >>> shown_name("shop.charge", "shop"), shown_name("tools.fetch", "shop")
-    ('charge', 'tools.fetch')
-    """
-    prefix = f"{flow_module}."
-    return checkpoint[len(prefix) :] if checkpoint.startswith(prefix) else checkpoint
 
 
 def _call_status(last: RecordedCall, execution: ExecutionRow) -> str:

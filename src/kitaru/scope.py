@@ -196,28 +196,34 @@ def log(**metadata: Any) -> None:
     place = _place("log()", "inside a function decorated with @flow or @checkpoint")
     for name, value in metadata.items():
         _check_json(name, value)
-    if place.call is None:
+    call = place.call
+    merged = dict(place.run.metadata if call is None else call.metadata)
+    _merge(merged, metadata)
+    _check_size(merged)
+    if call is None:
         place.run.set_metadata(lambda all_: _merge(all_, metadata))
     else:
-        merged = {**place.call.metadata}
-        _merge(merged, metadata)
-        place.call.metadata = merged
+        call.metadata = merged
 
 
 def _check_json(name: str, value: Any) -> None:
     check_name("metadata", name)
     try:
-        text = json.dumps(value, allow_nan=False)
+        json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise KitaruValueError(
             f"kitaru.log({name}=...): {error}; metadata holds JSON values (None, bool, int, "
             "float, str, list, dict): log str(...) or the parts that you need",
             path=f"$.{name}",
         ) from None
-    if len(text) > _MAX_METADATA_BYTES:
+
+
+def _check_size(merged: dict[str, Any]) -> None:
+    size = len(json.dumps(merged, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    if size > _MAX_METADATA_BYTES:
         raise KitaruUsageError(
-            f"kitaru.log({name}=...) has {len(text):,} bytes, more than {_MAX_METADATA_BYTES:,}: "
-            "return large values from a checkpoint instead"
+            f"kitaru.log(): the metadata of this scope would have {size:,} bytes, more than "
+            f"{_MAX_METADATA_BYTES:,} in all: return large values from a checkpoint instead"
         )
 
 

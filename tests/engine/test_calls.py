@@ -264,6 +264,31 @@ def test_a_strict_flow_stops_where_it_would_make_another_call() -> None:
     assert RAN == ["old"]
 
 
+def test_a_strict_flow_stops_even_if_it_catches_what_stops_it() -> None:
+    def body() -> Any:
+        try:
+            own("new" if "life" in PLAN else "old")
+        except Exception:
+            RAN.append("caught")
+        return shared("after")
+
+    with pytest.raises(KitaruDivergenceError):
+        lives(body, strict=True).wait()
+    assert RAN == ["old", "after", "caught"], "and nothing starts after it"
+
+
+def test_a_strict_flow_that_stops_in_a_group_has_diverged() -> None:
+    def body() -> Any:
+        try:
+            own("new" if "life" in PLAN else "old")
+        except KitaruDivergenceError as stop:
+            raise ExceptionGroup("several", [ValueError("another"), stop]) from None
+
+    with pytest.raises(KitaruDivergenceError) as caught:
+        lives(body, strict=True).wait()
+    assert caught.value.failure_origin == "divergence"
+
+
 def test_a_strict_flow_may_make_new_calls() -> None:
     def body() -> Any:
         found = [own("old")]

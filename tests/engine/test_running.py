@@ -627,3 +627,93 @@ def test_an_execution_nobody_runs_is_not_begun_by_a_run_with_other_inputs() -> N
     assert begun == [1]
     assert once.options(key="abandoned").run(1).wait(timeout=PATIENCE_SECONDS) == 1
     assert begun == [1, 1]
+
+
+def test_a_key_means_the_same_inputs_however_they_are_written() -> None:
+    @flow
+    def many(a: int, b: int = 5, *, c: dict[str, int] | None = None) -> int:
+        return a + b
+
+    first = many.options(key="same").run(1, c={"x": 1, "y": 2})
+    assert many.options(key="same").run(a=1, b=5, c={"y": 2, "x": 1}).exec_id == first.exec_id
+    with pytest.raises(KitaruStateError, match="other inputs"):
+        many.options(key="same").run(1, 6)
+    assert first.wait(timeout=PATIENCE_SECONDS) == 6
+
+
+def test_metadata_is_bounded_in_all() -> None:
+    @flow
+    def noisy() -> None:
+        for number in range(10):
+            kitaru.log(**{f"part{number}": "x" * 10_000})
+
+    with pytest.raises(kitaru.KitaruUserCodeError, match="65,536 in all") as caught:
+        noisy.run().wait(timeout=PATIENCE_SECONDS)
+    assert isinstance(caught.value.__cause__, kitaru.KitaruUsageError)
+
+
+def test_a_misuse_in_a_flow_is_the_fault_of_its_code() -> None:
+    @flow
+    def inner() -> None: ...
+
+    @flow
+    def outer() -> None:
+        inner.run()
+
+    with pytest.raises(kitaru.KitaruUserCodeError, match="child executions") as caught:
+        outer.run().wait(timeout=PATIENCE_SECONDS)
+    assert caught.value.failure_origin == "user_code"
+
+
+def test_futures_that_are_returned_are_told_apart_from_their_results() -> None:
+    @checkpoint
+    def double(n: int) -> int:
+        return 2 * n
+
+    @flow
+    def forgets() -> Any:
+        return double.map([1, 2])
+
+    with pytest.raises(kitaru.KitaruUserCodeError, match=r"\.results\(\)"):
+        forgets.run().wait(timeout=PATIENCE_SECONDS)
+
+
+@pytest.mark.parametrize("wrong", [int, type("Own", (), {})])
+def test_a_class_is_no_flow_and_no_checkpoint(wrong: type) -> None:
+    for decorate in (flow, checkpoint):
+        with pytest.raises(kitaru.KitaruUsageError, match="needs a function"):
+            decorate(wrong)  # type: ignore[operator]
+
+
+def test_an_unknown_option_of_a_call_is_named_with_its_nearest() -> None:
+    @checkpoint
+    def plain() -> None: ...
+
+    with pytest.raises(kitaru.KitaruUsageError, match="did you mean 'retries'"):
+        plain.options(retry=2)  # type: ignore[arg-type]
+
+
+BODIES: list[int] = []
+
+
+def work(n: int) -> int:
+    BODIES.append(n)
+    return n
+
+
+def test_what_a_checkpoint_recorded_under_a_former_name_is_reused() -> None:
+    BODIES.clear()
+    old = checkpoint(name="former name", version="1")(work)
+    new = checkpoint(name="new name", version="1", aliases=["former name"])(work)
+
+    @flow
+    def first() -> int:
+        return old(7)
+
+    @flow
+    def second() -> int:
+        return new(7)
+
+    assert first.run().wait(timeout=PATIENCE_SECONDS) == 7
+    assert second.run().wait(timeout=PATIENCE_SECONDS) == 7
+    assert BODIES == [7]

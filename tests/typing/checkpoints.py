@@ -119,7 +119,7 @@ def options_keep_the_types() -> None:
     assert_type(fetch.options(id="first", retries=2)("u"), Page)
     assert_type(fetch.options(id="second").submit("u").result(), Page)
     fetch.options(id=1)  # type: ignore[arg-type]
-    fetch.options(unknown=True)  # type: ignore[call-arg]
+    fetch.options(unknown=True)  # type: ignore[arg-type]
 
 
 async def options_keep_the_types_of_async_ones() -> None:

@@ -63,7 +63,7 @@ def options_keep_the_types() -> None:
     order.options(key="order-42").run("1")  # type: ignore[call-overload]
     order.options(key=42)  # type: ignore[arg-type]
     order.options(cache="sometimes")  # type: ignore[arg-type]
-    order.options(colour="red")  # type: ignore[call-arg]
+    order.options(colour="red")  # type: ignore[arg-type]
 
 
 def a_handle_tells_its_status() -> None:

@@ -63,3 +63,13 @@ def loaded_module(lasting_name: str) -> ModuleType | None:
             if candidate is not None and module_name(name) == lasting_name:
                 return candidate
     return module
+
+
+def shown_name(checkpoint: str, flow_module: str | None) -> str:
+    """A checkpoint's name without the module, where that is the flow's own.
+
+    >>> shown_name("shop.charge", "shop"), shown_name("tools.fetch", "shop")
+    ('charge', 'tools.fetch')
+    """
+    prefix = f"{flow_module}."
+    return checkpoint[len(prefix) :] if checkpoint.startswith(prefix) else checkpoint

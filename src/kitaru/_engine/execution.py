@@ -226,7 +226,9 @@ def run_flow(life: Life) -> Steps[None]:
         if run.ended is not None:
             yield from leave(life, run.ended)
             return
-        if not failed and unseen is not None:
+        if run.diverged is not None:
+            result = Raised(run.diverged)
+        elif not failed and unseen is not None:
             result = Raised(unseen)
         if type(result) is not Raised:
             try:
@@ -264,9 +266,11 @@ def fail(life: Life, exc: BaseException) -> Steps[bool]:
         exc, KitaruDivergenceError
     ):
         yield Commit(run, TryAgain(run.id, run.epoch, failure, failed_calls, facts, now), facts)
+        names = ", ".join(dict.fromkeys(name for _, name in calls))
         run.services.say(
             f"execution {run.exec_id} of flow {life.flow.name!r} failed "
-            f"({type(exc).__name__}), attempt {run.attempt}; trying again"
+            f"({type(exc).__name__}), attempt {run.attempt}; trying again: "
+            + (f"{names} and what was not reached" if names else "the flow's own code")
         )
         row = run.store.find_execution(run.exec_id)
         assert row is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from typing import Any
@@ -71,11 +72,25 @@ class _Mapping:
         assert failed.error is not None
         error = f"{type(failed.error).__name__}: {message_of(failed.error):.200}"
         why = f"item {self._all.index(failed)} of the map failed ({error})"
-        dropped = sum(one.drop(why) for one in self._all)
+        dropped = [index for index, one in enumerate(self._all) if one.drop(why)]
         if dropped:
             run, name = failed.call.run, failed.call.spec.name
             run.note(
                 "not_started",
-                f"{dropped} of {len(self._all)} items of a map of checkpoint {name!r} were not "
-                f'started because {why}; on_error="finish" runs them all the same',
+                f"{len(dropped)} of {len(self._all)} items of a map of checkpoint {name!r} were "
+                f"not started (items {_ranges(dropped)}) because {why}; "
+                'on_error="finish" runs them all the same',
             )
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Sorted numbers as people write them.
+
+    >>> _ranges([1, 2, 3, 7])
+    '1-3, 7'
+    """
+    runs = [
+        [number for _, number in run]
+        for _, run in itertools.groupby(enumerate(numbers), lambda pair: pair[1] - pair[0])
+    ]
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)

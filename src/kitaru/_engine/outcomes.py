@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from kitaru._core.lifecycle import State
+from kitaru._core.naming import shown_name
 from kitaru._core.payload import Payload
 from kitaru._core.values import decode, decode_failure
 from kitaru._engine.execution import FlowSpec, flow_hints
@@ -62,4 +63,5 @@ def checkpoint_behind(store: Store, row: ExecutionRow, exc: BaseException) -> st
     if not row.failed_calls:
         # One that never ran, because a strict flow stopped before it.
         return exc.checkpoint if isinstance(exc, KitaruDivergenceError) else None
-    return store.find_checkpoint(row.id, row.failed_calls[0])
+    found = store.find_checkpoint(row.id, row.failed_calls[0])
+    return None if found is None else shown_name(found, row.code_module)

@@ -20,7 +20,15 @@ from kitaru._engine.reuse import find_source, remember
 from kitaru._engine.settle import Settle
 from kitaru._engine.watch import watch_for_drift, watch_for_mutation, watch_for_volatile
 from kitaru._store.protocol import CallRow, Record
-from kitaru.errors import FailureOrigin, KitaruError, KitaruValueError
+from kitaru.errors import (
+    FailureOrigin,
+    KitaruBackendError,
+    KitaruDivergenceError,
+    KitaruRuntimeError,
+    KitaruTimeoutError,
+    KitaruUserCodeError,
+    KitaruValueError,
+)
 
 if TYPE_CHECKING:
     from kitaru._engine.call import Call
@@ -305,18 +313,20 @@ def _row(
 
 
 def origin_of(exc: BaseException) -> FailureOrigin:
-    """Whose fault an exception is, by its type."""
-    from kitaru.errors import KitaruBackendError, KitaruDivergenceError, KitaruTimeoutError
-
-    if isinstance(exc, KitaruDivergenceError):
-        return FailureOrigin.DIVERGENCE
-    if isinstance(exc, KitaruTimeoutError):
-        return FailureOrigin.TIMEOUT
-    if isinstance(exc, KitaruBackendError):
-        return FailureOrigin.BACKEND
-    if isinstance(exc, KitaruError) and not isinstance(exc, (KitaruValueError, ValueError)):
-        return FailureOrigin.RUNTIME
+    """Whose fault an exception is, by its type: a misuse of Kitaru is the user's code's."""
+    for kind, origin in _ORIGINS:
+        if isinstance(exc, kind):
+            return origin
     return FailureOrigin.USER_CODE
+
+
+_ORIGINS: tuple[tuple[type[BaseException], FailureOrigin], ...] = (
+    (KitaruDivergenceError, FailureOrigin.DIVERGENCE),
+    (KitaruTimeoutError, FailureOrigin.TIMEOUT),
+    (KitaruBackendError, FailureOrigin.BACKEND),
+    (KitaruUserCodeError, FailureOrigin.USER_CODE),
+    (KitaruRuntimeError, FailureOrigin.RUNTIME),
+)
 
 
 def _user_traceback(exc: BaseException) -> Any:

@@ -32,15 +32,9 @@ def find_source(call: Call) -> Source | None:
     if call.inputs.opaque:
         call.inputs_reason = rules.opaque(call.inputs.opaque)
         return None
-    call.code = code = code_of(call)
+    call.code = code_of(call)
     run, spec = call.run, call.spec
-    scopes = run.services.reuse_scopes
-    scope = scopes.get((spec.id, code.digest))
-    if scope is None:
-        scope = scopes[spec.id, code.digest] = reuse_scope(
-            run.services.project, spec.id, code.digest
-        )
-    call.reuse_key = key = reuse_key(scope, call.inputs.ordered, call.n)
+    call.reuse_key = key = _key(call, spec.id)
     if call.fresh or call.attempt > 1:
         call.inputs_reason = rules.later_attempt(call.attempt)
         return None
@@ -48,6 +42,9 @@ def find_source(call: Call) -> Source | None:
         call.inputs_reason = rules.refreshed(who)
         return None
     found = _newest_unused(call, key)
+    for alias in spec.aliases:
+        # What the checkpoint recorded under a former name is its own.
+        found = found or _newest_unused(call, _key(call, alias))
     if found is None:
         return None
     run.services.say(
@@ -56,6 +53,16 @@ def find_source(call: Call) -> Source | None:
         once=("reuse", spec.id),
     )
     return found[1]
+
+
+def _key(call: Call, checkpoint: str) -> bytes:
+    assert call.code is not None
+    services = call.run.services
+    about = (checkpoint, call.code.digest)
+    scope = services.reuse_scopes.get(about)
+    if scope is None:
+        scope = services.reuse_scopes[about] = reuse_scope(services.project, *about)
+    return reuse_key(scope, call.inputs.ordered, call.n)
 
 
 def _newest_unused(call: Call, key: bytes) -> tuple[str, Source] | None:

@@ -34,7 +34,7 @@ from kitaru._store.protocol import (
     Refused,
     Store,
 )
-from kitaru.errors import KitaruBackendError
+from kitaru.errors import KitaruBackendError, KitaruDivergenceError
 
 if TYPE_CHECKING:
     from kitaru._engine.services import Services
@@ -112,6 +112,8 @@ class Run:
         self.attempt = row.attempt
         self.seq = itertools.count()
         self.top = Attempt(None)
+        self.diverged: KitaruDivergenceError | None = None
+        """Why a strict flow must stop."""
         self.outcomes: dict[bytes, Recalled] = {}
         self.tries: dict[bytes, Tries] = {}
         self.claimed: set[bytes] = set()
@@ -144,6 +146,9 @@ class Run:
         if self.ended is not None:
             self._tell()
             raise self.ended
+        if self.diverged is not None:
+            # Whatever the flow made of it: a strict one stops.
+            raise self.diverged
         if os.getpid() != self.pid:
             raise Unwind(
                 Why.FORKED,

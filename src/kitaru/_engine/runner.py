@@ -196,7 +196,7 @@ class Runner:
     def take_by_key(
         self, flow: FlowSpec, row: ExecutionRow, new: Start, context: Context | None = None
     ) -> Completion | None:
-        """Run the execution that has the key, if nobody does; refuse it if its inputs are others."""
+        """Run the execution that has the key, if nobody does; refuse other inputs."""
         if row.inputs_digest != new.inputs_digest:
             raise KitaruStateError(
                 f"key {new.key!r} of flow {flow.name!r} belongs to execution {row.exec_id}, which "
@@ -297,7 +297,9 @@ class Runner:
         found = self._interrupted.get(flow.id)
         if found is None:
             rows = self.store.list_unfinished(
-                project=self.services.project, flow_ids=[flow.id], limit=_MAX_ADOPT
+                project=self.services.project,
+                flow_ids=[flow.id, *flow.aliases],
+                limit=_MAX_ADOPT,
             )
             found = self._interrupted[flow.id] = {
                 row.inputs_digest: row.exec_id

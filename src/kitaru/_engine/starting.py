@@ -6,11 +6,12 @@ import json
 from typing import Any
 
 from kitaru import settings
-from kitaru._core.inputs import digest_tree
+from kitaru._core.inputs import digest_inputs, digest_tree
 from kitaru._core.objects import captured_values
-from kitaru._core.values import encode, to_tree
+from kitaru._core.values import encode
 from kitaru._engine.context import here
 from kitaru._engine.execution import Completion, FlowSpec
+from kitaru._engine.fingerprint import code_digest
 from kitaru._engine.runner import Runner
 from kitaru._engine.services import Services
 from kitaru._store.protocol import ExecutionRow, Fenced, Start
@@ -20,7 +21,7 @@ from kitaru.errors import (
     KitaruUsageError,
 )
 
-_LASTING = frozenset({str, int, float, bool, bytes, type(None)})
+_LASTING = frozenset({str, int, bool, type(None)})
 
 
 def start_execution(
@@ -84,7 +85,9 @@ def _find_by_alias(
     runner: Runner, flow: FlowSpec, new: Start
 ) -> tuple[ExecutionRow, Completion | None] | None:
     """The execution that has the key under a former name of the flow."""
-    if new.key is None:
+    if new.key is None or not flow.aliases:
+        return None
+    if runner.store.find_by_key(project=new.project, flow_id=flow.id, key=new.key) is not None:
         return None
     for alias in flow.aliases:
         row = runner.store.find_by_key(project=new.project, flow_id=alias, key=new.key)
@@ -95,12 +98,15 @@ def _find_by_alias(
 
 def _digest(flow: FlowSpec, bound: dict[str, Any]) -> bytes:
     """What runs with one key are compared by: the inputs, and what a closure has captured."""
-    counted = dict(bound)
+    inputs = digest_inputs(
+        bound, binder=flow.binder, code_digest=code_digest, file_facts=lambda _: None
+    )
+    counted = {name: inputs.arguments[name] for name in bound if name in inputs.arguments}
     if flow.binder.may_capture:
-        # What may change while the program runs would make equal runs differ.
-        captured = captured_values(flow.fn)
-        counted.update({name: one for name, one in captured.items() if type(one) in _LASTING})
-    return digest_tree(to_tree(counted, what=f"flow {flow.name}"))
+        # Only what lasts: a list that grows while the program runs would make equal runs differ.
+        captured = captured_values(flow.fn).items()
+        counted |= {name: digest_tree(one) for name, one in captured if type(one) in _LASTING}
+    return digest_tree({name: digest.hex() for name, digest in counted.items()})
 
 
 def frozen_spec(

@@ -52,8 +52,11 @@ def _tell(call: Call, drifted: Place, arguments: str) -> None:
     run, spec = call.run, call.spec
     names = differing_arguments(drifted.arguments, arguments)
     what = ", ".join(names) if names else "the order of equal calls"
+    strict = bool(run.spec.get("strict"))
     happens = (
-        f"its recorded result is returned all the same, because id={call.named!r} names it"
+        "it was not run"
+        if strict
+        else f"its recorded result is returned all the same, because id={call.named!r} names it"
         if call.named is not None
         else "it runs again"
     )
@@ -62,13 +65,14 @@ def _tell(call: Call, drifted: Place, arguments: str) -> None:
         f"({what} changed): {happens}. To keep recorded results, {_REMEDY}"
     )
     run.note("drift", message)
-    if run.spec.get("strict"):
-        raise KitaruDivergenceError(
+    if strict:
+        run.diverged = run.diverged or KitaruDivergenceError(
             f"strict flow: {message}",
             exec_id=run.exec_id,
             failure_origin=FailureOrigin.DIVERGENCE,
             checkpoint=spec.name,
         )
+        raise run.diverged
     run.services.say(message, once=("drift", run.exec_id, spec.id))
 
 

@@ -75,8 +75,9 @@ def _pairs(
         word = rest.pop(0)
         if not word.startswith("--") or word == "--":
             raise KitaruUsageError(
-                f"{shortened(word)} is no argument by name: after -- write --NAME VALUE, for "
-                f"example `kitaru run {flow} -- --{_first(signature)} VALUE`"
+                f"{shortened(word)} is no argument by name: after -- write --NAME VALUE "
+                f"(for example --{_first(signature)} VALUE); options of `kitaru run` "
+                "itself go before it"
             )
         name, equals, text = word[2:].partition("=")
         name = _parameter(name, signature, flow)

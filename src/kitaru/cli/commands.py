@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from kitaru.cli.output import Session
+from kitaru.errors import KitaruFeatureNotAvailableError
 
 
 def _set_output(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
@@ -79,12 +80,15 @@ class Group(click.Group):
         *args: Any,
         lazy: Mapping[str, tuple[str, str]],
         elsewhere: Mapping[str, str] | None = None,
+        later: Mapping[str, str] | None = None,
         examples: str = "",
         **kwargs: Any,
     ) -> None:
         kwargs["params"] = [*(kwargs.get("params") or ()), *common_options()]
         super().__init__(*args, **kwargs)
         self.lazy = lazy
+        self.later = dict(later or {})
+        """Commands of a later release -> what helps today, or nothing."""
         self.elsewhere = dict(elsewhere or {})
         """Commands that people may look for here -> what they are called."""
         self.examples = examples
@@ -105,6 +109,11 @@ class Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0] if args else ""
+        if name in self.later:
+            raise KitaruFeatureNotAvailableError(
+                f"`{ctx.command_path} {name}` comes with a later release"
+                + (f": {self.later[name]}" if self.later[name] else "")
+            )
         if name and not name.startswith("-") and name not in self.lazy:
             known = {**{n: n for n in self.lazy}, **self.elsewhere}
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)

@@ -36,7 +36,9 @@ def show_execution(session: Session, exec_id: str, *, only_result: bool) -> None
     execution = executions.get(exec_id)
     if only_result and not execution.status.is_successful:
         raise KitaruStateError(
-            f"execution {execution.exec_id} is {execution.status}: it has no result"
+            f"execution {execution.exec_id} is {execution.status}: it has no result; "
+            f"see `kitaru executions get {execution.exec_id}`, or run what failed again with "
+            f"`kitaru executions retry {execution.exec_id}`"
         )
     if session.as_json:
         item = as_data(execution)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 
-from kitaru import app as _app
 from kitaru import settings
 from kitaru._store.location import FOLDER_NAME, Location, find_store
-from kitaru._store.project import main_file
+from kitaru._store.project import home_folder, main_file
 from kitaru.client import KitaruClient
 from kitaru.errors import KitaruNotFoundError
 
@@ -39,8 +38,19 @@ def existing_client() -> KitaruClient:
 
 
 def root_of_project() -> str | None:
-    """The project root of the store in use: the folder in which its ``.kitaru`` lies."""
-    folder = find().folder
-    if os.path.basename(folder) == FOLDER_NAME:
-        return os.path.dirname(folder)
-    return _app.current().root
+    """The project root of the store in use: below it a recorded folder is believed.
+
+    The folder in which its ``.kitaru`` lies. A store that was named and is no
+    ``.kitaru`` belongs to no project that we could know: None, because it might be
+    anybody's, and must not choose what is imported from below wherever we stand.
+    """
+    location = find()
+    if os.path.basename(location.folder) == FOLDER_NAME:
+        return os.path.dirname(location.folder)
+    if location.kind == "said":
+        return None
+    home = home_folder()
+    above_home = home is not None and os.path.join(home, "").startswith(
+        os.path.join(location.root, "")
+    )
+    return None if above_home else location.root

@@ -26,6 +26,9 @@ executions = Group(
         "retry": (_EXECUTIONS, "Run what made an execution fail again."),
         "why": (_EXECUTIONS, "Tell why calls ran, or whose result they reused."),
     },
+    later=dict.fromkeys(
+        ("logs", "input", "replay", "cancel", "decide", "plan", "delete", "export", "import"), ""
+    ),
     examples="""
 kitaru executions list --status interrupted
 kitaru executions get 01a2 --result
@@ -43,6 +46,15 @@ kitaru = Group(
         "run": ("kitaru.cli.run", "Run a flow and print its result."),
         "executions": ("kitaru.cli.root", "List, show, resume, retry and explain."),
         "status": ("kitaru.cli.status", "Show the store, and who runs what."),
+    },
+    later={
+        "worker": "a program that imports your flows and calls kitaru.recover() adopts today",
+        "memory": "",
+        "doctor": "`kitaru status` shows the store today",
+        "gc": "",
+        "store": "`kitaru status` shows the store today",
+        "ui": "",
+        "mcp": "",
     },
     examples="""
 kitaru run my_flows.py:hello -- --name World

@@ -33,6 +33,9 @@ _BY_NAME: dict[str, str] = {
     "weakref.ReferenceType": "store what it points to",
     "ellipsis": "store a text or None",
     "mappingproxy": "store dict(proxy)",
+    "kitaru.checkpoints.FutureList": "these are futures: return `.results()` of it",
+    "kitaru.checkpoints.CheckpointFuture": "this is a future: return its `.result()`, or await it",
+    "object": _PLAIN,
 }
 
 
@@ -63,7 +66,7 @@ def remedy_for(value: object) -> str:
     base = base_of(cls)
     if base:
         return f"it is a subclass of {base}, which would lose its type: convert it with {base}(…)"
-    return f"make it a dataclass, or {_PLAIN}"
+    return "make it a dataclass, or return plain data or a pydantic model instead"
 
 
 def _is_file(cls: type) -> bool:
