@@ -354,3 +354,28 @@ def test_what_was_defined_in_a_prompt_cannot_be_resumed_from_here(project: Proje
     done = project.run("executions", "resume", exec_id)
     assert done.returncode == 1
     assert "python -c" in done.stderr
+
+
+def test_a_store_that_is_nobodys_project_does_not_choose_what_is_imported(
+    project: Project, tmp_path: Path
+) -> None:
+    far = str(tmp_path / "unpacked")
+    process = project.run_to_the_gate("--store", far)
+    process.kill()
+    process.communicate(timeout=MAX_SECONDS)
+    exec_id = project.ask("executions", "list", "--store", far)["items"][0]["exec_id"]
+    refused = project.run("executions", "resume", exec_id, "--store", far, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "--code" in refused.stderr
+    project.open_gate()
+    words = ("executions", "resume", exec_id, "--store", far, "--code", str(project.folder))
+    assert project.run(*words, cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("words", [["worker", "shop"], ["executions", "replay", "01"], ["gc"]])
+def test_a_command_of_a_later_release_says_so(project: Project, words: list[str]) -> None:
+    done = project.run(*words, "-o", "json")
+    assert done.returncode == 1
+    error = one_line(done.stderr)["error"]
+    assert error["type"] == "KitaruFeatureNotAvailableError"
+    assert words[-2 if len(words) == 3 else 0] in error["message"]
