@@ -232,13 +232,15 @@ class Executions:
         """Raise ``KitaruStateError`` unless the execution has failed."""
         if row.status is State.FAILED:
             return
+        status = status_of(row, self._liveness())
         if row.status in FINISHED:
             next_step = "run the flow again for a new execution"
+        elif status is ExecutionStatus.RUNNING:
+            next_step = "a live process runs it: wait for its end"
         else:
             next_step = f"to go on with it: kitaru executions resume {row.exec_id}"
         raise KitaruStateError(
-            f"execution {row.exec_id} is {status_of(row, self._liveness())}: only a failed one "
-            f"can be retried; {next_step}"
+            f"execution {row.exec_id} is {status}: only a failed one can be retried; {next_step}"
         )
 
     def _take(self, row: ExecutionRow) -> FlowHandle[Any]:
@@ -268,6 +270,7 @@ class Executions:
             row,
             status=status_of(row, alive),
             notes=self._app.store.list_notes(row.id),
+            attempts=self._app.store.list_attempts(row.id),
             client=self,
         )
 

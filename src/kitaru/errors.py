@@ -27,7 +27,9 @@ class FailureOrigin(enum.StrEnum):
 
 
 def _rebuild(cls: type[KitaruError], args: tuple[Any, ...], state: dict[str, Any]) -> KitaruError:
-    error = cls.__new__(cls, *args)
+    # A timeout is an OSError too, whose memory only OSError's own __new__ lays out.
+    base = OSError if issubclass(cls, OSError) else Exception
+    error: KitaruError = base.__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)
     return error

@@ -143,9 +143,10 @@ def _trusted_folder(row: ExecutionRow, root: str | None, about: str) -> str:
             "folder where its module is now, with --code FOLDER"
         )
     if root is None or not _lies_in(real, os.path.realpath(root)):
+        project = "which belongs to no project" if root is None else f"whose project is {root!r}"
         raise KitaruStateError(
-            f"{about} was imported from {folder!r}, which does not lie under this store's "
-            f"project ({root}), so it is not imported from there; {remedy}"
+            f"{about} was imported from {folder!r}, which does not lie under the project of this "
+            f"store ({project}), so it is not imported from there; {remedy}"
         )
     top = os.path.join(real, (row.code_module or "").partition(".")[0])
     for path in (real, top, top + ".py"):

@@ -20,7 +20,14 @@ from kitaru._core.payload import Payload
 from kitaru._core.reuse import explain
 from kitaru._core.values import decode, failure_info, preview
 from kitaru._core.values.codec import open_payload
-from kitaru._store.protocol import CallRow, ExecutionRow, NoteRow, RecordedCall, Store
+from kitaru._store.protocol import (
+    CallRow,
+    ExecutionRow,
+    NoteRow,
+    RecordedAttempt,
+    RecordedCall,
+    Store,
+)
 from kitaru.errors import FailureOrigin, KitaruError, KitaruValueError
 from kitaru.model import (
     CheckpointAttempt,
@@ -66,7 +73,12 @@ def status_of(row: ExecutionRow, is_alive: Callable[[int | None], bool]) -> Exec
 
 
 def execution_of(
-    row: ExecutionRow, *, status: ExecutionStatus, notes: Iterable[NoteRow], client: Any
+    row: ExecutionRow,
+    *,
+    status: ExecutionStatus,
+    notes: Iterable[NoteRow],
+    attempts: Iterable[RecordedAttempt],
+    client: Any,
 ) -> Execution:
     """The record of an execution; its calls are read when they are asked for."""
     return Execution(
@@ -87,11 +99,27 @@ def execution_of(
         tags=_tags(row.tags),
         key=row.key,
         attempts=row.attempt,
-        notes=tuple(Note(note.kind, note.message, instant(note.at)) for note in notes),
+        notes=tuple(sorted([*map(_note, notes), *map(_failed_attempt, attempts)], key=_when)),
         inputs=shown_inputs(row.inputs),
         frozen_execution_spec=_mapping(row.spec),
         _client=client,
     )
+
+
+def _note(row: NoteRow) -> Note:
+    return Note(row.kind, row.message, instant(row.at))
+
+
+def _failed_attempt(attempt: RecordedAttempt) -> Note:
+    """A try of the whole flow that failed: it stays to be seen when the next one completes."""
+    info = failure_of(attempt.failure)
+    what = "" if info is None else f": {info.exception_type}: {info.message}"
+    text = f"attempt {attempt.attempt} failed{what}"
+    return Note("failed_attempt", text, instant(attempt.ended_at))
+
+
+def _when(note: Note) -> datetime:
+    return note.at
 
 
 def _derived_reason(row: ExecutionRow, status: ExecutionStatus) -> str | None:

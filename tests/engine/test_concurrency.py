@@ -433,3 +433,33 @@ def test_a_full_disk_is_a_typed_error_and_the_execution_goes_on_later(store: Pat
     )
     assert len(set(RAN)) == 30
     assert all(RAN.count(str(n) * 5) == 1 for n in range(recorded))
+
+
+@pytest.mark.parametrize("depth_of_frames", [0, 20, 40, 60])
+def test_endless_recursion_around_checkpoints_does_not_stop_other_commits(
+    depth_of_frames: int,
+) -> None:
+    """A stack that is full inside the commit must not keep the lead of it."""
+
+    @checkpoint(cache=False)
+    def leaf(number: int) -> int:
+        return number
+
+    def down(frames: int, number: int) -> int:
+        if frames:
+            return down(frames - 1, number)
+        leaf(number)
+        return down(0, number + 1)
+
+    @flow
+    def endless() -> int:
+        return down(depth_of_frames, 0)
+
+    @flow
+    def plain() -> int:
+        return leaf(5)
+
+    for _ in range(3):
+        with pytest.raises(kitaru.KitaruExecutionError, match="RecursionError"):
+            endless.run().wait(timeout=PATIENCE_SECONDS)
+        assert plain.run().wait(timeout=PATIENCE_SECONDS) == 5

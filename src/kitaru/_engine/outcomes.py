@@ -45,10 +45,15 @@ def raise_failure(store: Store, row: ExecutionRow, cause: BaseException | None) 
     }.get(info.origin, KitaruExecutionError)
     where = f" in checkpoint {checkpoint!r}" if checkpoint else ""
     message = f": {info.message}" if info.message else ""
+    remedy = (
+        "A retry diverges again until the code is mended"
+        if info.origin is FailureOrigin.DIVERGENCE
+        else "Run what failed again"
+    )
     error: KitaruExecutionError = kind(
         f"{about} failed{where}: {info.exception_type}{message}\n"
         f"Look: kitaru executions get {row.exec_id}   "
-        f"Run what failed again: kitaru executions retry {row.exec_id}",
+        f"{remedy}: kitaru executions retry {row.exec_id}",
         exec_id=row.exec_id,
         status=status,
         failure_origin=info.origin,

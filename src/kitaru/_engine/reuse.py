@@ -46,6 +46,7 @@ def find_source(call: Call) -> Source | None:
         # What the checkpoint recorded under a former name is its own.
         found = found or _newest_unused(call, _key(call, alias))
     if found is None:
+        call.inputs_reason = _why_missed(call, key)
         return None
     run.services.say(
         f"checkpoint {spec.name!r} reuses a result recorded by execution {found[0]} "
@@ -74,7 +75,6 @@ def _newest_unused(call: Call, key: bytes) -> tuple[str, Source] | None:
     while True:
         found = run.store.find_reusable(key, execution=run.id, before=before, since=since)
         if found is None:
-            call.inputs_reason = _why_missed(call, key, since, now)
             return None
         # One source serves one call of an execution: two samples stay two.
         if run.use_source(found.id):
@@ -83,13 +83,14 @@ def _newest_unused(call: Call, key: bytes) -> tuple[str, Source] | None:
         before = found.id
 
 
-def _why_missed(call: Call, key: bytes, since: int | None, now: int) -> str:
+def _why_missed(call: Call, key: bytes) -> str:
     run, spec = call.run, call.spec
     expired = None
-    if since is not None and spec.cache_ttl_seconds is not None:
+    if spec.cache_ttl_seconds is not None:
         older = run.store.find_reusable(key, execution=run.id, before=None, since=None)
         if older is not None:
-            expired = rules.Expired((now - older.ended_at) / 1e6, spec.cache_ttl_seconds)
+            age_seconds = (run.env.now() - older.ended_at) / 1e6
+            expired = rules.Expired(age_seconds, spec.cache_ttl_seconds)
     history = run.services.history(spec.id)
     assert call.code is not None
     if expired is None and history.knows(call.code.digest):

@@ -153,7 +153,7 @@ class Run:
             raise Unwind(
                 Why.FORKED,
                 f"execution {self.exec_id} belongs to process {self.pid}; this is a fork of it. "
-                "Start flows of its own here, or use multiprocessing's spawn",
+                "End it with os._exit(), or use multiprocessing with spawn",
             )
 
     def check_owner(self) -> None:

@@ -34,6 +34,7 @@ from kitaru._store.protocol import (
     Claim,
     DeclareDead,
     ExecutionRow,
+    Fenced,
     Finish,
     Owner,
     Refused,
@@ -51,6 +52,11 @@ from kitaru.errors import (
 
 ADOPT_POLL_SECONDS = 0.5
 """How often an adopting process looks for executions without a live owner (O3: 2 s)."""
+
+DECLARED_DEAD = (
+    "this process was declared dead by another one (its lock file in the store's folder was "
+    "removed): it may not own executions any more; start the program again"
+)
 
 _DRAIN_POLL_SECONDS = 0.02
 
@@ -372,9 +378,18 @@ class Runner:
 
     def _give_up(self, candidate: Candidate, error: Exception) -> None:
         """Somebody else was quicker, or the store is gone: waiters look at the store again."""
-        why = Why.LOST if isinstance(error, Refused) else Why.STORE_FAILED
-        candidate.completion.unwound = Unwind(why, str(error), error)
+        if isinstance(error, Fenced) and self._is_declared_dead():
+            candidate.completion.unwound = Unwind(Why.STORE_FAILED, DECLARED_DEAD, error)
+        else:
+            why = Why.LOST if isinstance(error, Refused) else Why.STORE_FAILED
+            candidate.completion.unwound = Unwind(why, str(error), error)
         self._forget(candidate.completion)
+
+    def _is_declared_dead(self) -> bool:
+        try:
+            return self._owner is not None and self.store.get_owner(self._owner).died_at is not None
+        except KitaruBackendError:
+            return False
 
     def _fail_poisoned(self, candidate: Candidate, row: ExecutionRow) -> None:
         reason = (

@@ -12,7 +12,7 @@ from kitaru._core.values import encode
 from kitaru._engine.context import here
 from kitaru._engine.execution import Completion, FlowSpec
 from kitaru._engine.fingerprint import code_digest
-from kitaru._engine.runner import Runner
+from kitaru._engine.runner import DECLARED_DEAD, Runner
 from kitaru._engine.services import Services
 from kitaru._store.protocol import ExecutionRow, Fenced, Start
 from kitaru.errors import (
@@ -74,10 +74,7 @@ def start_execution(
     try:
         row, completion = _find_by_alias(runner, flow, new) or runner.start(flow, new)
     except Fenced as error:
-        raise KitaruBackendError(
-            "this process was declared dead by another one (its lock file in the store's "
-            "folder was removed): it may not own executions any more; start the program again"
-        ) from error
+        raise KitaruBackendError(DECLARED_DEAD) from error
     return row, completion
 
 

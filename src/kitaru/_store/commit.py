@@ -88,11 +88,14 @@ class Transactions(Protocol):
 
 Done = Callable[[Any, BaseException | None], None]
 
+LOOK_AROUND_SECONDS = 0.5
+"""How often a waiter makes sure that somebody leads."""
+
 
 class Ticket:
     """A queued write and its answer. ``gate`` opens when it is answered or may lead."""
 
-    __slots__ = ("answer", "done", "error", "gate", "settled", "write")
+    __slots__ = ("answer", "done", "error", "gate", "gone", "settled", "write")
 
     def __init__(self, write: Write | None, done: Done | None = None) -> None:
         self.write = write
@@ -101,6 +104,8 @@ class Ticket:
         self.error: BaseException | None = None
         self.gate: threading.Lock | None = None
         self.settled = False
+        self.gone = False
+        """Its thread has left, perhaps without handing over what it held."""
 
     def settle(self) -> None:
         if not self.settled:
@@ -129,7 +134,13 @@ class GroupCommit:
     def apply(self, write: Write) -> Any:
         """Commit ``write`` and everything queued; return its answer or raise its error."""
         ticket = Ticket(write)
-        self._see_through(ticket)
+        try:
+            self._see_through(ticket)
+        except BaseException:
+            # No call: on a full stack (a user's endless recursion ends here) even
+            # the handing over of the lead fails. Whoever comes next sees this.
+            ticket.gone = True
+            raise
         if ticket.error is not None:
             raise ticket.error
         return ticket.answer
@@ -144,7 +155,12 @@ class GroupCommit:
         if not wait:
             return self._try_to_flush(Ticket(None))
         if self._queue or self._leader is not None:
-            self._see_through(Ticket(None))
+            ticket = Ticket(None)
+            try:
+                self._see_through(ticket)
+            except BaseException:
+                ticket.gone = True
+                raise
         return True
 
     def borrow(self) -> Ticket | None:
@@ -155,7 +171,7 @@ class GroupCommit:
         """
         ticket = Ticket(None)
         with self._mutex:
-            if self._leader is not None or self._queue:
+            if self._is_led() or self._queue:
                 return None
             self._leader = ticket
         return ticket
@@ -163,9 +179,13 @@ class GroupCommit:
     def give_back(self, ticket: Ticket) -> None:
         self._leave(ticket)
 
+    def _is_led(self) -> bool:
+        """Whether somebody leads who has not left without a word."""
+        return self._leader is not None and not self._leader.gone
+
     def _try_to_flush(self, ticket: Ticket) -> bool:
         with self._mutex:
-            if self._leader is not None:
+            if self._is_led():
                 return False
             if not self._queue:
                 return True
@@ -173,6 +193,9 @@ class GroupCommit:
             self._leader = ticket
         try:
             return self._lead(ticket, wait=False)
+        except BaseException:
+            ticket.gone = True
+            raise
         finally:
             self._leave(ticket)
 
@@ -180,7 +203,9 @@ class GroupCommit:
         try:
             if not self._enter(ticket):
                 assert ticket.gate is not None
-                ticket.gate.acquire()
+                while not ticket.gate.acquire(timeout=LOOK_AROUND_SECONDS):
+                    if self._take_lost_lead(ticket):
+                        break
             # Either answered by whoever led, or now leading.
             if self._leader is ticket:
                 self._lead(ticket, wait=True)
@@ -193,12 +218,23 @@ class GroupCommit:
         """Queue up; True: nobody leads, so this ticket does."""
         with self._mutex:
             self._queue.append(ticket)
-            if self._leader is None:
+            if not self._is_led():
                 self._leader = ticket
                 return True
             ticket.gate = threading.Lock()
             ticket.gate.acquire()
             return False
+
+    def _take_lost_lead(self, ticket: Ticket) -> bool:
+        """Lead in the place of one who left without passing the lead on; False if none did."""
+        with self._mutex:
+            if self._is_led() or ticket.settled:
+                return False
+            owed = [each for each in self._group if not each.settled and not each.gone]
+            self._queue[:0] = [each for each in owed if each not in self._queue]
+            self._group = []
+            self._leader = ticket
+            return True
 
     def _leave(self, ticket: Ticket) -> None:
         with self._mutex:
@@ -266,6 +302,8 @@ class GroupCommit:
         committing = False
         try:
             if writes:
+                if database.is_open():
+                    database.rollback()  # left open by one who had no room to end it
                 self._crash_point("before_begin")
                 if not database.begin(wait=wait):
                     return False

@@ -93,6 +93,7 @@ class SqlStore:
         try:
             return self._writer.rows(sql, values)
         finally:
+            lead.gone = True  # first, and no call: see GroupCommit.apply
             self._commits.give_back(lead)
 
     def _keep_blobs(self, write: Write) -> None:

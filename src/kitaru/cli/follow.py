@@ -114,7 +114,10 @@ def _end(session: Session, handle: FlowHandle[Any], status: int) -> NoReturn:
     except Exception:
         stands = None  # the store is away: then the lock that we drop is the hand-back
     if stands is not None and stands.is_finished:
-        said = f"execution {handle.exec_id} is {stands}"
+        said = (
+            f"execution {handle.exec_id} is {stands}: it came to its end while it was stopped; "
+            f"see: kitaru executions get {handle.exec_id}"
+        )
     else:
         said = (
             f"execution {handle.exec_id} is handed back; go on with: "

@@ -31,15 +31,20 @@ def list_executions(session: Session, flow: str | None, status: str | None, limi
         session.progress("no executions" + (" like that" if flow or status else " yet"))
 
 
+def _why_no_result(exec_id: str, status: ExecutionStatus) -> str:
+    says = f"execution {exec_id} is {status}: it has no result"
+    if status is ExecutionStatus.FAILED:
+        return f"{says}; run what failed again: kitaru executions retry {exec_id}"
+    if status in (ExecutionStatus.INTERRUPTED, ExecutionStatus.PENDING):
+        return f"{says}; go on with it: kitaru executions resume {exec_id}"
+    return f"{says} yet; look again: kitaru executions get {exec_id}"
+
+
 def show_execution(session: Session, exec_id: str, *, only_result: bool) -> None:
     executions = existing_client().executions
     execution = executions.get(exec_id)
     if only_result and not execution.status.is_successful:
-        raise KitaruStateError(
-            f"execution {execution.exec_id} is {execution.status}: it has no result; "
-            f"see `kitaru executions get {execution.exec_id}`, or run what failed again with "
-            f"`kitaru executions retry {execution.exec_id}`"
-        )
+        raise KitaruStateError(_why_no_result(execution.exec_id, execution.status))
     if session.as_json:
         item = as_data(execution)
         item["checkpoints"] = as_data(executions.list_checkpoints(execution.exec_id))

@@ -16,8 +16,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
 import weakref
+from collections.abc import Callable
 
 import apsw
 
@@ -120,8 +120,9 @@ def configure(connection: apsw.Connection, path: str, cache_kib: int) -> None:
 class Database:
     """The connections of one process to one file. See the module."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, now: Callable[[], int]) -> None:
         self.path = path
+        self._now = now
         self._pid = os.getpid()
         _refuse_inherited(path)
         self._connection = connect(path, cache_kib=WRITER_CACHE_KIB)
@@ -254,7 +255,7 @@ class Database:
             same = _identity(self.path) == self._file and _identity(self._wal_path) == self._wal
         except OSError:
             same = False
-        if same and folder is not None and time.time_ns() - folder[2] > _SETTLED_NS:
+        if same and folder is not None and self._now() * 1000 - folder[2] > _SETTLED_NS:
             # A change in the same tick of the file system's clock would leave the stamp as it is.
             self._verified = folder
         if not same:

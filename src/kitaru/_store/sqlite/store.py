@@ -74,7 +74,7 @@ class SqliteStore(SqlStore):
             queries=queries,
             migrations=migrations or load_migrations(os.path.join(_HERE, "migrations")),
         )
-        return cls(folder, Database(path), meta, queries, env)
+        return cls(folder, Database(path, env.now), meta, queries, env)
 
     def info(self) -> dict[str, Any]:
         """Where the store is, its schema version, size in bytes, project, SQLite version."""

@@ -38,34 +38,6 @@ def test_the_tree_of_errors_is_the_published_one() -> None:
     assert found == TREE
 
 
-def test_every_error_keeps_its_attributes_when_it_is_copied_or_pickled() -> None:
-    failure = FailureInfo("no", "ValueError", "", FailureOrigin.USER_CODE)
-    made: list[errors.KitaruError] = [
-        errors.KitaruTimeoutError(
-            "late", exec_id="e", timeout_seconds=1.0, elapsed_seconds=2.0,
-            last_status=ExecutionStatus.RUNNING,
-        ),
-        errors.KitaruValueError("odd", path="$.a", checkpoint="c"),
-        *(
-            getattr(errors, name)(
-                "failed", exec_id="e", status=ExecutionStatus.FAILED,
-                failure_origin=FailureOrigin.USER_CODE, failure=failure, checkpoint="c",
-            )
-            for name, bases in TREE.items()
-            if name == "KitaruExecutionError" or bases == ("KitaruExecutionError",)
-        ),
-        *(
-            getattr(errors, name)("plain")
-            for name in ("KitaruUsageError", "KitaruBackendError", "KitaruFeatureNotAvailableError")
-        ),
-    ]  # fmt: skip
-    for error in made:
-        for again in (copy.copy(error), pickle.loads(pickle.dumps(error))):
-            assert type(again) is type(error)
-            assert str(again) == str(error)
-            assert vars(again) == vars(error)
-
-
 @checkpoint
 def charge(amount: int) -> int:
     raise ConnectionError(f"cannot charge {amount}")
@@ -93,3 +65,31 @@ def test_a_failed_execution_names_itself_its_checkpoint_its_cause_and_the_next_c
     for said in (handle.exec_id, "order", "charge", "cannot charge 3"):
         assert said in message
     assert f"kitaru executions retry {handle.exec_id}" in message
+
+
+def test_every_error_keeps_its_attributes_when_it_is_copied_or_pickled() -> None:
+    failure = FailureInfo("no", "ValueError", "", FailureOrigin.USER_CODE)
+    made: list[errors.KitaruError] = [
+        errors.KitaruTimeoutError(
+            "late", exec_id="e", timeout_seconds=1.0, elapsed_seconds=2.0,
+            last_status=ExecutionStatus.RUNNING,
+        ),
+        errors.KitaruValueError("odd", path="$.a", checkpoint="c"),
+        *(
+            getattr(errors, name)(
+                "failed", exec_id="e", status=ExecutionStatus.FAILED,
+                failure_origin=FailureOrigin.USER_CODE, failure=failure, checkpoint="c",
+            )
+            for name, bases in TREE.items()
+            if name == "KitaruExecutionError" or bases == ("KitaruExecutionError",)
+        ),
+        *(
+            getattr(errors, name)("plain")
+            for name in ("KitaruUsageError", "KitaruBackendError", "KitaruFeatureNotAvailableError")
+        ),
+    ]  # fmt: skip
+    for error in made:
+        for again in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+            assert type(again) is type(error)
+            assert str(again) == str(error)
+            assert vars(again) == vars(error)

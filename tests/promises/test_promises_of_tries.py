@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from tests.conftest import end_app
 from tests.engine.looking import PATIENCE_SECONDS, calls, execution
-from tests.review.conftest import ShiftedEnv
+from tests.promises.conftest import ShiftedEnv
 
 import kitaru
-from kitaru import KitaruClient, Retry, app, checkpoint, flow
+from kitaru import KitaruBackendError, KitaruClient, Retry, app, checkpoint, flow
+from kitaru._store.protocol import DeclareDead, Start
 
 RAN: list[Any] = []
 
@@ -108,3 +109,40 @@ def test_an_outcome_older_than_its_ttl_is_not_reused_and_says_how_old_it_was(
     assert why.reason == "expired: recorded 1 h ago, cache_ttl 1 min"
     # And the newer one serves from now on.
     assert asks_the_price.run().wait() == 2
+
+
+def test_a_process_that_was_declared_dead_is_told_so() -> None:
+    @flow
+    def one() -> int:
+        return 1
+
+    handle = one.options(key="done").run()
+    assert handle.wait(PATIENCE_SECONDS) == 1
+    done = execution(handle.exec_id)
+    assert done.inputs is not None
+    running = app.current()
+    running.store.apply(
+        Start(
+            "01a00000-0000-7000-8000-000000000001",
+            done.project,
+            done.flow_id,
+            done.flow_name,
+            "abandoned",
+            done.inputs_digest,
+            done.inputs,
+            done.seed,
+            done.spec,
+            "[]",
+            None,
+            None,
+            owner=None,
+            home=None,
+            at=1,
+        )
+    )
+    running.store.apply(DeclareDead(running.runner.owner(), running.env.now()))
+    resumed = KitaruClient().executions.resume("01a00000-0000-7000-8000-000000000001")
+    with pytest.raises(KitaruBackendError, match="declared dead"):
+        resumed.wait(PATIENCE_SECONDS)
+    with pytest.raises(KitaruBackendError, match="declared dead"):
+        one.run()
