@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import types
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from typing import (
     TYPE_CHECKING,
     Any,
+    Concatenate,
     Generic,
     Literal,
     Never,
     NoReturn,
     ParamSpec,
+    Self,
     TypeVar,
     overload,
 )
@@ -55,7 +58,9 @@ if TYPE_CHECKING:
     from kitaru.model import ExecutionStatus
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
+S = TypeVar("S")
 T = TypeVar("T")
 Cache = bool | Literal["refresh"]
 
@@ -255,9 +260,13 @@ class FlowHandle(Generic[R]):
 
     def _timed_out(self, timeout: float | None, elapsed: float) -> KitaruTimeoutError:
         status = self.status
+        says = f"execution {self._exec_id} is {status} after {elapsed:.1f} s"
+        if status.value == "interrupted":
+            next_step = f"nobody runs it; continue it: kitaru executions resume {self._exec_id}"
+        else:
+            next_step = f"it goes on; wait() again, or look: kitaru executions get {self._exec_id}"
         return KitaruTimeoutError(
-            f"execution {self._exec_id} is {status} after {elapsed:.1f} s: it goes on; wait() "
-            "again, or look with `kitaru executions get`",
+            f"{says}: {next_step}",
             exec_id=self._exec_id,
             timeout_seconds=timeout,
             elapsed_seconds=elapsed,
@@ -302,6 +311,17 @@ class Flow(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<flow {self.spec.id}>"
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Self: ...
+    @overload
+    def __get__(
+        self: Flow[Concatenate[S, Q], T], instance: S, owner: type[S] | None = None
+    ) -> BoundFlow[Q, T]: ...
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None or isinstance(self.func, staticmethod):
+            return self
+        return BoundFlow(self, instance)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
         raise KitaruUsageError(
@@ -413,6 +433,36 @@ class Flow(Generic[P, R]):
 
     def replay(self, exec_id: str, **options: Any) -> NoReturn:
         raise KitaruFeatureNotAvailableError("replay() comes with a later release")
+
+
+class BoundFlow(Generic[P, R]):
+    """A flow reached through an instance, which is its first input and recorded as such.
+
+    So the instance must be something that can be stored: a dataclass, a
+    pydantic model; else ``run()`` raises ``KitaruValueError`` that says so.
+    """
+
+    def __init__(self, flow: Flow[Any, R], instance: object) -> None:
+        self._flow = flow
+        self.__self__ = instance
+        self.func: Any = types.MethodType(flow.func, instance)
+        self.spec = flow.spec
+        self.__kitaru_id__ = flow.__kitaru_id__
+
+    def __repr__(self) -> str:
+        return f"<bound flow {self.__kitaru_id__}>"
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+        self._flow(self.__self__, *args, **kwargs)
+
+    def run(self, /, *args: P.args, **kwargs: P.kwargs) -> FlowHandle[R]:
+        return self._flow.run(self.__self__, *args, **kwargs)
+
+    def options(self, **options: Any) -> BoundFlow[P, R]:
+        return BoundFlow(self._flow.options(**options), self.__self__)
+
+    def handle(self, exec_id: str) -> FlowHandle[R]:
+        return self._flow.handle(exec_id)
 
 
 _RUN_OPTIONS = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import dataclasses
 import functools
 import threading
 from typing import Any
@@ -717,3 +718,38 @@ def test_what_a_checkpoint_recorded_under_a_former_name_is_reused() -> None:
     assert first.run().wait(timeout=PATIENCE_SECONDS) == 7
     assert second.run().wait(timeout=PATIENCE_SECONDS) == 7
     assert BODIES == [7]
+
+
+@dataclasses.dataclass
+class Shop:
+    name: str
+
+    @flow
+    def open_at(self, hour: int) -> str:
+        return f"{self.name} opens at {hour}"
+
+    @flow
+    async def close_at(self, hour: int) -> str:
+        return f"{self.name} closes at {hour}"
+
+
+class Unstorable:
+    @flow
+    def work(self) -> None: ...
+
+
+def test_a_flow_may_be_a_method_of_what_can_be_stored() -> None:
+    shop = Shop("Kita")
+    assert shop.open_at.run(8).wait(timeout=PATIENCE_SECONDS) == "Kita opens at 8"
+    assert shop.close_at.run(hour=20).wait(timeout=PATIENCE_SECONDS) == "Kita closes at 20"
+    one = shop.open_at.options(key="k").run(8)
+    assert Shop("Kita").open_at.options(key="k").run(8).exec_id == one.exec_id
+    with pytest.raises(KitaruStateError, match="other inputs"):
+        Shop("Other").open_at.options(key="k").run(8)
+    assert shop.open_at.func(9) == "Kita opens at 9"
+    one.wait(timeout=PATIENCE_SECONDS)
+
+
+def test_a_flow_on_what_cannot_be_stored_says_so() -> None:
+    with pytest.raises(kitaru.KitaruValueError, match="Unstorable"):
+        Unstorable().work.run()
