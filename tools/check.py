@@ -126,6 +126,8 @@ def check(quick: bool) -> int:
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         steps = list(pool.map(perform, static_steps()))
     if not quick:
+        for reason in setup_env.ensure_others():
+            print(f"SKIPPED there: exits and signals. {reason}", flush=True)
         demo = [str(setup_env.PYTHON), "examples/code_census/demo.py", "--short", "--plain"]
         steps.append(perform_loudly("demo, shortened", demo))
     report(steps)

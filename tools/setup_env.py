@@ -130,6 +130,36 @@ def install() -> None:
     STAMP.write_text(wanted_stamp())
 
 
+def ensure_others() -> list[str]:
+    """An environment for each other Python that is here -> why there is none, for those without.
+
+    The tests of exits and signals run on all of them, because interpreters
+    differ most in how they end.
+    """
+    missing: list[str] = []
+    done = {probed_version(str(PYTHON))}
+    for python in candidates():
+        version = probed_version(python)
+        if version is None or version < OLDEST or version in done:
+            continue
+        done.add(version)
+        name = ".".join(map(str, version))
+        folder = ROOT / f".venv-{name}"
+        stamp = folder / STAMP.name
+        if stamp.exists() and stamp.read_text() == wanted_stamp():
+            continue
+        say(f"making {folder.name}, to try exits and signals there too")
+        pip = (folder / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check")
+        try:
+            run(python, "-m", "venv", "--clear", folder)
+            run(*pip, "--no-input", "install", "-e", ".")
+        except SystemExit:
+            missing.append(f"Python {name}: {folder.name} could not be made")
+            continue
+        stamp.write_text(wanted_stamp())
+    return missing
+
+
 def ensure() -> Path:
     """Make the environment if need be; return its interpreter."""
     make_venv()

@@ -55,10 +55,12 @@ def gated(what):
 
 
 def interpreters() -> list[str]:
-    """This interpreter, and every other Python on the PATH that has what Kitaru needs."""
+    """This interpreter, and every other Python of the checkout or PATH with what Kitaru needs."""
     found = [sys.executable]
+    root = Path(__file__).resolve().parents[2]
     for minor in (11, 12, 13, 14):
-        path = shutil.which(f"python3.{minor}")
+        made = root / f".venv-3.{minor}" / "bin" / "python"
+        path = str(made) if made.exists() else shutil.which(f"python3.{minor}")
         if minor == sys.version_info.minor or path is None:
             continue
         asked = [path, "-c", "import apsw, pydantic"]

@@ -9,7 +9,6 @@ into a procedure but :class:`Unwind`, which ends it.
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -191,18 +190,19 @@ class CallBody(Effect):
 def _user_exception(run: Run, exc: BaseException) -> Raised:
     if run.ended is not None and isinstance(exc, GeneratorExit):
         raise run.ended
-    if is_shutdown_error(exc):
+    if is_shutdown_error(run, exc):
         # The interpreter is going away under the body: that is not its failure.
         raise run.end(Why.HANDED_BACK, f"execution {run.exec_id} is handed back at exit", exc)
     return Raised(exc)
 
 
-def is_shutdown_error(exc: BaseException) -> bool:
-    """Whether the interpreter refuses new threads or futures because it ends."""
-    if type(exc) is not RuntimeError:
-        return False
-    ending = sys.is_finalizing() or not threading.main_thread().is_alive()
-    return ending and "shutdown" in str(exc)
+def is_shutdown_error(run: Run, exc: BaseException) -> bool:
+    """Whether the interpreter refuses new threads or futures because it ends.
+
+    Python 3.12.0 to 3.12.2 refuse new threads from the moment the main thread
+    has ended (python/cpython#113964); others only at the very end.
+    """
+    return type(exc) is RuntimeError and run.services.exiting and "shutdown" in str(exc)
 
 
 class Pause(Effect):

@@ -200,7 +200,7 @@ def _how_it_ended(run: Run, exc: BaseException) -> Raised | Unwound:
         return Unwound(run.ended)
     if isinstance(exc, Unwind):
         return Unwound(exc)
-    if is_shutdown_error(exc):
+    if is_shutdown_error(run, exc):
         return Unwound(run.end(Why.HANDED_BACK, f"execution {run.exec_id} is handed back at exit"))
     return Raised(exc)
 

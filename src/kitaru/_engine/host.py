@@ -61,6 +61,7 @@ class Host:
         if os.getpid() != self._pid:
             return
         self._stop = True
+        self._runner.services.exiting = True
         self._runner.adopting = None
         self._wake.set()
         if self._runner.busy:

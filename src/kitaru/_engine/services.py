@@ -87,6 +87,8 @@ class Services:
         """Whether this process's liveness lock is still what the store knows: cheap."""
         self.draining = False
         """Nothing new starts: executions hand themselves back at their next call."""
+        self.exiting = False
+        """The main thread has ended, and the interpreter wants to."""
         self.importing = False
         """Kitaru itself is importing a module: nothing at its top level may start a flow."""
         self.gone = False
