@@ -141,7 +141,7 @@ class FlowHandle(Generic[R]):
             )
         began = self._app.env.monotonic()
         host = self._app.host
-        host.interrupted = False
+        host.go_on()
         pause_seconds = _FIRST_POLL_SECONDS
         while True:
             left = None if timeout is None else timeout - (self._app.env.monotonic() - began)
@@ -153,7 +153,8 @@ class FlowHandle(Generic[R]):
                     return self._open(finished)
                 pause_seconds = self._pause(pause_seconds, left)
             except KeyboardInterrupt:
-                host.interrupted = not _is_interactive()
+                if not _is_interactive():
+                    host.interrupt()
                 raise
 
     def _pause(self, seconds: float, left: float | None) -> float:
@@ -357,6 +358,7 @@ class Flow(Generic[P, R]):
                 retries=options.retries if retries is None else _checked_retries(retries),
             )
         app = _app.current()
+        app.host.go_on()
         row, completion = start_execution(
             app.services,
             app.runner,

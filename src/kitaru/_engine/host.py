@@ -81,6 +81,18 @@ class Host:
         except KeyboardInterrupt:
             self._interrupted_at_exit()
 
+    def interrupt(self) -> None:
+        """Ctrl-C reached somebody who waits: from now on nothing new starts."""
+        self.interrupted = True
+        self._runner.services.draining = True
+
+    def go_on(self) -> None:
+        """The program caught that Ctrl-C, and runs or waits for executions again."""
+        if self.interrupted and not self._draining:
+            self.interrupted = False
+            self._runner.services.draining = False
+            self._runner.dispatch()
+
     def _was_interrupted(self) -> bool:
         if self.interrupted:
             return True
