@@ -439,3 +439,27 @@ def test_processes_that_write_at_once_lose_nothing(store: SqliteStore, tmp_path:
     for row in store.list_executions(project="demo", limit=9):
         assert len(store.load_outcomes(row.id)) == 100, row.exec_id
     assert run_sql(store, "pragma integrity_check") == [("ok",)]
+
+
+def test_a_lead_that_was_left_behind_is_taken_over(store: SqliteStore) -> None:
+    commits = store._commits
+    left = commits.borrow()
+    assert left is not None
+    left.gone = True  # its thread has gone, with no room on its stack to pass the lead on
+    store.apply(record())
+    assert recorded(store) == [ONE]
+
+
+def test_who_comes_back_late_does_not_take_the_lead_from_its_new_holder(
+    store: SqliteStore,
+) -> None:
+    commits = store._commits
+    late = commits.borrow()
+    assert late is not None
+    late.gone = True
+    holder = commits.borrow()
+    assert holder is not None
+    commits.give_back(late)
+    assert commits.borrow() is None, "the lead is still held"
+    commits.give_back(holder)
+    assert commits.borrow() is not None

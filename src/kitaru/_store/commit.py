@@ -177,7 +177,7 @@ class GroupCommit:
         return ticket
 
     def give_back(self, ticket: Ticket) -> None:
-        self._leave(ticket)
+        self._pass_on(ticket)
 
     def _is_led(self) -> bool:
         """Whether somebody leads who has not left without a word."""
@@ -240,12 +240,16 @@ class GroupCommit:
         with self._mutex:
             if ticket in self._queue:
                 self._queue.remove(ticket)
-        if self._leader is ticket:
-            self._pass_on()
+        self._pass_on(ticket)
 
-    def _pass_on(self) -> None:
-        """Let the first who waits lead. Posted writes wait for the next to come, or a flush."""
+    def _pass_on(self, leader: Ticket) -> None:
+        """Let the first who waits lead. Posted writes wait for the next to come, or a flush.
+
+        Nothing if ``leader`` does not lead: one who is gone may have been replaced.
+        """
         with self._mutex:
+            if self._leader is not leader:
+                return
             self._leader = None
             for ticket in self._queue:
                 if ticket.gate is not None:
@@ -272,7 +276,7 @@ class GroupCommit:
             posted += self._finish_for_others(own)
             raise
         finally:
-            self._pass_on()
+            self._pass_on(own)
             if posted:
                 _call_back(posted)
         return True
