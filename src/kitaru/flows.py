@@ -31,6 +31,7 @@ from kitaru._core.payload import Payload
 from kitaru._engine.execution import FlowSpec
 from kitaru._engine.futures import asyncio_running
 from kitaru._engine.outcomes import open_result, raise_failure
+from kitaru._engine.unwind import Why
 from kitaru.decoration import (
     check_bool,
     check_function,
@@ -221,13 +222,13 @@ class FlowHandle(Generic[R]):
         unwound = completion.unwound
         if unwound is None:
             return
-        if unwound.why.name == "STORE_FAILED":
+        if unwound.why is Why.STORE_FAILED:
             self._given_up = KitaruBackendError(
                 f"{unwound}. What it recorded is kept; when the cause is mended: "
                 f"kitaru executions resume {self._exec_id}"
             )
             raise self._given_up from unwound.error
-        if unwound.why.name == "HANDED_BACK":
+        if unwound.why is Why.HANDED_BACK:
             raise KitaruStateError(
                 f"execution {self._exec_id} was handed back because this process is ending; "
                 f"it goes on with: kitaru executions resume {self._exec_id}"

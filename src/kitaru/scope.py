@@ -19,6 +19,7 @@ from kitaru._core.identity import (
 )
 from kitaru._core.names import check_name
 from kitaru._engine.context import Place, here
+from kitaru._engine.unwind import Why
 from kitaru._store.protocol import LearntRow
 from kitaru.errors import KitaruContextError, KitaruUsageError, KitaruValueError
 
@@ -153,13 +154,13 @@ class Current:
     def cancelled(self) -> bool:
         """Whether somebody asked to cancel this execution."""
         ended = self._place.run.ended
-        return ended is not None and ended.why.name == "CANCELLED"
+        return ended is not None and ended.why is Why.CANCELLED
 
     @property
     def parking(self) -> bool:
         """Whether this code is being unwound because the execution leaves this process."""
         ended = self._place.run.ended
-        return ended is not None and ended.why.name == "HANDED_BACK"
+        return ended is not None and ended.why is Why.HANDED_BACK
 
 
 def current() -> Current:

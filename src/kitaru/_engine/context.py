@@ -25,6 +25,7 @@ class Attempt:
     """
 
     __slots__ = (
+        "bodies",
         "call",
         "fresh",
         "futures",
@@ -49,6 +50,8 @@ class Attempt:
         """What was submitted in it."""
         self.tasks: set[Any] = set()
         """Tasks that its code made and that have not ended."""
+        self.bodies: set[Call] = set()
+        """Calls made in it whose bodies run, or whose outcomes are being recorded."""
         self.names: set[tuple[str, str]] = set()
         """(checkpoint, id) of the calls that were named."""
         self.is_closed = False

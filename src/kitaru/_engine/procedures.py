@@ -52,7 +52,7 @@ def run_checkpoint(call: Call) -> Steps[Outcome]:
             result = yield from attempt(call)
             recorded = yield from record(call, result)
     finally:
-        call.run.bodies.discard(call)
+        _body_is_done(call)
     return recorded
 
 
@@ -184,10 +184,11 @@ def attempt(call: Call) -> Steps[Any]:
     for flight in run.flights:
         yield Land(run, flight)
     run.bodies.add(call)
+    call.parent.bodies.add(call)
     body = CallBody(call)
     result = yield body
     of_it = body.attempt
-    if of_it.futures or of_it.tasks or len(run.bodies) > 1:
+    if of_it.futures or of_it.tasks or of_it.bodies:
         failed = type(result) is Raised
         unseen = yield Settle(run, of_it, dropping="its caller failed" if failed else None)
         if run.ended is not None and not all(future.done for future in of_it.futures):
@@ -198,6 +199,11 @@ def attempt(call: Call) -> Steps[Any]:
         of_it.is_closed = of_it.is_over = True
     watch_for_mutation(call)
     return result
+
+
+def _body_is_done(call: Call) -> None:
+    call.run.bodies.discard(call)
+    call.parent.bodies.discard(call)
 
 
 def record(call: Call, result: Any) -> Steps[Outcome | None]:
@@ -223,7 +229,7 @@ def record(call: Call, result: Any) -> Steps[Outcome | None]:
         return Outcome(CallState.FAILED, payload, traceback=_user_traceback(exc))
     retry_at = run.env.now() + int(delay_seconds * 1e6)
     yield _commit_row(call, CallState.FAILED, payload, retry_at=retry_at)
-    run.bodies.discard(call)
+    _body_is_done(call)
     run.services.say(
         f"checkpoint {call.spec.name!r} failed ({type(exc).__name__}), attempt {call.attempt}; "
         f"trying again in {delay_seconds:.1f} s",

@@ -157,7 +157,10 @@ class Run:
             )
 
     def check_owner(self) -> None:
-        """Raise if this process may own nothing any more: before each body and each write."""
+        """Raise if this process may own nothing any more: before each body.
+
+        A body that runs already may still record: the epoch decides that.
+        """
         if not self.services.is_owner():
             raise self.end(
                 Why.LOST,

@@ -85,10 +85,7 @@ class Settle(Effect):
 
         At the end of the flow: in any, because a cancelled body's own are left to it.
         """
-        bodies = self.run.bodies
-        if not bodies or self.attempt.call is None:
-            return bool(bodies)
-        return any(call.parent is self.attempt for call in tuple(bodies))
+        return bool(self.run.bodies if self.attempt.call is None else self.attempt.bodies)
 
     def _over(self) -> BaseException | None:
         call = self.attempt.call
