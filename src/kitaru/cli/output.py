@@ -16,6 +16,8 @@ from typing import Any, TextIO
 
 import click
 
+from kitaru.cli.style import ERROR, is_colourful, is_dumb, is_terminal, look_of, paint
+
 _HINT = "kitaru: "
 
 
@@ -112,7 +114,7 @@ class Session:
         traceback = user_traceback(error)
         if traceback:
             _to_stderr(cleaned(traceback.rstrip()))
-        _to_stderr(f"{_red('error:')} {cleaned(message)}")
+        _to_stderr(f"{_error_word()} {cleaned(message)}")
 
     def fail_usage(self, error: click.UsageError) -> None:
         message = error.format_message()
@@ -126,7 +128,7 @@ class Session:
             return
         if error.ctx is not None:
             _to_stderr(error.ctx.get_usage())
-        _to_stderr(f"{_red('error:')} {cleaned(message)}")
+        _to_stderr(f"{_error_word()} {cleaned(message)}")
         if error.ctx is not None:
             _to_stderr(f"See: {error.ctx.command_path} --help")
 
@@ -142,7 +144,7 @@ class Session:
             self._fail_json(message, type(error).__name__)
             return
         _to_stderr(cleaned("".join(traceback.format_exception(error)).rstrip()))
-        _to_stderr(f"{_red('error:')} {cleaned(message)}")
+        _to_stderr(f"{_error_word()} {cleaned(message)}")
 
     def error_line(self, error: BaseException) -> str:
         """What ``fail`` would write of an error of ours, ready to be written without us."""
@@ -177,22 +179,8 @@ def _to_stderr(text: str) -> None:
         return  # closed: nobody listens
 
 
-def _red(text: str) -> str:
-    return f"\x1b[1;31m{text}\x1b[0m" if is_colourful(sys.stderr) else text
-
-
-def is_colourful(stream: TextIO) -> bool:
-    """Whether to use colours there: on a terminal that has them, unless NO_COLOR says no."""
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM", "") == "dumb":
-        return False
-    return is_terminal(stream)
-
-
-def is_terminal(stream: TextIO | None) -> bool:
-    try:
-        return stream is not None and stream.isatty()
-    except ValueError:
-        return False
+def _error_word() -> str:
+    return paint("error:", ERROR) if is_colourful(sys.stderr) else "error:"
 
 
 def cleaned(text: str) -> str:
@@ -284,23 +272,13 @@ def print_fields(fields: Iterable[tuple[str, object]]) -> None:
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table: drawn for a terminal, aligned plain columns for everything else."""
     rows = [[cleaned(cell.replace("\n", " ")) for cell in row] for row in rows]
-    if is_terminal(sys.stdout) and os.environ.get("TERM") != "dumb":
+    if is_terminal(sys.stdout) and not is_dumb():
         _draw_table(head, rows)
         return
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         click.echo(_encodable("  ".join(cells).rstrip()))
-
-
-STYLES = {
-    "completed": "green",
-    "failed": "red",
-    "interrupted": "yellow",
-    "cancelled": "yellow",
-    "running": "cyan",
-    "reused": "blue",
-}
 
 
 def _draw_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -312,5 +290,5 @@ def _draw_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for name in head:
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+        table.add_row(*(Text(cell, style=look_of(cell).style) for cell in row))
     Console(highlight=False).print(table)

@@ -1,0 +1,33 @@
+"""The glossary of looks is whole, needs no colour to be read, and fits what a stream takes."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from kitaru._core.lifecycle import CallSource, CallState
+from kitaru.cli import style
+from kitaru.model import ExecutionStatus
+
+
+@pytest.mark.parametrize("word", [*ExecutionStatus, *CallState, *CallSource, "recalled"])
+def test_every_status_and_source_has_a_look_of_its_own(word: str) -> None:
+    look = style.look_of(str(word))
+    assert (look.word, look.plain_symbol.isascii()) == (word, True)
+    assert style.paint("x", look.style).startswith("\x1b[")
+
+
+def test_symbols_fall_back_where_the_stream_cannot_encode_them() -> None:
+    plain = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    assert not style.speaks_unicode(plain)
+    assert style.symbol_of("recalled", unicode=style.speaks_unicode(plain)) == "="
+    assert style.speaks_unicode(io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+    assert not style.speaks_unicode(None)
+
+
+def test_a_closed_stream_is_no_terminal() -> None:
+    closed = io.StringIO()
+    closed.close()
+    assert not style.is_terminal(closed)
+    assert not style.is_colourful(None)
