@@ -1,9 +1,9 @@
 # The targets call Python, so that everything works without make too:
-#   python3 tools/check.py [quick] · python3 tools/demo.py · python3 tools/setup_env.py
+#   python3 tools/check.py [quick] · python3 tools/docs.py · python3 tools/demo.py · python3 tools/setup_env.py
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help venv quick check demo bench bench-full
+.PHONY: help venv quick check docs demo bench bench-full
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -16,6 +16,9 @@ quick: ## Static checks and the fast tests, for the loop; under a minute
 
 check: ## Everything: static checks, demo, all tests and documentation examples
 	@$(PYTHON) tools/check.py
+
+docs: ## Build the documentation into site/, strictly: dead links fail
+	@$(PYTHON) tools/docs.py
 
 demo: ## Kill a census of the standard library half-way and watch it resume
 	@$(PYTHON) tools/demo.py

@@ -38,7 +38,7 @@ def test_plain_make_lists_every_target() -> None:
         ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     listed = [line.split()[1] for line in done.stdout.splitlines()]
-    assert sorted(listed) == ["bench", "check", "demo", "help", "quick", "venv"]
+    assert sorted(listed) == ["bench", "check", "demo", "docs", "help", "quick", "venv"]
 
 
 def test_check_refuses_what_it_does_not_know() -> None:

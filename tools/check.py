@@ -51,6 +51,7 @@ def static_steps() -> list[Step]:
         Step("mypy --strict", tool("mypy", "--no-error-summary")),
         Step("pyright", tool("pyright", "--pythonpath", str(setup_env.PYTHON))),
         Step("import contracts", tool("lint-imports", "--no-cache")),
+        Step("docs", [str(setup_env.PYTHON), "tools/docs.py"]),
     ]
 
 

@@ -1,0 +1,122 @@
+"""The documentation as a whole: what must be on some page is, and the site has no dead ends.
+
+`tools/docs.py` builds and reads the real site, as a step of `make check`; here
+its rules are tried on small sites of their own.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import kitaru
+import kitaru.later
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+
+
+def load_tool(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"kitaru_tool_{name}", ROOT / f"tools/{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def docs_tool() -> ModuleType:
+    return load_tool("docs")
+
+
+def make_site(folder: Path, **pages: str) -> Path:
+    """Pages by name: `index` is the start, others lie in folders of their own."""
+    for name, body in pages.items():
+        place = folder if name == "index" else folder / name
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "index.html").write_text(f"<html><body>{body}</body></html>")
+    return folder
+
+
+# --- the reader of the built site ------------------------------------------------------
+
+
+def test_a_whole_site_has_no_problems(docs_tool: ModuleType, tmp_path: Path) -> None:
+    site = make_site(
+        tmp_path,
+        index='<a href="store/#views">x</a><a href="https://example.org/">y</a><img src="a.svg">',
+        store='<h2 id="views">Views</h2><a href="..">up</a>',
+    )
+    (site / "a.svg").write_text("<svg/>")
+    assert docs_tool.problems_of(site) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ('<a href="nowhere/">x</a>', "/: nowhere/: there is no such page or file"),
+        ('<img src="a.png">', "/: a.png: there is no such page or file"),
+        ('<a href="#top">x</a>', "/: #top: the page has no such heading"),
+        ('<script src="https://cdn.example/x.js">', "is fetched from elsewhere"),
+        ('<link rel="stylesheet" href="//fonts.example/f.css">', "is fetched from elsewhere"),
+    ],
+)
+def test_a_dead_link_or_a_thing_from_elsewhere_is_a_problem(
+    docs_tool: ModuleType, tmp_path: Path, body: str, problem: str
+) -> None:
+    [found] = docs_tool.problems_of(make_site(tmp_path, index=body))
+    assert problem in found
+
+
+def test_a_page_that_nothing_leads_to_is_a_problem(docs_tool: ModuleType, tmp_path: Path) -> None:
+    [found] = docs_tool.problems_of(make_site(tmp_path, index="", lonely=""))
+    assert found.startswith("/lonely/: nothing leads here")
+
+
+def test_docstrings_become_markdown() -> None:
+    as_markdown = load_tool("docstrings").as_markdown
+    assert as_markdown("Made by :func:`~kitaru.flow`.") == "Made by `kitaru.flow`."
+    example = as_markdown("Adds.\n\n    >>> 1 + 1\n    2")
+    assert example == "Adds.\n\n```pycon\n>>> 1 + 1\n2\n```"
+
+
+# --- what must be documented -----------------------------------------------------------
+
+
+def api_names(page: str = "*") -> list[str]:
+    """The names that pages of `docs/api` tell of, each as often as it is there."""
+    pages = sorted((DOCS / "api").glob(f"{page}.md"))
+    return re.findall(r"^::: kitaru\.(\w+)$", "\n".join(p.read_text() for p in pages), re.M)
+
+
+def test_every_public_name_is_in_the_api_pages_once_and_no_other() -> None:
+    assert sorted(api_names()) == kitaru.__all__
+
+
+def test_names_of_later_releases_stand_apart_until_they_are_there() -> None:
+    later = json.loads((ROOT / "tests/data/public_names.json").read_text())["later"]
+    expected = {*later["functions"], *later["classes"], *later["values"]}
+    if isinstance(kitaru.memory, kitaru.later._Memory):
+        expected.add("memory")
+    assert set(api_names("later")) == expected
+
+
+def test_every_error_has_its_place_among_the_errors() -> None:
+    errors = json.loads((ROOT / "tests/data/public_names.json").read_text())["errors"]
+    assert sorted(api_names("errors")) == sorted(errors)
+
+
+def test_pages_in_the_navigation_exist() -> None:
+    config = tomllib.loads((ROOT / "zensical.toml").read_text())
+    pages = re.findall(r"'([\w/-]+\.md)'", str(config["project"]["nav"]))
+    assert len(pages) == len(set(pages))
+    assert [page for page in pages if not (DOCS / page).is_file()] == []
