@@ -3,26 +3,44 @@
 Every ```python block is run as a script in an empty project of its own; the
 commands of every ```console block are run there too, and what is printed is
 compared where the block shows it (`…` stands for anything). A block whose first
-line is `# name.py` is there under that name for the blocks after it in the same
-document. A block under `<!-- not run -->` is left alone.
+line is `# name.py` (or `# name.toml`) is there under that name for the blocks after
+it in the same document; it is run by itself unless a command of one of them runs it.
+
+Where the output that is shown ends with `Killed` or `^C`, the program is killed,
+or interrupted, as soon as it has printed what stands above.
+
+Remarks for this file, each on a line of its own, invisible to readers:
+
+`<!-- not run -->` above a block: it is left alone.
+`<!-- fails -->` above a block: its commands must fail; what they say on stderr is
+compared too.
+`<!-- one project -->` in a document: its blocks are followed from top to bottom, as
+a reader would, in one project.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FENCE = re.compile(
-    r"^(?P<skip><!-- not run -->\n+)?```(?P<language>\w+)\n(?P<body>.*?)^```$", re.M | re.S
+    r"^(?:<!-- (?P<remark>not run|fails) -->\n+)?"
+    r"```(?P<language>\w+)(?: [^\n]*)?\n(?P<body>.*?)^```$",
+    re.M | re.S,
 )
-FILE_NAME = re.compile(r"# ([\w/]+\.py)\n")
+ONE_PROJECT = "<!-- one project -->"
+FILE_NAME = re.compile(r"# ([\w/]+\.(?:py|toml))\n")
+STOPS = {"Killed": signal.SIGKILL, "^C": signal.SIGINT}
 MAX_SECONDS = 60
 
 
@@ -34,10 +52,16 @@ class Block:
     line: int
     language: str
     body: str
-    files: tuple[tuple[str, str], ...]
+    files: tuple[tuple[str, str], ...] = ()
+    remark: Literal["fails", None] = None
 
     def __str__(self) -> str:
         return f"{self.document}:{self.line}"
+
+    @property
+    def name(self) -> str | None:
+        named = FILE_NAME.match(self.body) if self.language in ("python", "toml") else None
+        return named[1] if named else None
 
 
 def read_blocks(document: Path, name: str) -> list[Block]:
@@ -45,52 +69,95 @@ def read_blocks(document: Path, name: str) -> list[Block]:
     files: dict[str, str] = {}
     blocks = []
     for found in FENCE.finditer(text):
-        language, body = found["language"], found["body"]
-        named = FILE_NAME.match(body) if language == "python" else None
-        if named:
-            files[named[1]] = body
-        if language in ("python", "console") and not found["skip"]:
-            line = text.count("\n", 0, found.start("language")) + 1
-            blocks.append(Block(name, line, language, body, tuple(files.items())))
-    return blocks
+        language, remark = found["language"], found["remark"]
+        line = text.count("\n", 0, found.start("language")) + 1
+        block = Block(name, line, language, found["body"], remark=remark)
+        if block.name:
+            files[block.name] = block.body
+        if remark != "not run" and (language in ("python", "console") or block.name):
+            blocks.append(Block(name, line, language, block.body, tuple(files.items()), remark))
+    return [block for place, block in enumerate(blocks) if not is_run_later(block, blocks[place:])]
+
+
+def is_run_later(block: Block, behind: list[Block]) -> bool:
+    """Whether a file is only read, or a command further down runs it."""
+    if block.name is None:
+        return False
+    commands = [c for b in behind if b.language == "console" for c, _ in commands_of(b.body)]
+    return block.language == "toml" or f"python {block.name}" in commands
 
 
 def documents() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def all_blocks() -> list[Block]:
-    return [
-        block
-        for document in documents()
-        for block in read_blocks(document, document.relative_to(ROOT).as_posix())
-    ]
+def all_stories() -> list[list[Block]]:
+    """What is run in one project: each block for itself, or all of a document."""
+    stories: list[list[Block]] = []
+    for document in documents():
+        blocks = read_blocks(document, document.relative_to(ROOT).as_posix())
+        if ONE_PROJECT in document.read_text(encoding="utf-8"):
+            stories.append(blocks)
+        else:
+            stories += [[block] for block in blocks]
+    return [story for story in stories if story]
 
 
-def make_project(folder: Path, block: Block) -> None:
+def make_project(folder: Path) -> None:
     """An empty project, so that the store is made there and nowhere above."""
     (folder / "pyproject.toml").write_text('[project]\nname = "example"\nversion = "0"\n')
+
+
+def write_files(folder: Path, block: Block) -> None:
     for name, body in block.files:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(body, encoding="utf-8")
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or path.read_text(encoding="utf-8") != body:
+            path.write_text(body, encoding="utf-8")
 
 
-def run(command: str | list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+def environment(folder: Path) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("KITARU_")}
     kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}"
     kept["HOME"] = str(folder)
     kept["COLUMNS"] = "100"
+    kept["PYTHONUNBUFFERED"] = "1"  # as on a terminal: lines are seen when they are printed
+    kept["PYTHONDONTWRITEBYTECODE"] = "1"  # a file may change twice in a second here
+    return kept
+
+
+def run(command: str | list[str], folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         shell=isinstance(command, str),
         cwd=folder,
-        env=kept,
+        env=environment(folder),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=MAX_SECONDS,
         check=False,
     )
+
+
+def stop(command: str, shown: list[str], number: signal.Signals, folder: Path) -> list[str]:
+    """Run a command, stop it once it has printed as many lines as are shown -> those lines."""
+    process = subprocess.Popen(
+        shlex.split(command),
+        cwd=folder,
+        env=environment(folder),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        printed = [process.stdout.readline().rstrip() for _ in shown]
+        process.send_signal(number)
+        process.communicate(timeout=MAX_SECONDS)
+    assert process.returncode not in (0, None), f"{command} came to its end before it was stopped"
+    return printed
 
 
 def commands_of(body: str) -> list[tuple[str, str]]:
@@ -106,36 +173,76 @@ def looks_like(printed: str, shown: str) -> bool:
     return re.fullmatch(re.escape(expected).replace("…", ".*"), actual, re.S) is not None
 
 
-@pytest.mark.parametrize("block", all_blocks(), ids=str)
-def test_an_example_in_the_documentation_works_as_shown(block: Block, tmp_path: Path) -> None:
-    make_project(tmp_path, block)
+def follow(block: Block, folder: Path) -> None:
+    """Do what a reader of the block would do, and see what is shown."""
+    write_files(folder, block)
     if block.language == "python":
-        named = FILE_NAME.match(block.body)
-        script = tmp_path / (named[1] if named else "example.py")
+        script = folder / (block.name or "example.py")
         script.write_text(block.body, encoding="utf-8")
-        done = run([sys.executable, str(script)], tmp_path)
+        done = run([sys.executable, str(script)], folder)
         assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
         return
     for command, shown in commands_of(block.body):
-        done = run(command, tmp_path)
-        assert done.returncode == 0, f"{block}: {command}\n{done.stdout}{done.stderr}"
-        assert looks_like(done.stdout, shown) or not shown.strip(), (
-            f"{block}: {command}\nprinted:\n{done.stdout}\nthe document shows:\n{shown}"
-        )
+        lines = shown.rstrip().splitlines()
+        if lines and lines[-1] in STOPS:
+            printed = stop(command, lines[:-1], STOPS[lines[-1]], folder)
+            assert looks_like("\n".join(printed), "\n".join(lines[:-1])), f"{block}: {printed}"
+            continue
+        done = run(command, folder)
+        said = done.stdout + (done.stderr if block.remark == "fails" else "")
+        what = f"{block}: {command}\nprinted:\n{done.stdout}{done.stderr}"
+        assert (done.returncode != 0) is (block.remark == "fails"), what
+        assert looks_like(said, shown) or not shown.strip(), f"{what}\nthe document shows:\n{shown}"
+
+
+@pytest.mark.parametrize("story", all_stories(), ids=lambda story: str(story[0]))
+def test_an_example_in_the_documentation_works_as_shown(story: list[Block], tmp_path: Path) -> None:
+    make_project(tmp_path)
+    for block in story:
+        follow(block, tmp_path)
 
 
 def test_the_collector_finds_files_commands_and_marks(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
         "```python\n# one.py\nprint(1)\n```\n\n<!-- not run -->\n```console\n$ rm -r x\n```\n"
-        "\n```console\n$ python one.py\n1\n$ true\n```\n"
+        "\n```console\n$ python two.py\n1\n$ true\n```\n"
     )
     python, console = read_blocks(page, "page.md")
     assert (python.language, python.line) == ("python", 1)
     assert console.files == (("one.py", "# one.py\nprint(1)\n"),)
-    assert commands_of(console.body) == [("python one.py", "1\n"), ("true", "")]
+    assert commands_of(console.body) == [("python two.py", "1\n"), ("true", "")]
+
+
+def test_a_file_that_a_command_further_down_runs_is_not_run_twice(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```console\n$ python one.py\n```\n```python\n# one.py\n```\n```toml\n# a.toml\n```\n"
+        "```console\n$ python one.py\n```\n"
+    )
+    assert [block.line for block in read_blocks(page, "page.md")] == [1, 10]
 
 
 def test_shown_output_is_compared_but_for_what_an_ellipsis_hides() -> None:
     assert looks_like("id 0192\ndone \n", "id …\ndone\n")
     assert not looks_like("id 0192\nfailed\n", "id …\ndone\n")
+
+
+def test_a_program_is_stopped_where_the_block_shows_it(tmp_path: Path) -> None:
+    body = "import threading\nprint('one')\nprint('two')\nthreading.Event().wait(60)\n"
+    shown = "$ python wait.py\none\ntwo\nKilled\n$ python wait.py\none\n^C\n"
+    block = Block("page.md", 1, "console", shown, (("wait.py", body),))
+    follow(block, tmp_path)
+
+
+def test_what_fails_must_fail_and_says_what_is_shown(tmp_path: Path) -> None:
+    shown = "$ python -c 'raise SystemExit(\"no such thing\")'\nno such thing\n"
+    follow(Block("page.md", 1, "console", shown, remark="fails"), tmp_path)
+    with pytest.raises(AssertionError, match="no such thing"):
+        follow(Block("page.md", 1, "console", shown), tmp_path)
+
+
+def test_a_document_in_one_project_is_followed_from_top_to_bottom(tmp_path: Path) -> None:
+    first, second = (("a.txt.py", "x"),), (("a.txt.py", "y"),)
+    for files, seen in ((first, "x"), (second, "y")):
+        follow(Block("page.md", 1, "console", f"$ cat a.txt.py\n{seen}\n", files), tmp_path)
