@@ -104,7 +104,7 @@ def _compose() -> Kitaru:
     )
     prepare(location)
     project = project_name(settings.project, location)
-    store = SqliteStore.open(location.folder, env=_env, project=project)
+    store = SqliteStore.open(location.folder, env=_env, project=project, root=location.root)
     _settings.hold(
         store=location.folder, project=store.project, max_concurrency=settings.max_concurrency
     )

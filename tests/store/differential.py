@@ -31,6 +31,7 @@ from kitaru._store.protocol import (
     RegisterOwner,
     Release,
     Retry,
+    SourceRow,
     TryAgain,
     Write,
 )
@@ -253,7 +254,13 @@ class World:
                 for _ in range(self.random.choices([0, 1, 2], [30, 5, 1])[0])
             ],
             codes=[
-                CodeRow(self.random.choice(CHECKPOINTS), bytes([number % 3]) * 32, '{"f":"00"}')
+                CodeRow(
+                    self.random.choice(CHECKPOINTS),
+                    bytes([number % 3]) * 32,
+                    '{"f":"00"}',
+                    self.random.choice([None, f'{{"demo":"{number:02x}"}}']),
+                    [SourceRow(bytes([number % 5]), b"text %d" % number)][: number % 2],
+                )
                 for _ in range(self.random.choices([0, 1], [3, 1])[0])
             ],
             notes=[
@@ -345,6 +352,8 @@ class World:
             store.sample_arguments(execution, checkpoint=checkpoint, limit=2),
             store.find_checkpoint(execution, IDENTITIES[turn % 6]),
             store.list_codes(project="demo", checkpoint=checkpoint, limit=2),
+            store.list_samples(execution, checkpoint=checkpoint, before=turn % 20, limit=2),
+            [store.load_source(bytes([number])) for number in range(5)],
             [
                 store.find_reusable(key, execution=execution, before=turn % 20 or None, since=since)
                 for key in REUSE_KEYS

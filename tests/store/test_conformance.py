@@ -30,6 +30,7 @@ from kitaru._store.protocol import (
     RegisterOwner,
     Release,
     Retry,
+    SourceRow,
     TryAgain,
     Write,
 )
@@ -395,7 +396,7 @@ def test_a_version_of_code_keeps_the_execution_that_recorded_it_first(store: Any
     store.apply(Record(one.id, 1, Facts(codes=[old])))
     store.apply(Record(two.id, 1, Facts(codes=[old, new])))
     codes = store.list_codes(project="demo", checkpoint="demo.research", limit=5)
-    assert codes == [(b"new", '{"f":1}', two.id), (b"old", "{}", one.id)]
+    assert codes == [(b"new", '{"f":1}', two.id, None), (b"old", "{}", one.id, None)]
     assert store.list_codes(project="demo", checkpoint="demo.research", limit=1) == codes[:1]
     assert store.list_codes(project="demo", checkpoint="demo.write", limit=5) == []
     assert store.list_codes(project="elsewhere", checkpoint="demo.research", limit=5) == []
@@ -824,6 +825,41 @@ def test_arguments_are_sampled_from_one_checkpoint(store: AnyStore) -> None:
     store.apply(Record(row.id, 1, facts(*calls, call_row(b"w", checkpoint="demo.write"))))
     sample = store.sample_arguments(row.id, checkpoint="demo.research", limit=2)
     assert sample == ['{"x":"0"}', '{"x":"1"}']
+
+
+def test_sources_are_kept_once_and_a_version_without_files_gets_them(store: AnyStore) -> None:
+    row = running(store)
+    bare = CodeRow("demo.research", b"code", "{}")
+    first, second = SourceRow(b"one", b"text"), SourceRow(b"two", b"more")
+    full = bare._replace(files='{"demo":"6f6e65"}', sources=(first,))
+    later = bare._replace(files='{"demo":"74776f"}', sources=(second, SourceRow(b"one", b"other")))
+    for code in (bare, full, later):
+        store.apply(Record(row.id, 1, Facts(codes=[code])))
+    (known,) = store.list_codes(project="demo", checkpoint="demo.research", limit=5)
+    assert known == (b"code", "{}", row.id, '{"demo":"6f6e65"}')
+    assert store.load_source(b"one") == b"text"
+    assert store.load_source(b"two") == b"more"
+    assert store.load_source(b"three") is None
+
+
+def test_nobody_keeps_a_source_who_does_not_own_the_execution(store: AnyStore) -> None:
+    row = running(store)
+    code = CodeRow("demo.research", b"code", "{}", "{}", (SourceRow(b"one", b"text"),))
+    with pytest.raises(Fenced):
+        store.apply(Record(row.id, 7, Facts(codes=[code])))
+    assert store.load_source(b"one") is None
+
+
+def test_samples_of_a_checkpoint_are_listed_newest_first_before_a_row(store: AnyStore) -> None:
+    row = running(store)
+    calls = [call_row(bytes([k]), arguments=f'{{"x":"{k}"}}', inputs=str(k)) for k in range(4)]
+    store.apply(Record(row.id, 1, facts(*calls, call_row(b"w", checkpoint="demo.write"))))
+    last = store.list_calls(row.id, limit=9)[3].id
+    found = store.list_samples(row.id, checkpoint="demo.research", before=last, limit=2)
+    assert [(each.arguments, each.inputs) for each in found] == [
+        ('{"x":"2"}', "2"),
+        ('{"x":"1"}', "1"),
+    ]
 
 
 def test_the_checkpoint_of_an_identity_is_found(store: AnyStore) -> None:

@@ -61,7 +61,9 @@ def test_a_transition_leads_where_the_table_says_from_where_it_says(name: str) -
 
 def test_every_write_of_an_owner_is_guarded_by_the_states_that_have_one() -> None:
     owned = {name: block for name, block in blocks().items() if event_of(block) == "none (owned)"}
-    assert {"add_call", "add_code", "add_learnt", "add_note", "set_metadata"} <= set(owned)
+    assert {"add_call", "add_code", "add_source", "add_learnt", "add_note", "set_metadata"} <= set(
+        owned
+    )
     for name, block in owned.items():
         (guard,) = GUARD.findall(block)
         assert states_in(guard) == OWNED, name
@@ -72,7 +74,7 @@ def test_every_statement_that_changes_an_execution_is_guarded() -> None:
     # What stands here needs no epoch of its own: it follows a guarded
     # statement in its transaction, or concerns owners alone.
     unguarded = {"add_attempt", "reopen_call", "register_owner", "declare_dead", "create_meta"}
-    unguarded |= {"set_schema_version", "start_execution"}
+    unguarded |= {"set_schema_version", "set_root", "start_execution"}
     for name, block in blocks().items():
         statement = block.split("\n", 1)[1]
         if re.search(r"^(insert|update|delete)", statement, re.MULTILINE) and name not in unguarded:

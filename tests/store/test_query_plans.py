@@ -16,6 +16,7 @@ INDEX_OF = {
     "list_calls": "calls_by_execution",
     "list_places": "calls_by_execution",
     "sample_arguments": "calls_by_execution",
+    "list_samples": "calls_by_execution",
     "find_reusable": "calls_by_reuse_key",
     "list_unfinished": "executions_unfinished",
     "execution_by_key": "executions_by_key",
@@ -45,5 +46,5 @@ def test_no_query_scans_the_calls(sqlite_store: SqliteStore) -> None:
 def test_calls_are_read_in_the_order_of_the_index_without_sorting(
     sqlite_store: SqliteStore,
 ) -> None:
-    for name in ("load_outcomes", "load_payloads", "list_calls", "find_reusable"):
+    for name in ("load_outcomes", "load_payloads", "list_calls", "list_samples", "find_reusable"):
         assert "TEMP B-TREE" not in plan(sqlite_store, name), name

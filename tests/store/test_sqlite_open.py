@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import stat
 import subprocess
@@ -20,8 +21,9 @@ from kitaru.errors import KitaruBackendError
 from .worlds import Died, StillEnv, new_owner, run_sql, started
 
 FIRST = load_migrations(os.path.join(os.path.dirname(migrate.__file__), "migrations"))
-SECOND = Migration(2, "alter table notes add column colour text;")
-THIRD = Migration(3, "create table colours (name text) strict;")
+TODAY = FIRST[-1].version
+SECOND = Migration(TODAY + 1, "alter table notes add column colour text;")
+THIRD = Migration(TODAY + 2, "create table colours (name text) strict;")
 
 
 def open_store(folder: Path, env: StillEnv | None = None, **options: object) -> SqliteStore:
@@ -146,7 +148,7 @@ def test_an_older_store_is_upgraded_after_a_backup(tmp_path: Path) -> None:
     row = started(old, new_owner(old).id).row
     old.close()
     new = open_store(tmp_path, migrations=[*FIRST, SECOND, THIRD])
-    assert new.info()["schema_version"] == 3
+    assert new.info()["schema_version"] == TODAY + 2
     assert new.find_execution("e-1") == row
     new.close()
     (backup,) = (tmp_path / "backups").iterdir()
@@ -155,7 +157,7 @@ def test_an_older_store_is_upgraded_after_a_backup(tmp_path: Path) -> None:
     restored.mkdir()
     os.rename(backup, restored / "kitaru.db")
     again = open_store(restored)
-    assert (again.info()["schema_version"], again.find_execution("e-1")) == (1, row)
+    assert (again.info()["schema_version"], again.find_execution("e-1")) == (TODAY, row)
     again.close()
 
 
@@ -171,17 +173,77 @@ def test_a_death_while_upgrading_leaves_a_store_that_upgrades(tmp_path: Path, po
     with pytest.raises(Died):
         open_store(tmp_path, env, migrations=[*FIRST, SECOND])
     store = open_store(tmp_path, StillEnv(2), migrations=[*FIRST, SECOND])
-    assert (store.info()["schema_version"], store.find_execution("e-1")) == (2, row)
+    assert (store.info()["schema_version"], store.find_execution("e-1")) == (TODAY + 1, row)
+    store.close()
+
+
+@pytest.fixture
+def made_by_schema_1(tmp_path: Path) -> Path:
+    """A store that the first schema's Kitaru made: two runs with a changed helper between them,
+    one that failed, one that was killed."""
+    folder = tmp_path / "schema1"
+    folder.mkdir()
+    packed = Path(__file__).parents[1] / "data" / "store-schema1.db.gz"
+    (folder / "kitaru.db").write_bytes(gzip.decompress(packed.read_bytes()))
+    return folder
+
+
+def test_a_real_store_of_schema_1_is_upgraded_with_all_that_is_in_it(
+    made_by_schema_1: Path,
+) -> None:
+    before = apsw.Connection(str(made_by_schema_1 / "kitaru.db"))
+    recorded = before.execute("select * from calls order by id").fetchall()
+    before.close()
+    store = open_store(made_by_schema_1, root="/somewhere/else")
+    info = store.info()
+    assert (info["schema_version"], info["project"], info["root"]) == (TODAY, "demo", None)
+    assert run_sql(store, "select * from calls order by id") == recorded
+    shown = [(row.flow_name, row.status.value) for row in
+             store.list_executions(project="demo", limit=9)]  # fmt: skip
+    assert shown == [
+        ("lost", "running"),
+        ("buy", "completed"),
+        ("buy", "failed"),
+        ("buy", "completed"),
+    ]
+    versions = store.list_codes(project="demo", checkpoint="shop.price", limit=9)
+    assert [code.files for code in versions] == [None, None]
+    assert run_sql(store, "pragma integrity_check") == [("ok",)]
+    store.close()
+    (backup,) = (made_by_schema_1 / "backups").iterdir()
+    assert backup.name.startswith("kitaru-schema1-")
+
+
+def test_a_migrated_store_has_the_schema_of_a_new_one(
+    made_by_schema_1: Path, tmp_path: Path
+) -> None:
+    old, new = open_store(made_by_schema_1), open_store(tmp_path)
+    for kind in ("table", "index", "view"):
+        columns = (
+            'select m.name, c.name, c.type, c."notnull" from sqlite_schema as m,'
+            " pragma_table_info(m.name) as c where m.type = ?1 order by m.name, c.name"
+        )
+        assert run_sql(old, columns, (kind,)) == run_sql(new, columns, (kind,))
+    old.close()
+    new.close()
+
+
+def test_the_project_root_is_recorded_when_the_store_is_made(tmp_path: Path) -> None:
+    open_store(tmp_path, root="/home/ada/demo").close()
+    store = open_store(tmp_path, root="/elsewhere")
+    assert store.info()["root"] == "/home/ada/demo"
     store.close()
 
 
 def test_a_migration_that_fails_changes_nothing(tmp_path: Path) -> None:
     open_store(tmp_path).close()
-    broken = Migration(2, "create table good (a int) strict; create table bad (a colour) strict;")
+    broken = Migration(
+        TODAY + 1, "create table good (a int) strict; create table bad (a colour) strict;"
+    )
     with pytest.raises(KitaruBackendError):
         open_store(tmp_path, StillEnv(1), migrations=[*FIRST, broken])
     store = open_store(tmp_path)
-    assert store.info()["schema_version"] == 1
+    assert store.info()["schema_version"] == TODAY
     assert run_sql(store, "select count(*) from sqlite_schema where name = 'good'") == [(0,)]
     store.close()
 

@@ -9,7 +9,8 @@ from kitaru._core import reuse as rules
 from kitaru._core.identity import reuse_key, reuse_scope, version_digest
 from kitaru._core.payload import Payload
 from kitaru._engine.fingerprint import Fingerprint, fingerprint
-from kitaru._store.protocol import CodeRow
+from kitaru._engine.fingerprint.kept import keep_files
+from kitaru._store.protocol import CodeRow, SourceRow
 
 if TYPE_CHECKING:
     from kitaru._engine.call import Call
@@ -125,8 +126,19 @@ def remember(call: Call, arguments: str) -> CodeRow | None:
         return None
     history = call.run.services.history(call.spec.id)
     history.add(arguments, call.inputs.arguments)
-    if history.knows(call.code.digest):
+    if history.keeps(call.code.digest):
         return None
-    row = CodeRow(call.spec.id, call.code.digest, parts_json(call.code))
+    files, sources = _sources(call)
+    row = CodeRow(call.spec.id, call.code.digest, parts_json(call.code), files, sources)
     history.add_code(row)
     return row
+
+
+def _sources(call: Call) -> tuple[str, tuple[SourceRow, ...]]:
+    """What is kept of a new version for ``why``: once a version, never once a call."""
+    assert call.code is not None
+    kept = keep_files(call.code.files)
+    files = {name: source.digest.hex() for name, source in kept.items()}
+    new = call.run.services.not_kept_yet(dict(kept.values()))
+    rows = tuple(SourceRow(digest, text) for digest, text in new.items())
+    return json.dumps(files, separators=(",", ":")), rows

@@ -29,11 +29,12 @@ class History:
     seen before, but never together, are a few whole samples compared.
     """
 
-    __slots__ = ("_known", "_seen", "codes", "samples")
+    __slots__ = ("_kept", "_known", "_seen", "codes", "samples")
 
     def __init__(self, codes: list[RecordedCode | CodeRow], samples: list[str]) -> None:
         self.codes = codes
         self._known = {code.digest for code in codes}
+        self._kept = {code.digest for code in codes if code.files is not None}
         self.samples: deque[str] = deque(samples, maxlen=_MAX_COMPARED)
         self._seen: dict[str, set[bytes]] = {}
         for sample in samples:
@@ -51,9 +52,15 @@ class History:
         """Whether this version of the checkpoint's code has been recorded."""
         return code in self._known
 
+    def keeps(self, code: bytes) -> bool:
+        """Whether it has been recorded together with its sources."""
+        return code in self._kept
+
     def add_code(self, code: CodeRow) -> None:
-        self.codes.insert(0, code)
+        if code.digest not in self._known:
+            self.codes.insert(0, code)
         self._known.add(code.digest)
+        self._kept.add(code.digest)
 
     def unseen(self, arguments: dict[str, bytes]) -> list[str]:
         """Arguments whose values were never recorded; [] if there are no samples at all."""
@@ -96,6 +103,7 @@ class Services:
         self.reuse_scopes: dict[tuple[str, bytes], Any] = {}
         """(checkpoint, code) -> what its reuse keys begin with."""
         self._histories: dict[str, History] = {}
+        self._kept_sources: set[bytes] = set()
         self._said: set[Any] = set()
         self._lock = threading.Lock()
 
@@ -117,6 +125,13 @@ class Services:
             with self._lock:
                 found = self._histories.setdefault(checkpoint, found)
         return found
+
+    def not_kept_yet(self, sources: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        """Those that this process has not given to the store; now it counts them as given."""
+        with self._lock:
+            new = {key: text for key, text in sources.items() if key not in self._kept_sources}
+            self._kept_sources.update(new)
+        return new
 
     def say(self, text: str, *, once: Any = None) -> None:
         """A notice for people: one line on stderr, at most once for ``once``."""

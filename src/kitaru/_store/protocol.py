@@ -115,12 +115,26 @@ class CallRow(NamedTuple):
     payload: Payload
 
 
+class SourceRow(NamedTuple):
+    """A source file as it was: ``digest`` is BLAKE2b-256 of the text, ``text`` is compressed."""
+
+    digest: bytes
+    text: bytes
+
+
 class CodeRow(NamedTuple):
-    """A version of a checkpoint's code: ``parts`` is JSON, name -> digest of each function."""
+    """A version of a checkpoint's code: ``parts`` is JSON, name -> digest of each function.
+
+    ``files`` is JSON, module -> hex digest of its source; None where nobody
+    looked. A version that is known keeps what it has, but for ``files`` that it
+    has not. ``sources`` are those that the store may not have yet.
+    """
 
     checkpoint: str
     digest: bytes
     parts: str
+    files: str | None = None
+    sources: Sequence[SourceRow] = ()
 
 
 class LearntRow(NamedTuple):
@@ -378,6 +392,15 @@ class RecordedCode(NamedTuple):
     parts: str
     execution: int
     """The execution in which this version was first recorded."""
+    files: str | None
+
+
+class Sample(NamedTuple):
+    """A recorded attempt of a call of some checkpoint: what it was called with."""
+
+    id: int
+    arguments: str
+    inputs: str | None
 
 
 class RecordedCall(NamedTuple):
@@ -498,6 +521,16 @@ class Store(Protocol):
 
     def sample_arguments(self, execution: int, *, checkpoint: str, limit: int) -> list[str]:
         """The ``arguments`` of some recorded calls of the checkpoint in that execution."""
+        ...
+
+    def list_samples(
+        self, execution: int, *, checkpoint: str, before: int, limit: int
+    ) -> list[Sample]:
+        """Recorded attempts of the checkpoint with row id < ``before``, newest first."""
+        ...
+
+    def load_source(self, digest: bytes) -> bytes | None:
+        """The compressed text of a source file, if it was kept. The reader checks it."""
         ...
 
     def find_checkpoint(self, execution: int, identity: bytes) -> str | None:

@@ -43,6 +43,7 @@ from kitaru._store.protocol import (
     Release,
     Retry,
     Reusable,
+    Sample,
     Start,
     Started,
     TryAgain,
@@ -80,6 +81,7 @@ class ReferenceStore:
         self._learnt: dict[int, dict[bytes, LearntRow]] = {}
         self._notes: dict[int, list[NoteRow]] = {}
         self._codes: dict[tuple[str, str, bytes], tuple[CodeRow, int]] = {}
+        self._sources: dict[bytes, bytes] = {}
         self._call_at_death: dict[int, int] = {}
         self._methods: dict[type, Callable[[Any], Any]] = {
             RegisterOwner: self._register_owner,
@@ -344,9 +346,17 @@ class ReferenceStore:
         for fact in facts.learnt:
             self._learnt.setdefault(row.id, {})[fact.identity] = fact
         for code in facts.codes:
-            self._codes.setdefault((row.project, code.checkpoint, code.digest), (code, row.id))
+            self._add_code(row, code)
         self._notes.setdefault(row.id, []).extend(facts.notes)
         return row if facts.metadata is None else row._replace(metadata=facts.metadata)
+
+    def _add_code(self, row: ExecutionRow, code: CodeRow) -> None:
+        version = (row.project, code.checkpoint, code.digest)
+        known, execution = self._codes.setdefault(version, (code, row.id))
+        if known.files is None:
+            self._codes[version] = (known._replace(files=code.files), execution)
+        for source in code.sources:
+            self._sources.setdefault(*source)
 
     # --- what stands there ---
 
@@ -525,7 +535,7 @@ class ReferenceStore:
     def list_codes(self, *, project: str, checkpoint: str, limit: int) -> list[RecordedCode]:
         with self._inside():
             versions = [
-                RecordedCode(code.digest, code.parts, execution)
+                RecordedCode(code.digest, code.parts, execution, code.files)
                 for (in_project, _, _), (code, execution) in self._codes.items()
                 if in_project == project and code.checkpoint == checkpoint
             ]
@@ -534,6 +544,19 @@ class ReferenceStore:
     def sample_arguments(self, execution: int, *, checkpoint: str, limit: int) -> list[str]:
         rows = (call.row for call in self._recorded(execution))
         return [row.arguments for row in rows if row.checkpoint == checkpoint][:limit]
+
+    def list_samples(
+        self, execution: int, *, checkpoint: str, before: int, limit: int
+    ) -> list[Sample]:
+        return [
+            Sample(call.id, call.row.arguments, call.row.inputs)
+            for call in reversed(self._recorded(execution))
+            if call.row.checkpoint == checkpoint and call.id < before
+        ][:limit]
+
+    def load_source(self, digest: bytes) -> bytes | None:
+        with self._inside():
+            return self._sources.get(digest)
 
     def find_checkpoint(self, execution: int, identity: bytes) -> str | None:
         rows = (call.row for call in self._recorded(execution))

@@ -27,6 +27,7 @@ from kitaru._store.protocol import (
     RecordedCall,
     RecordedCode,
     Reusable,
+    Sample,
     Write,
 )
 from kitaru._store.queries import Queries
@@ -242,6 +243,16 @@ class SqlStore:
     def sample_arguments(self, execution: int, *, checkpoint: str, limit: int) -> list[str]:
         found = self._read(self._queries.sample_arguments, (execution, checkpoint, limit))
         return [arguments for (arguments,) in found]
+
+    def list_samples(
+        self, execution: int, *, checkpoint: str, before: int, limit: int
+    ) -> list[Sample]:
+        values = (execution, checkpoint, before, limit)
+        return [Sample(*row) for row in self._read(self._queries.list_samples, values)]
+
+    def load_source(self, digest: bytes) -> bytes | None:
+        found = self._read(self._queries.source_by_digest, (digest,))
+        return found[0][0] if found else None
 
     def find_checkpoint(self, execution: int, identity: bytes) -> str | None:
         found = self._read(self._queries.find_checkpoint, (execution, identity))

@@ -242,7 +242,10 @@ class Writes:
         queries = self._queries
         for code in codes:
             # Nothing changes where the version is known: no reason to refuse.
-            self._change(queries.add_code, (execution, epoch, *code))
+            *version, sources = code
+            for source in sources:
+                self._change(queries.add_source, (execution, epoch, *source))
+            self._change(queries.add_code, (execution, epoch, *version))
         for fact in learnt:
             try:
                 added = self._change(queries.add_learnt, (execution, epoch, *fact))

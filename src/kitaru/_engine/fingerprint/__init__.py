@@ -9,9 +9,9 @@ cannot see it lists. It decides nothing about reuse.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
-from types import FunctionType, MethodType
+from types import FunctionType, MappingProxyType, MethodType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
@@ -25,11 +25,15 @@ __all__ = ["Fingerprint", "code_digest", "fingerprint"]
 
 
 class Fingerprint(NamedTuple):
-    """``parts``: function, class or value -> its digest; ``unseen``: what is missing, in words."""
+    """``parts``: function, class or value -> its digest; ``unseen``: what is missing, in words.
+
+    ``files`` says where the sources of the parts are: module, or part, -> file.
+    """
 
     digest: bytes
     parts: dict[str, str]
     unseen: tuple[str, ...]
+    files: Mapping[str, str] = MappingProxyType({})
 
 
 class _Known(NamedTuple):
@@ -124,7 +128,7 @@ def _compute(fn: object, root: str | None, what: str) -> tuple[Fingerprint, Walk
     pieces = [frame(b"", text(name), digest) for name, digest in parts.items()]
     digest = digest_of(text(VERSION), label, *pieces)
     shown = {name: part.hex()[:12] for name, part in parts.items()}
-    return Fingerprint(digest, shown, tuple(sorted(walk.unseen))), walk
+    return Fingerprint(digest, shown, tuple(sorted(walk.unseen)), walk.files), walk
 
 
 def _globals_of(fn: Any) -> dict[str, Any]:

@@ -66,6 +66,8 @@ class Walk:
         self.bindings: list[tuple[dict[str, Any], str, object]] = []
         """Globals as they were looked up, so that a later rebinding is noticed."""
         self.functions: list[FunctionType] = []
+        self.files: dict[str, str] = {}
+        """Module, or part where it has no module's file, -> the file with its source."""
         self._parts: dict[str, set[bytes]] = {}
         self._labels: dict[int, bytes] = {}
         self._containers: dict[int, tuple[bytes, int]] = {}
@@ -262,6 +264,8 @@ class Walk:
 
     def _function(self, fn: FunctionType, name: str) -> None:
         self.functions.append(fn)
+        if not self._note_file(fn.__globals__):
+            self.files[name] = fn.__code__.co_filename
         reading = self._read(fn.__code__)
         bound: dict[str, bytes] = {}
         self._bind(fn.__globals__, reading.loads, reading.attributes, bound, name)
@@ -307,7 +311,15 @@ class Walk:
                     where = f"{attribute!r} of {looks.name_of(owner)}"
                     bound[f"self.{attribute}"] = self.label(found[0], where)
 
+    def _note_file(self, space: dict[str, Any]) -> bool:
+        file = space.get("__file__")
+        if not isinstance(file, str) or not file.endswith(".py"):
+            return False
+        self.files[lasting_name(space)] = file
+        return True
+
     def _class(self, cls: type, name: str, space: dict[str, Any]) -> None:
+        self._note_file(space)
         pieces = [frame(b"base", self.label(base, name)) for base in looks.class_bases(cls)]
         pieces.append(self.label(type(cls), name))
         source = None
@@ -328,6 +340,7 @@ class Walk:
 
     def _global_value(self, space: dict[str, Any], name: str, value: object) -> None:
         key = f"{lasting_name(space)}.{name}"
+        self._note_file(space)
         encoded = None if (id(space), name) in self._stored else plain(value)
         if encoded is None and looks.is_enum_member(value):
             encoded = self.label(value, key)
@@ -468,6 +481,7 @@ class Walk:
                 self.unseen.add(f"{name}, imported inside a function, has no source")
             return
         self.add_part(name, digest_of(text(source.whole())))
+        self.files[name] = str(file)
         if name in sys.modules and changed_since_start(file):
             self.unseen.add(f"the file of {name} changed after this process began")
             self.add_part(name, NEVER_AGAIN)

@@ -48,6 +48,8 @@ class Meta(NamedTuple):
     store_id: str
     project: str
     created_at: int
+    root: str | None = None
+    """The project that it was made for; unknown in a store made before schema 2."""
 
 
 def load_migrations(folder: str) -> list[Migration]:
@@ -61,7 +63,13 @@ def load_migrations(folder: str) -> list[Migration]:
 
 
 def prepare(
-    path: str, *, env: Env, project: str, queries: Queries, migrations: Sequence[Migration]
+    path: str,
+    *,
+    env: Env,
+    project: str,
+    root: str | None,
+    queries: Queries,
+    migrations: Sequence[Migration],
 ) -> Meta:
     """See to it that a store of today's schema stands at ``path``.
 
@@ -70,7 +78,7 @@ def prepare(
     """
     try:
         if not _exists(path):
-            _make(path, env, project, queries, migrations)
+            _make(path, env, project, root, queries, migrations)
         connection = connect(path, cache_kib=READER_CACHE_KIB)
         try:
             return _bring_up_to_date(connection, path, env, queries, migrations)
@@ -107,7 +115,12 @@ def _foreign(path: str, why: str) -> KitaruBackendError:
 
 
 def _make(
-    path: str, env: Env, project: str, queries: Queries, migrations: Sequence[Migration]
+    path: str,
+    env: Env,
+    project: str,
+    root: str | None,
+    queries: Queries,
+    migrations: Sequence[Migration],
 ) -> None:
     temporary = f"{path}.{env.random_bytes(8).hex()}.new"
     os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -127,6 +140,7 @@ def _make(
             connection.execute("COMMIT")
             for migration in later:
                 _migrate(connection, migration, env, queries)
+            connection.execute(queries.set_root, (root,))
         finally:
             connection.close()
         env.crash_point("store_made")
@@ -161,7 +175,8 @@ def _bring_up_to_date(
         _back_up(connection, path, meta, env)
         for migration in migrations:
             _migrate(connection, migration, env, queries)
-    return _read_meta(connection, path, queries)
+    rows: list[Any] = connection.execute(queries.read_root).fetchall()
+    return _read_meta(connection, path, queries)._replace(root=rows[0][0])
 
 
 def _read_meta(connection: apsw.Connection, path: str, queries: Queries) -> Meta:

@@ -52,12 +52,14 @@ class SqliteStore(SqlStore):
         *,
         env: Env,
         project: str | None,
+        root: str | None = None,
         migrations: Sequence[Migration] | None = None,
     ) -> SqliteStore:
         """Open the store in ``folder``, which exists; make it or upgrade it if need be.
 
         ``project`` is recorded when the store is made (None: the name of the
         folder above it) and ignored later: ``store.project`` says what counts.
+        So is ``root``, the folder of the project that it is made for.
         Raises ``KitaruBackendError`` if something else stands there, if a newer
         Kitaru made it, if it is damaged, or in a fork of a process that has it
         open.
@@ -71,6 +73,7 @@ class SqliteStore(SqlStore):
             path,
             env=env,
             project=project or os.path.basename(os.path.dirname(folder)) or "default",
+            root=root,
             queries=queries,
             migrations=migrations or load_migrations(os.path.join(_HERE, "migrations")),
         )
@@ -90,6 +93,7 @@ class SqliteStore(SqlStore):
             "schema_version": self._meta.schema_version,
             "store_id": self._meta.store_id,
             "project": self._meta.project,
+            "root": self._meta.root,
             "created_at": self._meta.created_at,
             "bytes": size,
             "sqlite_version": apsw.sqlite_lib_version(),

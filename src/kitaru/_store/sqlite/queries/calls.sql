@@ -54,6 +54,11 @@ order by c.id desc limit 1
 -- name: sample_arguments
 select arguments from calls where execution = ?1 and checkpoint = ?2 order by id limit ?3
 
+-- name: list_samples
+select id, arguments, inputs from calls
+where execution = ?1 and checkpoint = ?2 and id < ?3
+order by id desc limit ?4
+
 -- name: find_checkpoint
 select checkpoint from calls where execution = ?1 and identity = ?2 order by +id limit 1
 

@@ -2,11 +2,23 @@
 
 -- name: add_code
 -- event: none (owned)
-insert into codes (project, checkpoint, digest, parts, execution)
-select project, ?3, ?4, ?5, id from executions
+insert into codes (project, checkpoint, digest, parts, files, execution)
+select project, ?3, ?4, ?5, ?6, id from executions
+where id = ?1 and epoch = ?2 and status in ('running', 'cancelling')
+-- A version from before sources were kept gets them now.
+on conflict (project, checkpoint, digest) do update set files = excluded.files
+    where codes.files is null and excluded.files is not null
+
+-- name: add_source
+-- event: none (owned)
+insert into sources (digest, text)
+select ?3, ?4 from executions
 where id = ?1 and epoch = ?2 and status in ('running', 'cancelling')
 on conflict do nothing
 
 -- name: list_codes
-select digest, parts, execution from codes
+select digest, parts, execution, files from codes
 where project = ?1 and checkpoint = ?2 order by id desc limit ?3
+
+-- name: source_by_digest
+select text from sources where digest = ?1

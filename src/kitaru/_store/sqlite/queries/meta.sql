@@ -8,3 +8,9 @@ select schema_version, store_id, project, created_at from meta
 
 -- name: set_schema_version
 update meta set schema_version = ?1
+
+-- name: set_root
+update meta set root = ?1 where root is null
+
+-- name: read_root
+select root from meta
