@@ -198,11 +198,36 @@ def _text(value: Any) -> str:
     return value
 
 
+def _write_array(value: Any) -> list[Any] | None:
+    if value.typecode in ("u", "w"):
+        return None  # characters, whose size depends on the platform
+    data = b64encode(value.tobytes()).decode("ascii")
+    return [value.typecode, value.itemsize, sys.byteorder, data]
+
+
+def _read_array(parts: list[Any]) -> Any:
+    from array import array
+
+    typecode, item_bytes, order, data = parts
+    made = array(_text(typecode))
+    if made.typecode in ("u", "w") or made.itemsize != item_bytes:
+        raise ValueError(typecode)
+    made.frombytes(_read_bytes(data))
+    if order != sys.byteorder:
+        made.byteswap()
+    return made
+
+
+def _read_ellipsis(text: str) -> Any:
+    return {"...": ...}[text]
+
+
 _BUILTIN: dict[type, Leaf] = {
     bytes: Leaf("bytes", _write_bytes, _read_bytes),
     bytearray: Leaf("bytearray", _write_bytes, _read_bytearray),
     complex: Leaf("complex", _write_complex, _read_complex),
     range: Leaf("range", _write_range, _read_range),
+    type(...): Leaf("ellipsis", lambda _: "...", _read_ellipsis),
 }
 
 _NETWORK = ("Address", "Network", "Interface")
@@ -219,6 +244,7 @@ _BY_NAME: dict[tuple[str, str], Leaf] = {
     ("decimal", "Decimal"): Leaf("decimal", str, _read_decimal),
     ("uuid", "UUID"): Leaf("uuid", str, _read_uuid),
     ("fractions", "Fraction"): Leaf("fraction", _write_fraction, _read_fraction),
+    ("array", "array"): Leaf("array", _write_array, _read_array),
     ("pathlib", "PosixPath"): Leaf("path", str, _reader_of("pathlib", "Path")),
     ("pathlib", "WindowsPath"): Leaf("path", str, _reader_of("pathlib", "Path")),
     ("pathlib", "PurePosixPath"): Leaf(

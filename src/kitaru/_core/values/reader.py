@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from enum import Flag
 from typing import Any
 
-from kitaru._core.values import exceptions
+from kitaru._core.values import exceptions, parts
 from kitaru._core.values.classes import find_class
 from kitaru._core.values.leaves import READERS
 from kitaru._core.values.paths import DEFAULT_LIMITS, Limits, Path, problem
@@ -21,6 +21,7 @@ from kitaru._core.values.shapes import (
     Shape,
     class_attribute,
     default_of,
+    forget_hash,
     namespace_of_object,
     set_state,
     shape_of,
@@ -194,6 +195,8 @@ class Reader:
         fields = self._fields(tree, cls, shape, path, depth)
         made: Any = object.__new__(cls)
         set_state(made, shape, fields | self._rest(tree, "x", path, depth))
+        if shape.kind == "attrs":
+            forget_hash(made, cls)
         return made
 
     def _namedtuple(self, tree: dict[str, Any], path: Path, depth: int) -> Any:
@@ -302,6 +305,12 @@ def _not_found(kind: str, module: str, qualname: str) -> str:
             "a class that is made inside a function cannot be found again: move it to the top "
             f"level of {module}, or name it in the annotation"
         )
+    elif "[" in qualname:
+        generic = qualname.partition("[")[0]
+        remedy = (
+            f"{generic} with its parameters is made when it is first written: name {qualname} in "
+            "the annotation, or at the top level of a module"
+        )
     else:
         remedy = f"import {module} before the value is read; if it was renamed, keep the old name"
     return (
@@ -333,6 +342,7 @@ _CONTAINERS: dict[str, Callable[[Reader, dict[str, Any], Path, int], Any]] = {
     ),
     "defaultdict": Reader._defaultdict,
     "deque": Reader._deque,
+    **parts.READERS,
     "dataclass": Reader._plain_object,
     "attrs": Reader._plain_object,
     "namedtuple": Reader._namedtuple,

@@ -25,13 +25,10 @@ _FUNCTIONS = (
 )
 
 _BY_NAME: dict[str, str] = {
-    "re.Pattern": "store its `.pattern` and `.flags`",
-    "slice": "store its start, stop and step as a tuple",
     "memoryview": "store bytes(view)",
-    "array.array": "store its .tolist()",
     "functools.partial": "call it, or store what it is called with",
     "weakref.ReferenceType": "store what it points to",
-    "ellipsis": "store a text or None",
+    "NotImplementedType": "it is what an operator returns that cannot compare: return None",
     "mappingproxy": "store dict(proxy)",
     "kitaru.checkpoints.FutureList": "these are futures: return `.results()` of it",
     "kitaru.checkpoints.CheckpointFuture": "this is a future: return its `.result()`, or await it",
@@ -50,8 +47,8 @@ _BY_LIBRARY = {
 def remedy_for(value: object) -> str:
     """What to do about a value that cannot be stored, in half a sentence.
 
-    >>> remedy_for(slice(1))
-    'store its start, stop and step as a tuple'
+    >>> remedy_for(memoryview(b""))
+    'store bytes(view)'
     """
     cls = type(value)
     for fits, remedy in _RULES:
@@ -67,6 +64,13 @@ def remedy_for(value: object) -> str:
     if base:
         return f"it is a subclass of {base}, which would lose its type: convert it with {base}(…)"
     return "make it a dataclass, or return plain data or a pydantic model instead"
+
+
+def remedy_for_leaf(tag: str) -> str:
+    """What to do about a value whose kind has an encoding, but which has none itself."""
+    if tag == "array":
+        return "store its .tolist()"
+    return "its time zone cannot be read back: use zoneinfo.ZoneInfo or UTC"
 
 
 def _is_file(cls: type) -> bool:

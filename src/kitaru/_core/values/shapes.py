@@ -24,7 +24,8 @@ MISSING: Any = object()
 
 _BUILTIN_STATE = (int, float, complex, str, bytes, bytearray, list, dict, set, frozenset, tuple)
 _PLAIN_FACTORIES = (list, dict, set, frozenset, tuple, str, int, float, bool, bytes)
-_NOT_STATE = frozenset({"__weakref__", "_attrs_cached_hash"})
+_NOT_STATE = frozenset({"__weakref__", "_attrs_cached_hash", "__orig_class__"})
+"""Not what an object consists of; the last is what ``Box[int](…)`` leaves behind."""
 
 
 class Shape(NamedTuple):
@@ -170,6 +171,18 @@ def set_state(value: object, shape: Shape, state: dict[str, Any]) -> None:
     if namespace is None:
         raise AttributeError(", ".join(rest))
     namespace.update(rest)
+
+
+def forget_hash(value: object, cls: type) -> None:
+    """Let an attrs object that keeps its hash know that it has none yet."""
+    slot = class_attribute(cls, "_attrs_cached_hash")
+    if type(slot) is MemberDescriptorType:
+        slot.__set__(value, None)
+        return
+    code = getattr(class_attribute(cls, "__hash__"), "__code__", None)
+    namespace = namespace_of_object(value)
+    if code is not None and "_attrs_cached_hash" in code.co_names and namespace is not None:
+        namespace["_attrs_cached_hash"] = None
 
 
 def default_of(cls: type, shape: Shape, name: str, *, call_classes: bool) -> Any:

@@ -12,7 +12,7 @@ from enum import Enum, Flag
 from itertools import pairwise
 from typing import Any
 
-from kitaru._core.values import exceptions
+from kitaru._core.values import exceptions, parts
 from kitaru._core.values.classes import remember_class
 from kitaru._core.values.leaves import (
     MAX_PLAIN_INT,
@@ -27,7 +27,7 @@ from kitaru._core.values.paths import (
     problem,
     type_name,
 )
-from kitaru._core.values.refusals import remedy_for
+from kitaru._core.values.refusals import remedy_for, remedy_for_leaf
 from kitaru._core.values.shapes import (
     MISSING,
     Shape,
@@ -209,7 +209,7 @@ class Writer:
         factory = value.default_factory
         name = next((name for name, made in FACTORIES.items() if made is factory), None)
         if name is None and factory is not None:
-            return self._refuse(value, path, "its default_factory is a function: store dict(…)")
+            return self.refuse(value, path, "its default_factory is a function: store dict(…)")
         tree = self._ordered("defaultdict", value, path, depth)
         tree["factory"] = name
         return tree
@@ -231,7 +231,7 @@ class Writer:
             return exceptions.write_strictly(self, value, path, depth)
         shape = shape_of(cls)
         if shape is None:
-            return self._refuse(value, path, remedy_for(value))
+            return self.refuse(value, path, remedy_for(value))
         remember_class(shape.name, cls)
         return _KINDS[shape.kind](self, value, shape, path, depth)
 
@@ -242,14 +242,12 @@ class Writer:
                 raise self.too_large(path)
         written = leaf.write(value)
         if written is None:
-            return self._refuse(
-                value, path, "its time zone cannot be read back: use zoneinfo.ZoneInfo or UTC"
-            )
+            return self.refuse(value, path, remedy_for_leaf(leaf.tag))
         if type(written) is str and not _is_text(written):
-            return self._refuse(value, path, "its text holds a pair of surrogates")
+            return self.refuse(value, path, "its text holds a pair of surrogates")
         return {TAG: leaf.tag, "v": written}
 
-    def _refuse(self, value: Any, path: Path, remedy: str) -> Any:
+    def refuse(self, value: Any, path: Path, remedy: str) -> Any:
         if self.fallback is not None:
             return self.fallback(value, problem(self.what, path, "").path or "$")
         raise problem(self.what, path, f"a {type_name(type(value))} cannot be stored: {remedy}")
@@ -269,7 +267,7 @@ class Writer:
 
     def _namedtuple(self, value: Any, shape: Shape, path: Path, depth: int) -> Any:
         if len(shape.fields) != tuple.__len__(value):
-            return self._refuse(value, path, "it has not as many items as fields")
+            return self.refuse(value, path, "it has not as many items as fields")
         fields = dict(zip(shape.fields, tuple.__iter__(value), strict=True))
         return self._object(value, shape, fields, state_of(value, shape), path, depth)
 
@@ -349,6 +347,7 @@ _CONTAINERS: dict[type, _Write] = {
     Counter: lambda w, v, path, depth: w._ordered("counter", v, path, depth),
     defaultdict: Writer._defaultdict,
     deque: Writer._deque,
+    **parts.WRITERS,
 }
 
 _KINDS: dict[str, Callable[[Writer, Any, Shape, Path, int], Any]] = {
