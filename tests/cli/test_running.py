@@ -185,7 +185,7 @@ def test_a_signal_hands_back_and_shows_how_to_go_on(
     exec_id = project.ask("executions", "list")["items"][0]["exec_id"]
     assert f"kitaru executions resume {exec_id}" in err
     done = project.run("executions", "resume", exec_id)
-    assert (done.returncode, done.stdout) == (0, "33\n"), done.stderr
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "33"), done.stderr
     assert project.journal().count("gate 3") == 1
 
 
@@ -370,6 +370,23 @@ def test_a_store_that_is_nobodys_project_does_not_choose_what_is_imported(
     project.open_gate()
     words = ("executions", "resume", exec_id, "--store", far, "--code", str(project.folder))
     assert project.run(*words, cwd=tmp_path).returncode == 0
+
+
+def test_a_named_store_believes_its_folders_where_it_was_made_and_nowhere_else(
+    project: Project, tmp_path: Path
+) -> None:
+    far = str(tmp_path / "elsewhere")
+    process = project.run_to_the_gate("--store", far)
+    process.kill()
+    process.communicate(timeout=MAX_SECONDS)
+    project.open_gate()
+    exec_id = project.ask("executions", "list", "--store", far)["items"][0]["exec_id"]
+    other = Project(tmp_path / "other")
+    refused = other.run("executions", "resume", exec_id, "--store", far)
+    assert refused.returncode == 1
+    assert "--code" in refused.stderr
+    done = project.run("executions", "resume", exec_id, "--store", far)
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "33"), done.stderr
 
 
 @pytest.mark.parametrize("words", [["worker", "shop"], ["executions", "replay", "01"], ["gc"]])

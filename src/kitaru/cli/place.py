@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
+from kitaru import app as _app
 from kitaru import settings
 from kitaru._store.location import FOLDER_NAME, Location, find_store
-from kitaru._store.project import home_folder, main_file
+from kitaru._store.project import find_root, home_folder, main_file
 from kitaru.client import KitaruClient
 from kitaru.errors import KitaruNotFoundError
 
@@ -41,16 +42,24 @@ def root_of_project() -> str | None:
     """The project root of the store in use: below it a recorded folder is believed.
 
     The folder in which its ``.kitaru`` lies. A store that was named and is no
-    ``.kitaru`` belongs to no project that we could know: None, because it might be
-    anybody's, and must not choose what is imported from below wherever we stand.
+    ``.kitaru`` may be anybody's, and what it says of itself proves nothing. Two
+    have to agree: it was made for the very project in which the person stands now.
+    Else it belongs to no project that we could know: None.
     """
     location = find()
     if os.path.basename(location.folder) == FOLDER_NAME:
         return os.path.dirname(location.folder)
     if location.kind == "said":
-        return None
+        return location.root if _was_made_for(location) else None
     home = home_folder()
     above_home = home is not None and os.path.join(home, "").startswith(
         os.path.join(location.root, "")
     )
     return None if above_home else location.root
+
+
+def _was_made_for(location: Location) -> bool:
+    """Whether the store says that it is this project's, and this is a project."""
+    recorded = _app.current().store.info().get("root")
+    here = find_root(cwd=settings.current_folder(), main_file=main_file())
+    return here.marked and here.folder == location.root == recorded
