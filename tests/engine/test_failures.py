@@ -297,6 +297,24 @@ def test_a_retry_runs_again_only_what_made_the_flow_fail() -> None:
     assert execution(handle.exec_id).attempt == 2
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_a_retry_mends_is_no_drift_of_the_calls_behind_it(
+    strict: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @flow(strict=strict)
+    def orders() -> list[Any]:
+        return [decline(what) for what in ("first", "broken", "new")]
+
+    PLAN.update({"first": "pass", "new": "pass"})
+    handle = orders.run()
+    with pytest.raises(KitaruUserCodeError):
+        handle.wait()
+    PLAN["broken"] = "pass"
+    assert retry(orders, handle.exec_id).wait() == ["first", "broken", "new"]
+    assert [note for note in notes(handle.exec_id) if "other inputs" in note] == []
+    assert "other inputs" not in capsys.readouterr().err
+
+
 def test_a_retry_runs_again_what_stands_in_the_chain() -> None:
     @flow
     def wraps() -> Any:

@@ -115,6 +115,9 @@ def recall(call: Call) -> Steps[Outcome | None]:
         _count_earlier_tries(call)
         if call.attempt == 1:
             yield Ask("drift", lambda: watch_for_drift(call))
+        # Records are read when drift is first looked for: what this life has
+        # recorded by then must not look like something that nobody called.
+        run.claimed.add(call.identity)
         return None
     run.claimed.add(call.identity)
     if call.named is not None:
