@@ -143,3 +143,25 @@ def test_each_rung_of_the_ladder_of_cache_wins_over_the_one_below_and_is_named(
     assert run("off", cache=False) == "switched off by run(cache=False)"
     assert run("off", cache="refresh") == "everything runs anew: run(cache='refresh')"
     assert run("never", cache=True) == "switched off by @checkpoint(cache=False)"
+
+
+# --- every miss has its reason, not only the first ---------------------------------------------
+
+
+def test_after_a_change_of_code_each_call_says_so() -> None:
+    def program(version: str) -> Any:
+        @checkpoint(name="priced", version=version)
+        def priced(what: str) -> str:
+            return what
+
+        @flow(name="pricing")
+        def pricing() -> list[str]:
+            return [priced(what) for what in ("tea", "milk", "sugar")]
+
+        return pricing.run()
+
+    program("1").wait()
+    handle = program("2")
+    handle.wait()
+    reasons = [why.reason for why in KitaruClient().executions.why(handle.exec_id)]
+    assert reasons == ["code changed: version"] * 3

@@ -104,6 +104,7 @@ def _why_missed(call: Call, key: bytes) -> str:
         arguments=call.inputs.arguments_json(),
         n=call.n,
         codes=history.codes,
+        replaced=history.version_before(call.code.digest, run.id),
         samples=list(history.samples),
         expired=expired,
     )
