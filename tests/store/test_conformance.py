@@ -862,6 +862,55 @@ def test_samples_of_a_checkpoint_are_listed_newest_first_before_a_row(store: Any
     ]
 
 
+def test_executions_are_listed_by_key_and_from_a_row_on(store: AnyStore) -> None:
+    rows = [started(store, None, f"e-{k}", key=[None, "july"][k % 2]).row for k in (1, 2, 3)]
+    rows[2] = started(store, None, "e-4", flow_id="demo.other", key="july").row
+
+    def names(**wanted: Any) -> list[str]:
+        return [row.exec_id for row in store.list_executions(project="demo", limit=9, **wanted)]
+
+    assert names(key="july") == ["e-4", "e-1"]
+    assert names(since=rows[1].id) == ["e-4", "e-2"]
+    assert names(since=rows[1].id, before=rows[2].id) == ["e-2"]
+    assert names(key="august") == []
+
+
+def test_ids_that_begin_with_the_time_find_the_row_of_an_instant(store: AnyStore) -> None:
+    first, second = (started(store, None, name).row for name in ("e-100", "e-300"))
+    assert store.first_from("e-1") == store.first_from("e-100") == first.id
+    assert store.first_from("e-200") == second.id
+    assert store.first_from("e-301") is None
+
+
+def test_heads_name_executions_newest_first(store: AnyStore) -> None:
+    row = running(store)
+    started(store, None, "e-9", flow_name="other", at=7)
+    started(store, None, "e-far", project="elsewhere")
+    heads = store.list_heads(project="demo", limit=5)
+    assert heads[0] == ("e-9", "demo.agent", "other", State.PENDING, 7)
+    assert [head.exec_id for head in heads] == ["e-9", row.exec_id]
+    assert store.list_heads(project="demo", limit=1) == heads[:1]
+
+
+def test_what_is_recorded_is_counted_in_all_and_from_an_execution_on(store: AnyStore) -> None:
+    one, two = running(store, "e-1", "a"), running(store, "e-2", "b")
+    store.apply(Record(one.id, 1, facts(failed_call(ONE), call_row(TWO))))
+    store.apply(Record(one.id, 1, facts(call_row(ONE, attempt=2))))
+    store.apply(Record(two.id, 1, facts(call_row(ONE))))
+    assert store.count_recorded(since=two.id) == (2, 4, 1, 1)
+    assert store.count_recorded(since=0) == (2, 4, 2, 4)
+    assert store.count_outcomes("e-1", limit=9) == (2, 1)
+    assert sum(store.count_outcomes("e-1", limit=2)) == 2
+    assert store.count_outcomes("e-2", limit=9) == (1, 0)
+    assert store.count_outcomes("e-none", limit=9) == (0, 0)
+
+
+def test_a_sound_store_is_found_sound(store: AnyStore) -> None:
+    running(store)
+    found = store.examine(seconds=None)
+    assert (found["problems"], found["complete"]) == ([], True)
+
+
 def test_the_checkpoint_of_an_identity_is_found(store: AnyStore) -> None:
     row = running(store)
     store.apply(Record(row.id, 1, facts(call_row(ONE))))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import os
 import stat
 import subprocess
@@ -48,6 +49,41 @@ def test_every_connection_is_durable(tmp_path: Path) -> None:
     assert run_sql(store, "pragma application_id") == [(APPLICATION_ID,)]
     assert store._database.read("pragma synchronous", ()) == [(2,)]
     assert store._database.read("pragma query_only", ()) == [(1,)]
+    store.close()
+
+
+def test_a_check_of_a_store_reads_its_settings_back_and_finds_damage(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    for number in range(40):
+        started(store, new_owner(store, f"lock-{number}").id, f"e-{number}")
+    found = store.examine(seconds=None)
+    assert (found["journal_mode"], found["synchronous"], found["problems"]) == ("wal", 2, [])
+    store.close()
+    connection = apsw.Connection(str(tmp_path / "kitaru.db"))
+    root = connection.execute(
+        "select rootpage from sqlite_schema where name = 'sqlite_autoindex_owners_1'"
+    ).fetchall()[0][0]
+    connection.close()
+    with open(tmp_path / "kitaru.db", "r+b") as file:
+        file.seek((root - 1) * database.PAGE_BYTES)
+        file.write(b"\xa5" * database.PAGE_BYTES)
+    store = open_store(tmp_path)
+    assert store.examine(seconds=None)["problems"] != []
+    store.close()
+
+
+def test_a_check_that_takes_too_long_stops_and_says_so(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    run_sql(store, "create table many (x)")
+    run_sql(
+        store,
+        "with recursive c (x) as (select 1 union all select x + 1 from c where x < 100000)"
+        " insert into many select x from c",
+    )
+    ticks = itertools.count(step=10_000_000)
+    store._database._now = lambda: next(ticks)
+    found = store.examine(seconds=1)
+    assert (found["problems"], found["complete"]) == ([], False)
     store.close()
 
 

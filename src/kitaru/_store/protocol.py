@@ -421,6 +421,25 @@ class RecordedAttempt(NamedTuple):
     failure: Payload
 
 
+class Head(NamedTuple):
+    """What names an execution, without its payloads."""
+
+    exec_id: str
+    flow_id: str
+    flow_name: str
+    status: State
+    created_at: int
+
+
+class Recorded(NamedTuple):
+    """How many executions and outcomes there are in all, and from some execution on."""
+
+    executions: int
+    calls: int
+    recent_executions: int
+    recent_calls: int
+
+
 class Store(Protocol):
     """Durable state. One instance per process and location; safe to use from many threads."""
 
@@ -460,9 +479,31 @@ class Store(Protocol):
         flow: str | None = None,
         statuses: Sequence[State] = (),
         before: int | None = None,
+        since: int | None = None,
+        key: str | None = None,
         limit: int,
     ) -> list[ExecutionRow]:
-        """Newest first; ``flow`` matches flow id or name; ``before`` is a row id."""
+        """Newest first; ``flow`` matches flow id or name; row ids from ``since`` to below
+        ``before``."""
+        ...
+
+    def first_from(self, exec_id: str) -> int | None:
+        """The row id of the execution whose id is the first that is not below ``exec_id``.
+
+        Ids begin with the time, so this is where a time stands among the rows.
+        """
+        ...
+
+    def list_heads(self, *, project: str, limit: int) -> list[Head]:
+        """Newest first."""
+        ...
+
+    def count_recorded(self, *, since: int) -> Recorded:
+        """All there is, and what executions with row id >= ``since`` have of it."""
+        ...
+
+    def count_outcomes(self, exec_id: str, *, limit: int) -> tuple[int, int]:
+        """(calls that succeeded, attempts that failed) of an execution, of ``limit`` at most."""
         ...
 
     def list_unfinished(
@@ -539,6 +580,11 @@ class Store(Protocol):
 
     def list_calls(self, execution: int, *, after: int = 0, limit: int) -> list[RecordedCall]:
         """Recorded attempts with row id > ``after``, by id."""
+        ...
+
+    def examine(self, *, seconds: float | None) -> dict[str, Any]:
+        """How it stands: ``problems`` (what a check of its integrity found) and whether the check
+        was ``complete`` within ``seconds``, and the settings that its durability hangs on."""
         ...
 
     def info(self) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from kitaru._store.protocol import (
     Fenced,
     Finish,
     GiveUp,
+    Head,
     LearntRow,
     Missing,
     NoteRow,
@@ -36,6 +37,7 @@ from kitaru._store.protocol import (
     Owner,
     Place,
     Record,
+    Recorded,
     RecordedAttempt,
     RecordedCall,
     RecordedCode,
@@ -422,6 +424,8 @@ class ReferenceStore:
         flow: str | None = None,
         statuses: Sequence[State] = (),
         before: int | None = None,
+        since: int | None = None,
+        key: str | None = None,
         limit: int,
     ) -> list[ExecutionRow]:
         return [
@@ -430,7 +434,32 @@ class ReferenceStore:
             if flow in (None, row.flow_id, row.flow_name)
             and (not statuses or row.status in statuses)
             and (before is None or row.id < before)
+            and (since is None or row.id >= since)
+            and key in (None, row.key)
         ][:limit]
+
+    def first_from(self, exec_id: str) -> int | None:
+        with self._inside():
+            found = sorted((row.exec_id, row.id) for row in self._executions.values())
+        return next((number for name, number in found if name >= exec_id), None)
+
+    def list_heads(self, *, project: str, limit: int) -> list[Head]:
+        return [
+            Head(row.exec_id, row.flow_id, row.flow_name, row.status, row.created_at)
+            for row in self._newest_first(project)
+        ][:limit]
+
+    def count_recorded(self, *, since: int) -> Recorded:
+        with self._inside():
+            executions = [row for row in self._executions.values() if row.id >= since]
+            calls = [call for call in self._calls.values() if call.execution >= since]
+            return Recorded(len(self._executions), len(self._calls), len(executions), len(calls))
+
+    def count_outcomes(self, exec_id: str, *, limit: int) -> tuple[int, int]:
+        row = self.find_execution(exec_id)
+        calls = [] if row is None else self._recorded(row.id)[:limit]
+        completed = sum(call.row.state is CallState.COMPLETED for call in calls)
+        return completed, len(calls) - completed
 
     def list_unfinished(
         self, *, project: str, flow_ids: Sequence[str], limit: int
@@ -575,6 +604,9 @@ class ReferenceStore:
         if source is None:
             return None
         return f"{self._executions[source.execution].exec_id}:{source.row.identity.hex()}"
+
+    def examine(self, *, seconds: float | None) -> dict[str, Any]:
+        return {"problems": [], "complete": True}
 
     def info(self) -> dict[str, Any]:
         """Like a database's, as far as memory has an answer."""

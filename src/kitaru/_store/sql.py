@@ -17,12 +17,14 @@ from kitaru._store.blobs import INLINE_BYTES, Blobs
 from kitaru._store.commit import GroupCommit, Transactions
 from kitaru._store.protocol import (
     ExecutionRow,
+    Head,
     LearntRow,
     NoteRow,
     Outcome,
     Owner,
     Place,
     Record,
+    Recorded,
     RecordedAttempt,
     RecordedCall,
     RecordedCode,
@@ -138,11 +140,28 @@ class SqlStore:
         flow: str | None = None,
         statuses: Sequence[State] = (),
         before: int | None = None,
+        since: int | None = None,
+        key: str | None = None,
         limit: int,
     ) -> list[ExecutionRow]:
         states = json.dumps([state.value for state in statuses]) if statuses else None
-        values = (project, flow, states, before, limit)
+        values = (project, flow, states, before, limit, since, key)
         return self._executions(self._queries.list_executions, values)
+
+    def first_from(self, exec_id: str) -> int | None:
+        found = self._read(self._queries.first_from, (exec_id,))
+        return found[0][0] if found else None
+
+    def list_heads(self, *, project: str, limit: int) -> list[Head]:
+        found = self._read(self._queries.list_heads, (project, limit))
+        return [Head(*names, state_of(status), at) for *names, status, at in found]
+
+    def count_recorded(self, *, since: int) -> Recorded:
+        return Recorded(*self._read(self._queries.count_recorded, (since,))[0])
+
+    def count_outcomes(self, exec_id: str, *, limit: int) -> tuple[int, int]:
+        found = dict(self._read(self._queries.count_outcomes, (exec_id, limit)))
+        return found.get(1, 0), found.get(0, 0)
 
     def list_unfinished(
         self, *, project: str, flow_ids: Sequence[str], limit: int

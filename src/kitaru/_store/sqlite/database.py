@@ -46,6 +46,9 @@ _SETTLED_NS = 50_000_000
 WRITER_CACHE_KIB = 16 * 1024
 READER_CACHE_KIB = 2 * 1024
 MAX_IDLE_READERS = 8
+MAX_PROBLEMS = 10
+STEPS_BETWEEN_LOOKS = 10_000
+"""Steps of SQLite's machine between two looks at the clock: some 0.1 ms."""
 
 
 def _lengthen(path: str, size: int) -> None:
@@ -293,6 +296,25 @@ class Database:
             connection.close()
         else:
             self._idle.append(connection)
+
+    def check_integrity(self, seconds: float | None) -> tuple[list[str], bool]:
+        """(what SQLite's quick check finds, whether it came to its end within ``seconds``)."""
+        self.check_use()
+        connection = connect(self.path, cache_kib=READER_CACHE_KIB)
+        ends_at = None if seconds is None else self._now() + int(seconds * 1e6)
+        try:
+            connection.set_progress_handler(
+                lambda: ends_at is not None and self._now() > ends_at, STEPS_BETWEEN_LOOKS
+            )
+            rows = connection.execute(f"pragma quick_check({MAX_PROBLEMS})").fetchall()
+            found = [str(row[0]) for row in rows]
+            return [] if found == ["ok"] else found, True
+        except apsw.InterruptError:
+            return [], False
+        except apsw.Error as error:
+            return [str(error)], True
+        finally:
+            connection.close()
 
     # --- life ---
 

@@ -99,6 +99,17 @@ class SqliteStore(SqlStore):
             "sqlite_version": apsw.sqlite_lib_version(),
         }
 
+    def examine(self, *, seconds: float | None) -> dict[str, Any]:
+        """The settings that durability hangs on, read back, and SQLite's quick check."""
+        problems, complete = self._database.check_integrity(seconds)
+        ask = self._database.read
+        return {
+            "journal_mode": ask("pragma journal_mode", ())[0][0],
+            "synchronous": ask("pragma synchronous", ())[0][0],
+            "problems": problems,
+            "complete": complete,
+        }
+
     def close(self) -> None:
         """Commit what is queued and let go of the file; a second close does nothing."""
         if not self._database.is_usable():

@@ -54,6 +54,16 @@ order by c.id desc limit 1
 -- name: sample_arguments
 select arguments from calls where execution = ?1 and checkpoint = ?2 order by id limit ?3
 
+-- name: count_outcomes
+-- Answered from calls_by_identity alone: its rows are small, those of calls are not.
+select outcome = 0, count(*)
+from (
+    select (case state when 'completed' then 0 else attempt end) as outcome
+    from calls indexed by calls_by_identity
+    where execution = (select id from executions where exec_id = ?1)
+    limit ?2)
+group by 1
+
 -- name: list_samples
 select id, arguments, inputs from calls
 where execution = ?1 and checkpoint = ?2 and id < ?3

@@ -119,13 +119,31 @@ where project = ?1 and instr(exec_id, ?2) > 0
 order by id desc limit ?3
 
 -- name: list_executions
--- ?2 flow id or name, ?3 JSON list of states, ?4 below this row id: each may be null.
+-- ?2 flow id or name, ?3 JSON list of states, ?4 below this row id, ?6 from this
+-- row id on, ?7 key: each may be null.
 select * from execution_rows
 where project = ?1
     and (?2 is null or flow_id = ?2 or flow_name = ?2)
     and (?3 is null or status in (select value from json_each(?3)))
     and id < coalesce(?4, 9223372036854775807)
+    and id >= coalesce(?6, 0)
+    and (?7 is null or key = ?7)
 order by id desc limit ?5
+
+-- name: first_from
+select id from executions where exec_id >= ?1 order by exec_id limit 1
+
+-- name: list_heads
+select exec_id, flow_id, flow_name, status, created_at from executions
+where project = ?1 order by id desc limit ?2
+
+-- name: count_recorded
+-- Rows are not deleted one by one: the newest number is how many there are.
+select
+    (select coalesce(max(id), 0) from executions),
+    (select coalesce(max(id), 0) from calls),
+    (select count(*) from executions where id >= ?1),
+    (select count(*) from calls where execution >= ?1)
 
 -- name: list_unfinished
 select * from execution_rows
