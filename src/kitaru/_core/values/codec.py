@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kitaru._core.payload import Payload, is_intact, seal
+from kitaru._core.values import attachments
 from kitaru._core.values.paths import DEFAULT_LIMITS, Limits, problem
 from kitaru._core.values.reader import Reader
 from kitaru._core.values.text import dump, may_hold_tags, parse
@@ -39,27 +40,36 @@ def encode(value: Any, *, what: str, limits: Limits | None = None) -> Payload:
     if limits is None:
         limits = DEFAULT_LIMITS
     writer = Writer(None, False, what, limits)
+    attached: list[attachments.Data] = []
+    writer.attached = attached
+    codec = CODEC
     try:
         tree = writer.tree(value, "$", 0)
         if writer.left < 0:
             raise writer.too_large("$")
         data = dump(tree, sort=False)
+        if attached:
+            codec, data = attachments.CODEC, attachments.join(data, attached)
         if len(data) > limits.max_payload_bytes:
             raise writer.too_large("$")
         if tree is not value:
-            _verify(data, what, limits)
+            _verify(codec, data, what, limits)
     except RecursionError:
         raise problem(what, "$", "the value is nested too deep; flatten it") from None
     except RuntimeError as error:
         raise problem(what, "$", f"it changed while it was stored ({error}); copy it") from None
-    return seal(CODEC, data)
+    return seal(codec, data)
 
 
-def _verify(data: bytes, what: str, limits: Limits) -> None:
+def _verify(codec: str, data: bytes, what: str, limits: Limits) -> None:
     """Read the value back before anybody relies on it: what fails now can still be told."""
-    back = Reader(what, (), limits).value(parse(data), "$", 0)
-    again = dump(Writer(None, False, what, limits).tree(back, "$", 0), sort=False)
-    if again != data:
+    text, attached = attachments.split(data) if codec == attachments.CODEC else (data, None)
+    back = Reader(what, (), limits, attached).value(parse(text), "$", 0)
+    writer = Writer(None, False, what, limits)
+    again: list[attachments.Data] = []
+    writer.attached = again
+    same = dump(writer.tree(back, "$", 0), sort=False) == text
+    if not same or not attachments.are(again, attached):
         raise problem(
             what,
             "$",
@@ -82,12 +92,15 @@ def decode(
     {'n': (1,)}
     """
     tree = open_payload(payload, what, checked=checked)
+    if payload.codec == attachments.CODEC:
+        text, attached = attachments.split(payload.data)
+        return read_tree(tree, text, what, hints, attached)
     return read_tree(tree, payload.data, what, hints)
 
 
 def open_payload(payload: Payload, what: str, *, checked: bool = False) -> Any:
     """The checked, parsed tree of a payload."""
-    if payload.codec != CODEC:
+    if payload.codec not in (CODEC, attachments.CODEC):
         raise problem(
             what,
             "$",
@@ -102,12 +115,20 @@ def open_payload(payload: Payload, what: str, *, checked: bool = False) -> Any:
             "backup, or run the execution anew",
         )
     try:
+        if payload.codec == attachments.CODEC:
+            return parse(attachments.split(payload.data)[0])
         return parse(payload.data)
     except (ValueError, RecursionError):
         raise Reader(what).malformed("$", "not JSON") from None
 
 
-def read_tree(tree: Any, data: bytes, what: str, hints: Sequence[type]) -> object:
+def read_tree(
+    tree: Any,
+    data: bytes,
+    what: str,
+    hints: Sequence[type],
+    attached: memoryview | None = None,
+) -> object:
     """The value of a parsed tree, which is used up."""
     # Most values are plain: nothing to rebuild, and too few brackets to be too deep.
     if not may_hold_tags(data):
@@ -115,7 +136,7 @@ def read_tree(tree: Any, data: bytes, what: str, hints: Sequence[type]) -> objec
         if brackets <= DEFAULT_LIMITS.max_depth:
             return tree
     try:
-        return Reader(what, hints).value(tree, "$", 0)
+        return Reader(what, hints, attached=attached).value(tree, "$", 0)
     except RecursionError:
         raise problem(
             what, "$", "the stack is too full here to read it; call it from less deep"

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from enum import Flag
 from typing import Any
 
-from kitaru._core.values import exceptions, parts
+from kitaru._core.values import attachments, exceptions, parts
 from kitaru._core.values.classes import find_class
+from kitaru._core.values.codecs import read_of
 from kitaru._core.values.leaves import READERS
 from kitaru._core.values.paths import DEFAULT_LIMITS, Limits, Path, problem
 from kitaru._core.values.shapes import (
@@ -34,14 +35,20 @@ from kitaru.errors import KitaruValueError
 class Reader:
     """One walk over one tree, which it may change in place."""
 
-    __slots__ = ("hints", "limits", "what")
+    __slots__ = ("attached", "attached_left", "hints", "limits", "what")
 
     def __init__(
-        self, what: str, hints: Sequence[type] = (), limits: Limits = DEFAULT_LIMITS
+        self,
+        what: str,
+        hints: Sequence[type] = (),
+        limits: Limits = DEFAULT_LIMITS,
+        attached: memoryview | None = None,
     ) -> None:
         self.what = what
         self.hints = hints
         self.limits = limits
+        self.attached = attached
+        self.attached_left = 0 if attached is None else len(attached)
 
     def value(self, tree: Any, path: Path, depth: int) -> Any:
         kind = type(tree)
@@ -86,7 +93,7 @@ class Reader:
         leaf = READERS.get(tag)
         if leaf is not None:
             return self._leaf(leaf, tag, tree, path)
-        read = _CONTAINERS.get(tag)
+        read = _CONTAINERS.get(tag) or read_of(tag, self, path)
         if read is None:
             raise self.malformed(path, f"unknown tag {tag[:80]!r}")
         self._enter(path, depth)
@@ -103,6 +110,16 @@ class Reader:
             return read(tree["v"])
         except Exception as error:
             raise self.malformed(path, f"{tag}: {type(error).__name__}") from None
+
+    def binary(self, node: Any) -> attachments.Data:
+        """The bytes behind a node that ``Writer.binary`` made; ``ValueError`` for any other."""
+        data = attachments.find(node, self.attached)
+        if type(node) is list:
+            # Each is mentioned once: a few bytes must not claim the same megabytes often.
+            self.attached_left -= len(data)
+            if self.attached_left < 0:
+                raise ValueError("an attachment is mentioned twice")
+        return data
 
     def items(self, tree: dict[str, Any], path: Path, depth: int) -> list[Any]:
         items: list[Any] = self._part(tree, "v", list, path)
@@ -343,6 +360,8 @@ _CONTAINERS: dict[str, Callable[[Reader, dict[str, Any], Path, int], Any]] = {
     "defaultdict": Reader._defaultdict,
     "deque": Reader._deque,
     **parts.READERS,
+    "large-bytes": lambda r, tree, path, depth: bytes(r.binary(tree["v"])),
+    "large-bytearray": lambda r, tree, path, depth: bytearray(r.binary(tree["v"])),
     "dataclass": Reader._plain_object,
     "attrs": Reader._plain_object,
     "namedtuple": Reader._namedtuple,

@@ -6,7 +6,8 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from kitaru._core.values.paths import module_of, type_name
+from kitaru._core.values.codecs import write_of
+from kitaru._core.values.paths import module_of, mro_of, type_name
 from kitaru._core.values.shapes import base_of
 
 _PLAIN = "return plain data, a dataclass or a pydantic model instead"
@@ -33,11 +34,16 @@ _BY_NAME: dict[str, str] = {
     "kitaru.checkpoints.FutureList": "these are futures: return `.results()` of it",
     "kitaru.checkpoints.CheckpointFuture": "this is a future: return its `.result()`, or await it",
     "object": _PLAIN,
+    "numpy.ma.MaskedArray": "store .filled() of it, or its .data and .mask",
+    "numpy.ma.core.MaskedArray": "store .filled() of it, or its .data and .mask",
+    "numpy.rec.recarray": "store numpy.array(…) of it",
+    "numpy.memmap": "store its path, or numpy.array(…) of it",
+    "numpy.matrix": "store numpy.asarray(…) of it",
 }
 
 
 _BY_LIBRARY = {
-    "numpy": "store .item() of a scalar or .tolist() of an array",
+    "numpy": "of numpy, arrays and scalars are stored: make it one, or a text",
     "pandas": "store .to_dict() of it, or write it to a file and store the path",
     "pydantic": "declare the field as str, or store str(…) of it",
     "pydantic_core": "declare the field as str, or store str(…) of it",
@@ -60,6 +66,12 @@ def remedy_for(value: object) -> str:
     library = module_of(cls).partition(".")[0]
     if library in _BY_LIBRARY:
         return _BY_LIBRARY[library]
+    for parent in mro_of(cls)[1:]:
+        if write_of(parent) is not None:
+            return (
+                f"it is a subclass of {type_name(parent)}, which would lose its type: convert it "
+                f"to a {type_name(parent)}"
+            )
     base = base_of(cls)
     if base:
         return f"it is a subclass of {base}, which would lose its type: convert it with {base}(…)"

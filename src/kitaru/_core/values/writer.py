@@ -12,8 +12,9 @@ from enum import Enum, Flag
 from itertools import pairwise
 from typing import Any
 
-from kitaru._core.values import exceptions, parts
+from kitaru._core.values import attachments, exceptions, parts
 from kitaru._core.values.classes import remember_class
+from kitaru._core.values.codecs import write_of
 from kitaru._core.values.leaves import (
     MAX_PLAIN_INT,
     leaf_of,
@@ -91,7 +92,15 @@ def _is_text(text: str) -> bool:
 class Writer:
     """One walk over one value. ``left`` is what its JSON may still measure at the least."""
 
-    __slots__ = ("drop_defaults", "fallback", "left", "limits", "what")
+    __slots__ = (
+        "attached",
+        "attached_bytes",
+        "drop_defaults",
+        "fallback",
+        "left",
+        "limits",
+        "what",
+    )
 
     def __init__(
         self, fallback: Fallback | None, drop_defaults: bool, what: str, limits: Limits
@@ -101,6 +110,9 @@ class Writer:
         self.what = what
         self.limits = limits
         self.left = limits.max_payload_bytes
+        self.attached: list[attachments.Data] | None = None
+        """Where large data goes; None: there is nothing but JSON."""
+        self.attached_bytes = 0
 
     def tree(self, value: Any, path: Path, depth: int) -> Any:
         kind = type(value)
@@ -197,7 +209,10 @@ class Writer:
         return [self.tree(item, (path, index), depth + 1) for index, item in enumerate(values)]
 
     def _set(self, tag: str, value: Any, path: Path, depth: int) -> dict[str, Any]:
+        # Nothing of a set is attached: the order of what is would be that of the hashes.
+        attached, self.attached = self.attached, None
         trees = self.items(value, len(value), path, depth)
+        self.attached = attached
         trees.sort(key=lambda tree: (dump(tree, sort=True), dump(tree, sort=False)))
         return {TAG: tag, "v": trees}
 
@@ -225,6 +240,9 @@ class Writer:
         leaf = leaf_of(cls)
         if leaf is not None:
             return self._leaf(value, leaf, path)
+        write = write_of(cls)
+        if write is not None:
+            return write(self, value, path, depth)
         if self.fallback is not None and class_attribute(cls, "__kitaru_key__") is not MISSING:
             return self.fallback(value, problem(self.what, path, "").path or "$")
         if issubclass(cls, BaseException):
@@ -237,6 +255,8 @@ class Writer:
 
     def _leaf(self, value: Any, leaf: Any, path: Path) -> Any:
         if leaf.tag in ("bytes", "bytearray"):
+            if len(value) > attachments.MAX_INLINE_BYTES:
+                return {TAG: f"large-{leaf.tag}", "v": self.binary(value, path)}
             self.left -= len(value) * 4 // 3
             if self.left < 0:
                 raise self.too_large(path)
@@ -246,6 +266,21 @@ class Writer:
         if type(written) is str and not _is_text(written):
             return self.refuse(value, path, "its text holds a pair of surrogates")
         return {TAG: leaf.tag, "v": written}
+
+    def binary(self, data: attachments.Data, path: Path) -> Any:
+        """The node of bytes: base64, or a place in what is attached; in a digest their digest."""
+        if self.drop_defaults:
+            return attachments.digested(data)
+        inline = self.attached is None or len(data) <= attachments.MAX_INLINE_BYTES
+        self.left -= len(data) * 4 // 3 if inline else len(data)
+        if self.left < 0:
+            raise self.too_large(path)
+        if self.attached is None or inline:
+            return attachments.inline(data)
+        place = [self.attached_bytes, len(data)]
+        self.attached.append(data)
+        self.attached_bytes += len(data)
+        return place
 
     def refuse(self, value: Any, path: Path, remedy: str) -> Any:
         if self.fallback is not None:

@@ -1,0 +1,65 @@
+"""Which codec a class or a tag has: those of libraries, and those that programs register.
+
+A codec writes the values of one exact class and reads what bears its tag. The
+codecs of a library live in a file of ours that is loaded when a value of the
+library's turns up; the library itself is only ever taken from ``sys.modules``.
+Knows nothing of bytes, digests or stores.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from kitaru._core.values.paths import Path, module_of, problem
+
+if TYPE_CHECKING:
+    from kitaru._core.values.reader import Reader
+    from kitaru._core.values.writer import Writer
+
+Write = Callable[["Writer", Any, Path, int], Any]
+Read = Callable[["Reader", dict[str, Any], Path, int], Any]
+
+_HOMES = {
+    "numpy": "arrays",
+}
+"""Library -> our file with its codecs. The tags of a library begin with its name and a dot."""
+
+_written: dict[type, Write] = {}
+
+
+def write_of(cls: type) -> Write | None:
+    """How values of exactly this class are written, if a codec does it."""
+    found = _written.get(cls)
+    if found is not None:
+        return found
+    library = module_of(cls).partition(".")[0]
+    if library not in _HOMES or library not in sys.modules:
+        return None
+    made: Write | None = _home(library).write_of(cls)
+    if made is not None:
+        _written[cls] = made
+    return made
+
+
+def read_of(tag: str, reader: Reader, path: Path) -> Read | None:
+    """How what bears ``tag`` is read; ``KitaruValueError`` if its library is not in use."""
+    library = tag.partition(".")[0]
+    if library not in _HOMES:
+        return None
+    read: Read | None = _home(library).READERS.get(tag)
+    if read is not None and library not in sys.modules:
+        raise problem(
+            reader.what,
+            path,
+            f"it was recorded as a {tag}, and this program has not imported {library}: put "
+            f"`import {library}` at the top of the program that reads it. The recorded value is "
+            "kept as it is",
+        )
+    return read
+
+
+def _home(library: str) -> Any:
+    return import_module(f"kitaru._core.values.{_HOMES[library]}")
