@@ -342,6 +342,7 @@ class World:
             ),
             store.list_unfinished(project="demo", flow_ids=FLOWS[:1], limit=2),
             store.load_payloads(execution, turn % 5, 3),
+            store.load_seconds(execution, turn % 5, 3),
             store.list_places(
                 execution,
                 parent=[None, b"parent"][turn % 2],

@@ -743,6 +743,18 @@ def test_payloads_are_loaded_in_pages_by_id(store: AnyStore) -> None:
     assert store.load_payloads(two.id, ids[3] + 1, 2) == []
 
 
+def test_how_long_bodies_took_is_loaded_in_pages_by_id(store: AnyStore) -> None:
+    one, two = running(store, "e-1", "a"), running(store, "e-2", "b")
+    for k in range(3):
+        for row in (one, two):
+            call = call_row(bytes([k]), started_at=1_000, ended_at=1_000 + k * 500_000)
+            store.apply(Record(row.id, 1, facts(call)))
+    ids = [o.id for o in store.load_outcomes(two.id)]
+    assert store.load_seconds(two.id, ids[1], 5) == [(ids[1], 0.5), (ids[2], 1.0)]
+    assert store.load_seconds(two.id, ids[0], 1) == [(ids[0], 0.0)]
+    assert store.load_seconds(two.id, ids[2] + 1, 5) == []
+
+
 @pytest.mark.parametrize("size", [0, 1, 32 * 1024, 32 * 1024 + 1, 300_000])
 def test_a_payload_of_any_size_comes_back_whole(store: AnyStore, size: int) -> None:
     payload = json_payload("x" * size)
@@ -789,7 +801,7 @@ def test_the_newest_success_of_another_execution_is_reusable(store: AnyStore) ->
 
     newest = store.find_reusable(b"key", execution=mine, before=None, since=None)
     assert newest is not None
-    assert tuple(newest)[1:] == ("e-1", ONE, 100, json_payload("1"))
+    assert tuple(newest)[1:] == ("e-1", ONE, 100, 100, json_payload("1"))
     older = store.find_reusable(b"key", execution=mine, before=newest.id, since=None)
     assert older is not None
     assert older.exec_id == "e-0"

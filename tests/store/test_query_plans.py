@@ -13,6 +13,7 @@ INDEX_OF = {
     "find_checkpoint": "calls_by_identity",
     "load_outcomes": "calls_by_execution",
     "load_payloads": "calls_by_execution",
+    "load_seconds": "calls_by_execution",
     "list_calls": "calls_by_execution",
     "list_places": "calls_by_execution",
     "sample_arguments": "calls_by_execution",
@@ -49,5 +50,6 @@ def test_no_query_scans_the_calls(sqlite_store: SqliteStore) -> None:
 def test_calls_are_read_in_the_order_of_the_index_without_sorting(
     sqlite_store: SqliteStore,
 ) -> None:
-    for name in ("load_outcomes", "load_payloads", "list_calls", "list_samples", "find_reusable"):
+    reads = ("load_outcomes", "load_payloads", "load_seconds", "list_calls", "list_samples")
+    for name in (*reads, "find_reusable"):
         assert "TEMP B-TREE" not in plan(sqlite_store, name), name

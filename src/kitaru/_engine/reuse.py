@@ -22,6 +22,8 @@ class Source(NamedTuple):
     id: int
     payload: Payload
     reason: str
+    seconds: float
+    """How long its body took."""
 
 
 def find_source(call: Call) -> Source | None:
@@ -80,7 +82,8 @@ def _newest_unused(call: Call, key: bytes) -> tuple[str, Source] | None:
         # One source serves one call of an execution: two samples stay two.
         if run.use_source(found.id):
             reason = rules.reused(found.exec_id)
-            return found.exec_id, Source(found.id, found.payload, reason)
+            seconds = (found.ended_at - found.started_at) / 1e6
+            return found.exec_id, Source(found.id, found.payload, reason, seconds)
         before = found.id
 
 

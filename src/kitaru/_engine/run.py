@@ -12,7 +12,7 @@ import itertools
 import json
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,6 +37,7 @@ from kitaru._store.protocol import (
 from kitaru.errors import KitaruBackendError, KitaruDivergenceError
 
 if TYPE_CHECKING:
+    from kitaru._engine.events import Event
     from kitaru._engine.services import Services
 
 _WINDOW_CALLS = 64
@@ -75,6 +76,7 @@ class Run:
         self.services = services
         self.store: Store = services.store
         self.env = services.env
+        self.events = services.events
         self.row = row
         self.id = row.id
         self.exec_id = row.exec_id
@@ -103,7 +105,11 @@ class Run:
         self._queue: list[CallRow | LearntRow | NoteRow | CodeRow] = []
         self._metadata_changed = False
         self._flights: dict[int, Latch] = {}
+        self._riding: list[Event] = []
+        """Events of what is queued, and of what is on its way, by its facts."""
+        self._rides: dict[int, list[Event]] = {}
         self._window: dict[int, Payload] = {}
+        self._seconds: dict[int, float] = {}
         self.load(row)
 
     def load(self, row: ExecutionRow) -> None:
@@ -203,9 +209,14 @@ class Run:
 
     # --- facts that ride in the next transaction -----------------------------------
 
-    def queue(self, *facts: CallRow | LearntRow | NoteRow | CodeRow) -> None:
+    def queue(
+        self, *facts: CallRow | LearntRow | NoteRow | CodeRow, event: Event | None = None
+    ) -> None:
+        """``event`` is told when these facts are durable."""
         with self._lock:
             self._queue.extend(facts)
+            if event is not None:
+                self._riding.append(event)
 
     def set_metadata(self, merge: Callable[[dict[str, Any]], None]) -> None:
         with self._lock:
@@ -242,16 +253,19 @@ class Run:
                 metadata,
             )
             self._flights[id(facts)] = Latch()
+            if self._riding:
+                self._rides[id(facts)], self._riding = self._riding, []
         return facts
 
-    def landed(self, facts: Facts) -> None:
-        """The transaction that carried these facts is durable (or will never be)."""
+    def landed(self, facts: Facts) -> Sequence[Event]:
+        """The transaction that carried these facts is durable (or will never be) -> its events."""
         flight = self._flights.pop(id(facts), None)
         if flight is not None:
             flight.over()
         if self.on_progress is not None and facts.calls:
             progress, self.on_progress = self.on_progress, None
             progress()
+        return self._rides.pop(id(facts), ()) if self._rides else ()
 
     def refused(self, error: BaseException) -> Unwind:
         """A write was refused: this process has no more business with the execution."""
@@ -279,6 +293,15 @@ class Run:
                 return found
             self._window = dict(self.store.load_payloads(self.id, call, _WINDOW_CALLS))
             return self._window.pop(call)
+
+    def seconds_of(self, call: int) -> float:
+        """How long a recorded body took; read for those who listen only."""
+        with self._lock:
+            found = self._seconds.pop(call, None)
+            if found is not None:
+                return found
+            self._seconds = dict(self.store.load_seconds(self.id, call, _WINDOW_CALLS))
+            return self._seconds.pop(call, 0.0)
 
     def places(
         self, parent: bytes | None, parent_attempt: int, branch: str, checkpoint: str
@@ -315,9 +338,9 @@ class Run:
             except TypeError:
                 continue
 
-    def note(self, kind: str, message: str) -> None:
+    def note(self, kind: str, message: str, event: Event | None = None) -> None:
         text = message.encode("utf-8", "backslashreplace").decode()
-        self.queue(NoteRow(kind, text, self.env.now()))
+        self.queue(NoteRow(kind, text, self.env.now()), event=event)
 
     # --- whose failure left the flow --------------------------------------------------
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kitaru._engine.listeners import Events
 from kitaru._store.protocol import CodeRow, RecordedCode, Store
 from kitaru.env import Env
 from kitaru.notices import notice
@@ -99,6 +100,7 @@ class Services:
         self.root = root
         self.bodies = bodies
         self.loop = loop
+        self.events = Events()
         self.is_owner = is_owner
         """Whether this process's liveness lock is still what the store knows: cheap."""
         self.draining = False

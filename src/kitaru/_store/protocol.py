@@ -383,6 +383,7 @@ class Reusable(NamedTuple):
     id: int
     exec_id: str
     identity: bytes
+    started_at: int
     ended_at: int
     payload: Payload
 
@@ -532,6 +533,10 @@ class Store(Protocol):
 
     def load_payloads(self, execution: int, first: int, count: int) -> list[tuple[int, Payload]]:
         """Payloads of up to ``count`` calls of the execution with id >= ``first``, by id."""
+        ...
+
+    def load_seconds(self, execution: int, first: int, count: int) -> list[tuple[int, float]]:
+        """How long the bodies of up to ``count`` calls with id >= ``first`` took, by id."""
         ...
 
     def load_payload(self, call: int) -> Payload: ...

@@ -521,6 +521,10 @@ class ReferenceStore:
         calls = [call for call in self._recorded(execution) if call.id >= first]
         return [(call.id, call.row.payload) for call in calls[:count]]
 
+    def load_seconds(self, execution: int, first: int, count: int) -> list[tuple[int, float]]:
+        calls = [call for call in self._recorded(execution) if call.id >= first]
+        return [(c.id, (c.row.ended_at - c.row.started_at) / 1e6) for c in calls[:count]]
+
     def load_payload(self, call: int) -> Payload:
         with self._inside():
             if call not in self._calls:
@@ -558,7 +562,9 @@ class ReferenceStore:
                     and (since is None or row.ended_at >= since)
                 ):
                     exec_id = self._executions[call.execution].exec_id
-                    return Reusable(call.id, exec_id, row.identity, row.ended_at, row.payload)
+                    return Reusable(
+                        call.id, exec_id, row.identity, row.started_at, row.ended_at, row.payload
+                    )
         return None
 
     def list_codes(self, *, project: str, checkpoint: str, limit: int) -> list[RecordedCode]:

@@ -222,6 +222,10 @@ class SqlStore:
                 break
         return payloads
 
+    def load_seconds(self, execution: int, first: int, count: int) -> list[tuple[int, float]]:
+        found = self._read(self._queries.load_seconds, (execution, first, count))
+        return [(number, microseconds / 1e6) for number, microseconds in found]
+
     def load_payload(self, call: int) -> Payload:
         found = self._read(self._queries.load_payload, (call,))
         if not found:
@@ -248,10 +252,10 @@ class SqlStore:
         while found := self._read_warm(
             self._queries.find_reusable, (reuse_key, execution, before, since)
         ):
-            number, exec_id, identity, ended_at, codec, data, checksum = found[0]
+            number, exec_id, identity, started_at, ended_at, codec, data, checksum = found[0]
             payload = self._rows.find_payload(codec, data, checksum)
             if payload is not None:
-                return Reusable(number, exec_id, identity, ended_at, payload)
+                return Reusable(number, exec_id, identity, started_at, ended_at, payload)
             before = number  # Corrupt: a miss; the next older one may do.
         return None
 

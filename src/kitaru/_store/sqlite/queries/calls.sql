@@ -31,6 +31,10 @@ where execution = ?1 order by id
 select id, codec, data, checksum from calls
 where execution = ?1 and id >= ?2 order by id limit ?3
 
+-- name: load_seconds
+select id, ended_at - started_at from calls
+where execution = ?1 and id >= ?2 order by id limit ?3
+
 -- name: load_payload
 select codec, data, checksum, checkpoint,
     (select exec_id from executions where id = execution)
@@ -43,7 +47,7 @@ where execution = ?1 and parent is ?2 and parent_attempt = ?3 and branch = ?4
 order by place, id
 
 -- name: find_reusable
-select c.id, e.exec_id, c.identity, c.ended_at, c.codec, c.data, c.checksum
+select c.id, e.exec_id, c.identity, c.started_at, c.ended_at, c.codec, c.data, c.checksum
 from calls as c
 join executions as e on e.id = c.execution
 where c.reuse_key = ?1 and c.state = 'completed' and c.execution <> ?2
