@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kitaru._core import reuse as rules
 from kitaru._core.identity import reuse_key, reuse_scope, version_digest
@@ -107,10 +107,24 @@ def _why_missed(call: Call, key: bytes) -> str:
         arguments=call.inputs.arguments_json(),
         n=call.n,
         codes=history.codes,
-        replaced=history.version_before(call.code.digest, run.id),
+        under=_version_with_these_inputs(call, history.codes),
         samples=list(history.samples),
         expired=expired,
     )
+
+
+def _version_with_these_inputs(call: Call, codes: list[Any]) -> Any | None:
+    """The newest version of the code, but today's, under which this very call was recorded."""
+    assert call.code is not None
+    run = call.run
+    for code in codes:
+        if code.digest == call.code.digest:
+            continue
+        scope = reuse_scope(run.services.project, call.spec.id, code.digest)
+        key = reuse_key(scope, call.inputs.ordered, call.n)
+        if run.store.find_reusable(key, execution=run.id, before=None, since=None) is not None:
+            return code
+    return None
 
 
 def code_of(call: Call) -> Fingerprint:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import threading
 from collections import deque
@@ -63,14 +62,6 @@ class History:
             self.codes.insert(0, code)
         self._known.add(code.digest)
         self._kept.add(code.digest)
-
-    def version_before(self, code: bytes, execution: int) -> RecordedCode | CodeRow | None:
-        """The version that ``code`` replaces, if it came with that execution or this process."""
-        for newer, older in itertools.pairwise(self.codes):
-            if newer.digest == code:
-                came_now = isinstance(newer, CodeRow) or newer.execution == execution
-                return older if came_now else None
-        return None
 
     def unseen(self, arguments: dict[str, bytes]) -> list[str]:
         """Arguments whose values were never recorded; [] if there are no samples at all."""
