@@ -45,7 +45,7 @@ def run_checkpoint(call: Call) -> Steps[Outcome]:
     A crash after the body and before the record runs the body again on
     recovery: bodies run at least once, outcomes are recorded exactly once.
     """
-    recorded = yield from recall(call)
+    recorded = (yield from recall(call)) if call.run.resumed else None
     if recorded is None:
         recorded = yield from reuse(call)
     try:
@@ -107,8 +107,6 @@ def hints_of(call: Call) -> tuple[type, ...]:
 def recall(call: Call) -> Steps[Outcome | None]:
     """The outcome that an earlier life recorded for this very call, if there is one."""
     run = call.run
-    if not run.resumed:
-        return None
     found = run.outcomes.get(call.identity)
     if found is None and call.spec.aliases:
         found = _recall_by_alias(call)

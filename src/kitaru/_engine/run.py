@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,6 +34,7 @@ from kitaru._store.protocol import (
     Refused,
     Store,
 )
+from kitaru.env import process
 from kitaru.errors import KitaruBackendError, KitaruDivergenceError
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Run:
         self.epoch = row.epoch
         self.spec = spec
         self.key_root = row.exec_id.encode()
-        self.pid = os.getpid()
+        self.pid = process.id
         self.metadata: dict[str, Any] = json.loads(row.metadata)
         self.ended: Unwind | None = None
         self.on_progress: Callable[[], None] | None = None
@@ -121,6 +122,7 @@ class Run:
         self.diverged: KitaruDivergenceError | None = None
         """Why a strict flow must stop."""
         self.outcomes: dict[bytes, Recalled] = {}
+        self._order: list[int] = []
         self.tries: dict[bytes, Tries] = {}
         self.claimed: set[bytes] = set()
         self._places: dict[tuple[Any, ...], Places] = {}
@@ -131,7 +133,9 @@ class Run:
         self.resumed = bool(self.outcomes or self.tries or self.learnt)
 
     def _load_outcomes(self) -> None:
-        for outcome in self.store.load_outcomes(self.id):
+        outcomes = self.store.load_outcomes(self.id)
+        self._order = [outcome.id for outcome in outcomes]
+        for outcome in outcomes:
             identity = outcome.identity
             if outcome.reused_from is not None:
                 self.used_sources.add(outcome.reused_from)
@@ -155,7 +159,7 @@ class Run:
         if self.diverged is not None:
             # Whatever the flow made of it: a strict one stops.
             raise self.diverged
-        if os.getpid() != self.pid:
+        if process.id != self.pid:
             raise Unwind(
                 Why.FORKED,
                 f"execution {self.exec_id} belongs to process {self.pid}; this is a fork of it. "
@@ -291,8 +295,13 @@ class Run:
             found = self._window.pop(call, None)
             if found is not None:
                 return found
-            self._window = dict(self.store.load_payloads(self.id, call, _WINDOW_CALLS))
+            self._window = dict(self.store.load_payloads(self.id, self._window_from(call)))
             return self._window.pop(call)
+
+    def _window_from(self, call: int) -> Sequence[int]:
+        """The ids of this call and those that were recorded next."""
+        first = bisect_left(self._order, call)
+        return self._order[first : first + _WINDOW_CALLS]
 
     def seconds_of(self, call: int) -> float:
         """How long a recorded body took; read for those who listen only."""
@@ -300,7 +309,7 @@ class Run:
             found = self._seconds.pop(call, None)
             if found is not None:
                 return found
-            self._seconds = dict(self.store.load_seconds(self.id, call, _WINDOW_CALLS))
+            self._seconds = dict(self.store.load_seconds(self.id, self._window_from(call)))
             return self._seconds.pop(call, 0.0)
 
     def places(

@@ -203,11 +203,11 @@ class SqlStore:
     def load_learnt(self, execution: int) -> list[LearntRow]:
         return [LearntRow(*row) for row in self._read(self._queries.load_learnt, (execution,))]
 
-    def load_payloads(self, execution: int, first: int, count: int) -> list[tuple[int, Payload]]:
+    def load_payloads(self, execution: int, calls: Sequence[int]) -> list[tuple[int, Payload]]:
         payloads: list[tuple[int, Payload]] = []
         size = 0
         for number, codec, data, checksum in self._read(
-            self._queries.load_payloads, (execution, first, count)
+            self._queries.load_payloads, (execution, json.dumps(list(calls)))
         ):
             payload = self._rows.find_payload(codec, data, checksum)
             if payload is None:
@@ -222,8 +222,8 @@ class SqlStore:
                 break
         return payloads
 
-    def load_seconds(self, execution: int, first: int, count: int) -> list[tuple[int, float]]:
-        found = self._read(self._queries.load_seconds, (execution, first, count))
+    def load_seconds(self, execution: int, calls: Sequence[int]) -> list[tuple[int, float]]:
+        found = self._read(self._queries.load_seconds, (execution, json.dumps(list(calls))))
         return [(number, microseconds / 1e6) for number, microseconds in found]
 
     def load_payload(self, call: int) -> Payload:
