@@ -154,13 +154,14 @@ class SqlStore:
 
     def list_heads(self, *, project: str, limit: int) -> list[Head]:
         found = self._read(self._queries.list_heads, (project, limit))
-        return [Head(*names, state_of(status), at) for *names, status, at in found]
+        return [Head(row[0], row[1], row[2], state_of(row[3]), row[4]) for row in found]
 
     def count_recorded(self, *, since: int) -> Recorded:
         return Recorded(*self._read(self._queries.count_recorded, (since,))[0])
 
     def count_outcomes(self, exec_id: str, *, limit: int) -> tuple[int, int]:
-        found = dict(self._read(self._queries.count_outcomes, (exec_id, limit)))
+        rows: list[Any] = self._read(self._queries.count_outcomes, (exec_id, limit))
+        found: dict[int, int] = dict(rows)
         return found.get(1, 0), found.get(0, 0)
 
     def list_unfinished(
