@@ -8,12 +8,13 @@ flow that is to run here has to be known here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, NoReturn
 
 from kitaru import app as _app
 from kitaru._core.lifecycle import FINISHED, State
 from kitaru._core.naming import shown_name
-from kitaru._store.protocol import ExecutionRow, Refused, Retry
+from kitaru._store.protocol import ExecutionRow, Head, Refused, Retry
 from kitaru.errors import (
     KitaruFeatureNotAvailableError,
     KitaruNotFoundError,
@@ -21,7 +22,7 @@ from kitaru.errors import (
     KitaruUsageError,
 )
 from kitaru.flows import FlowHandle
-from kitaru.lookup import checked_limit, checked_status, find_row, stored_as
+from kitaru.lookup import checked_limit, checked_status, find_row, id_prefix_at, stored_as
 from kitaru.model import CheckpointCall, Execution, ExecutionStatus, Why
 from kitaru.records import calls_of, execution_of, status_of
 from kitaru.why import choose_calls, explain_call
@@ -75,12 +76,16 @@ class Executions:
         status: ExecutionStatus | str | None = None,
         limit: int = DEFAULT_LIMIT,
         tags: Sequence[str] = (),
-        before: str | None = None,
+        before: str | datetime | None = None,
+        since: datetime | None = None,
+        key: str | None = None,
     ) -> Found:
         """Executions, newest first; at most ``limit``.
 
         ``flow`` is a flow's name or id; ``tags`` must all be there; ``before``
-        is an execution (or part of its id): those that are older than it.
+        is an execution (or part of its id) or an instant: those that are older
+        than it; ``since`` an instant: those that are not. An instant is an
+        aware datetime.
         """
         wanted = checked_status(status)
         if isinstance(tags, str):
@@ -88,13 +93,20 @@ class Executions:
         found: Found = []
         limit = checked_limit(limit)
         alive = self._liveness()
-        last = None if before is None else self.find_row(before).id
+        last = self._row_at(before) if isinstance(before, datetime) else None
+        if isinstance(before, str):
+            last = self.find_row(before).id
+        first = None if since is None else self._row_at(since)
+        if since is not None and first is None:
+            return []
         while len(found) < limit:
             rows = self._app.store.list_executions(
                 project=self._app.project,
                 flow=flow,
                 statuses=stored_as(wanted),
                 before=last,
+                since=first,
+                key=key,
                 limit=_PAGE,
             )
             for row in rows:
@@ -109,6 +121,12 @@ class Executions:
                 break
             last = rows[-1].id
         return found
+
+    def _row_at(self, at: datetime) -> int | None:
+        """The row of the first execution that began at this instant or later; None: none did."""
+        if at.tzinfo is None:
+            raise KitaruUsageError(f"{at!r} has no time zone: pass an aware datetime")
+        return self._app.store.first_from(id_prefix_at(at))
 
     def latest(
         self, *, flow: str | None = None, status: ExecutionStatus | str | None = None
@@ -174,14 +192,12 @@ class Executions:
         self._flow_of(row)
         again = self._failed_checkpoints(row)
         try:
-            opening = Retry(row.id, row.epoch, self._app.env.now())
-            opened = self._app.store.apply(opening)
+            opened = self._app.store.apply(Retry(row.id, row.epoch, self._app.env.now()))
         except Refused as error:
             raise KitaruStateError(
                 f"execution {row.exec_id} was retried or resumed by somebody else meanwhile: "
                 f"{error}"
             ) from error
-        self._app.services.events.written(opened, opening, opened)
         self._app.services.say(_what_runs_again(row, again))
         return self._take(opened)
 
@@ -199,6 +215,14 @@ class Executions:
     list_artifacts = _later("artifacts.list", "; a call's result() is its value")
 
     # --- for the command line: the same questions, before anything is imported -----------------
+
+    def count_calls(self, exec_id: str, *, limit: int) -> tuple[int, int]:
+        """(calls that succeeded, attempts that failed), of ``limit`` recorded ones at most."""
+        return self._app.store.count_outcomes(exec_id, limit=limit)
+
+    def heads(self, *, limit: int) -> Sequence[Head]:
+        """The names of the newest executions: what somebody may have meant."""
+        return self._app.store.list_heads(project=self._app.project, limit=limit)
 
     def find_row(self, exec_id: str) -> ExecutionRow:
         """The row of the one execution whose id is, or contains, ``exec_id``."""

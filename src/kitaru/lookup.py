@@ -6,6 +6,8 @@ candidates where it could mean several. Knows nothing of what follows.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from kitaru._core.lifecycle import State
 from kitaru._core.names import shortened
 from kitaru._store.protocol import ExecutionRow, Store
@@ -20,7 +22,11 @@ from kitaru.model import ExecutionStatus
 MAX_LIMIT = 10_000
 MAX_CANDIDATES = 10
 
+MAX_GUESSED = 200
+
 _MAX_ID_CHARACTERS = 36
+_LEAST_CHARACTERS_TO_GUESS = 6
+_LEAST_LIKENESS = 0.8
 
 
 def find_row(store: Store, project: str, exec_id: str) -> ExecutionRow:
@@ -43,7 +49,7 @@ def find_row(store: Store, project: str, exec_id: str) -> ExecutionRow:
     if not rows:
         raise KitaruNotFoundError(
             f"no execution {shortened(exec_id)} in project {project!r} of this "
-            "store: see `kitaru executions list`"
+            f"store: {_nearest(store, project, part)}see `kitaru executions list`"
         )
     listed = "".join(
         f"\n  {row.exec_id}  {row.flow_name}  {row.status}" for row in rows[:MAX_CANDIDATES]
@@ -52,6 +58,22 @@ def find_row(store: Store, project: str, exec_id: str) -> ExecutionRow:
     raise KitaruStateError(
         f"{shortened(exec_id)} fits several executions: write more of the id{listed}{more}"
     )
+
+
+def _nearest(store: Store, project: str, part: str) -> str:
+    """Which execution a longer part of an id was meant to be, if one is near enough."""
+    if len(part) < _LEAST_CHARACTERS_TO_GUESS:
+        return ""
+    import difflib
+
+    def likeness(exec_id: str) -> float:
+        ends = (exec_id, exec_id[: len(part)], exec_id[-len(part) :])
+        return max(difflib.SequenceMatcher(None, part, end).ratio() for end in ends)
+
+    ids = [head.exec_id for head in store.list_heads(project=project, limit=MAX_GUESSED)]
+    best = max(ids, key=likeness, default=None)
+    near = best is not None and likeness(best) >= _LEAST_LIKENESS
+    return f"did you mean {best}? " if near else ""
 
 
 def _checked_part(exec_id: object) -> str:
@@ -66,6 +88,16 @@ def _checked_part(exec_id: object) -> str:
             "see `kitaru executions list`"
         )
     return part
+
+
+def id_prefix_at(at: datetime) -> str:
+    """What ids made at this instant or later do not sort before (RFC 9562: they begin with it).
+
+    >>> id_prefix_at(datetime.fromisoformat("1970-01-01T00:00:01Z"))
+    '00000000-03e8'
+    """
+    digits = f"{max(0, int(at.timestamp() * 1000)):012x}"
+    return f"{digits[:8]}-{digits[8:]}"
 
 
 def checked_limit(limit: object) -> int:

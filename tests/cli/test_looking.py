@@ -46,8 +46,9 @@ def newest(project: Project) -> str:
 def test_list_prints_one_line_for_each_execution(used: Project) -> None:
     done = used.run("executions", "list")
     head, *lines = done.stdout.splitlines()
-    assert head.split() == ["id", "flow", "status", "age", "took", "key"]
-    assert [line.split()[1:3] for line in lines] == [["total", "completed"]] * 2
+    assert head == "id\tflow\tstatus\tcreated\tseconds\tcalls\tfailed\tkey\ttags"
+    assert [line.split("\t")[1:3] for line in lines] == [["total", "completed"]] * 2
+    assert [line.split("\t")[5:7] for line in lines] == [["3", "0"], ["2", "0"]]
     assert "\x1b" not in done.stdout
 
 
@@ -57,6 +58,51 @@ def test_list_as_json_counts_its_items(used: Project) -> None:
     assert found["count"] == len(found["items"]) == 1
     assert found["items"][0]["inputs"] == {"count": 3}
     assert used.ask("executions", "list", "--status", "failed")["items"] == []
+
+
+def test_list_says_that_there_are_more_and_how_to_see_them(used: Project) -> None:
+    done = used.run("executions", "list", "--limit", "1")
+    first = done.stdout.splitlines()[1].split("\t")[0]
+    assert f"there are more than these 1: add --before {first}" in done.stderr
+    page = used.ask("executions", "list", "--limit", "1")
+    assert page["next"] == first
+    rest = used.ask("executions", "list", "--before", first)
+    assert (rest["count"], rest["next"]) == (1, None)
+    assert rest["items"][0]["calls"] == {"completed": 2, "failed_attempts": 0}
+
+
+def test_list_takes_times_keys_and_tags(used: Project) -> None:
+    (used.folder / "tagged.py").write_text(
+        "import shop\n"
+        "if __name__ == '__main__':\n"
+        "    shop.total.options(key='july', tags=['nightly', 'eu']).run(1).wait()\n"
+    )
+    subprocess.run(
+        [sys.executable, "tagged.py"], cwd=used.folder, env=used.environment(), check=True
+    )
+
+    def counted(*words: str) -> int:
+        return int(used.ask("executions", "list", *words)["count"])
+
+    assert counted("--since", "1h") == counted("--since", "2020-01-01") == 3
+    assert counted("--before", "1h") == counted("--since", "2999-01-01T00:00") == 0
+    assert counted("--before", "2999-01-01") == 3
+    assert counted("--key", "july") == counted("--tag", "eu", "--tag", "nightly") == 1
+    assert counted("--tag", "eu", "--tag", "us") == counted("--key", "june") == 0
+
+
+def test_list_suggests_the_flow_that_was_meant(used: Project) -> None:
+    done = used.run("executions", "list", "--flow", "totl")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "did you mean 'total'?" in done.stderr
+
+
+def test_a_misspelt_id_suggests_the_nearest(used: Project) -> None:
+    exec_id = newest(used)
+    wrong = exec_id[:-3] + "zz1"[-3:].replace("z", "0")
+    done = used.run("executions", "get", wrong)
+    assert done.returncode == 1
+    assert f"did you mean {exec_id}?" in done.stderr
 
 
 def test_get_shows_the_execution_and_its_calls(used: Project) -> None:
@@ -166,6 +212,7 @@ def test_looking_makes_no_store(project: Project, words: list[str]) -> None:
         (["executions", "list", "--status", "asleep"], "asleep"),
         (["executions", "list", "--limit", "many"], "many"),
         (["executions", "list", "--limit", "0"], "limit=0"),
+        (["executions", "list", "--since", "yesterday"], "is no time"),
         (["status", "extra"], "extra"),
         (["status", "-o", "yaml"], "yaml"),
     ],
@@ -273,7 +320,7 @@ def on_a_terminal(project: Project, *words: str, **environment: str) -> str:
 
 
 def test_a_terminal_gets_colours_unless_it_says_no(used: Project) -> None:
-    assert "\x1b[32mcompleted" in on_a_terminal(used, "executions", "list")
+    assert "\x1b[32m✔ completed" in on_a_terminal(used, "executions", "list")
     assert "\x1b[3" not in on_a_terminal(used, "executions", "list", NO_COLOR="1")
     assert "\x1b" not in on_a_terminal(used, "executions", "list", TERM="dumb")
     assert "\x1b[1;31merror:" in on_a_terminal(used, "executions", "get", "zz")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import click
 
 from kitaru.cli.commands import Command
+from kitaru.cli.completing import checkpoints, execution_ids, flows
 from kitaru.cli.output import Session
 from kitaru.model import ExecutionStatus
 
-_ID = click.argument("exec_id", metavar="EXECUTION")
+_ID = click.argument("exec_id", metavar="EXECUTION", shell_complete=execution_ids)
 _CODE = click.option(
     "--code",
     metavar="FOLDER",
@@ -20,22 +21,45 @@ _CODE = click.option(
 @click.command(
     "list",
     cls=Command,
-    help="List executions, newest first.",
+    help="List executions, newest first: how each stands, when it was made, how long it took, how "
+    "many of its calls succeeded and how many tries failed. In a pipe: columns separated by tabs, "
+    "with times in full.",
     examples="""
 kitaru executions list
 kitaru executions list --flow hello --status interrupted
-kitaru executions list --limit 100 -o json
+kitaru executions list --since 2h --tag nightly
+kitaru executions list --before 2026-03-01 --limit 100 -o json
+kitaru executions list | cut -f 1,3
 """,
 )
-@click.option("--flow", help="Only those of this flow, by name or id.")
+@click.option("--flow", help="Only those of this flow, by name or id.", shell_complete=flows)
 @click.option("--status", type=click.Choice([s.value for s in ExecutionStatus]), metavar="STATUS",
               help=f"Only these: {', '.join(ExecutionStatus)}.")  # fmt: skip
+@click.option("--key", help="Only those that were run with this key.")
+@click.option("--tag", "tags", multiple=True, help="Only those with this tag; all of several.")
+@click.option("--since", metavar="WHEN",
+              help="Only those made since then: 30min, 2h, 7d (ago), or a day in UTC.")  # fmt: skip
+@click.option("--before", metavar="WHEN|EXECUTION",
+              help="Only those made before a time, or before another execution: the next page.",
+              shell_complete=execution_ids)  # fmt: skip
 @click.option("--limit", type=int, default=20, show_default=True, help="At most so many.")
+@click.option("--absolute", is_flag=True, help="Show when in full, instead of how long ago.")
 @click.pass_obj
-def list_(session: Session, flow: str | None, status: str | None, limit: int) -> None:
-    from kitaru.cli.looking import list_executions
+def list_(
+    session: Session,
+    flow: str | None,
+    status: str | None,
+    key: str | None,
+    tags: tuple[str, ...],
+    since: str | None,
+    before: str | None,
+    limit: int,
+    absolute: bool,
+) -> None:
+    from kitaru.cli.looking import Wanted, list_executions
 
-    list_executions(session, flow, status, limit)
+    wanted = Wanted(flow, status, key, tags, since, before, limit)
+    list_executions(session, wanted, absolute=absolute)
 
 
 @click.command(
@@ -100,7 +124,7 @@ kitaru executions why 01a2 fetch_page
 """,
 )
 @_ID
-@click.argument("checkpoint", required=False)
+@click.argument("checkpoint", required=False, shell_complete=checkpoints)
 @click.pass_obj
 def why(session: Session, exec_id: str, checkpoint: str | None) -> None:
     from kitaru.cli.looking import explain_calls

@@ -84,8 +84,9 @@ class Session:
     def item(self, record: Mapping[str, Any], **more: Any) -> None:
         self._envelope({"command": self.command, "item": record, **more})
 
-    def items(self, records: Sequence[Mapping[str, Any]]) -> None:
-        self._envelope({"command": self.command, "items": records, "count": len(records)})
+    def items(self, records: Sequence[Mapping[str, Any]], **more: Any) -> None:
+        count = len(records)
+        self._envelope({"command": self.command, "items": records, "count": count, **more})
 
     def _envelope(self, envelope: Mapping[str, Any]) -> None:
         stream = self._stdout or sys.stdout

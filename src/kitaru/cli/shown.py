@@ -34,21 +34,6 @@ def as_data(record: Any) -> Any:
     return record
 
 
-def print_executions(executions: Sequence[Execution], now: datetime) -> None:
-    rows = [
-        [
-            execution.exec_id,
-            execution.flow_name,
-            execution.status.value,
-            took(execution.created_at, now),
-            took(execution.started_at, execution.ended_at),
-            execution.key or "",
-        ]
-        for execution in executions
-    ]
-    print_table(["id", "flow", "status", "age", "took", "key"], rows)
-
-
 def print_execution(execution: Execution, calls: Sequence[CheckpointCall]) -> None:
     print_fields(
         [

@@ -1,0 +1,194 @@
+"""``executions list`` as lines: a table as wide as there is room, cards where there is none.
+
+A program that reads gets tab-separated columns with times in full: they stay as
+they are within a major version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from kitaru.cli import style
+from kitaru.cli.canvas import Line, Piece, Screen, columns_of, cut, one_line, padded
+from kitaru.cli.times import ago, full, lasted, took
+from kitaru.model import Execution
+
+FULL_ID_COLUMNS = 104
+SHRUNK_COLUMNS = 9
+"""What shrinks keeps so many columns."""
+SHORT_ID = 12
+"""The end of an id is random: so much of it is as good as all of it."""
+
+PLAIN_HEAD = ("id", "flow", "status", "created", "seconds", "calls", "failed", "key", "tags")
+
+
+class Listed(NamedTuple):
+    """An execution and what its calls came to: succeeded ones, failed attempts."""
+
+    execution: Execution
+    completed: int
+    failed: int
+    capped: bool = False
+    """There are more than were counted."""
+
+
+def plain_lines(found: Sequence[Listed]) -> list[Line]:
+    rows = [PLAIN_HEAD, *(_plain(each) for each in found)]
+    return [[Piece("\t".join(row))] for row in rows]
+
+
+def _plain(each: Listed) -> tuple[str, ...]:
+    execution = each.execution
+    start, end = execution.started_at, execution.ended_at
+    seconds = f"{(end - start).total_seconds():.3f}" if start and end else ""
+    created = execution.created_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return (
+        execution.exec_id,
+        one_line(execution.flow_name),
+        execution.status.value,
+        created,
+        seconds,
+        str(each.completed),
+        str(each.failed),
+        one_line(execution.key or ""),
+        one_line(",".join(execution.tags)),
+    )
+
+
+def drawn_lines(
+    found: Sequence[Listed], screen: Screen, now: datetime, *, absolute: bool
+) -> list[Line]:
+    columns = _columns(found, screen, now, absolute)
+    widths = _widths(columns, screen.columns)
+    if widths is None:
+        return [line for each in found for line in _card(each, screen, now, absolute)]
+    return _table(columns, widths, screen)
+
+
+# --- a table -------------------------------------------------------------------------------
+
+
+class _Column(NamedTuple):
+    head: str
+    cells: list[Piece]
+    right: bool = False
+    may_shrink: bool = False
+
+    @property
+    def width(self) -> int:
+        return max(columns_of(self.head), *(columns_of(cell.text) for cell in self.cells))
+
+
+def _table(columns: Sequence[_Column], widths: Sequence[int], screen: Screen) -> list[Line]:
+    head = [
+        Piece(padded(cut(c.head, w), w, right=c.right), style.DIM)
+        for c, w in zip(columns, widths, strict=True)
+    ]
+    lines = [_joined(head)]
+    for number in range(len(columns[0].cells)):
+        row = []
+        for column, width in zip(columns, widths, strict=True):
+            text, look = column.cells[number]
+            text = cut(text, width, ellipsis=screen.ellipsis)
+            row.append(Piece(padded(text, width, right=column.right), look))
+        lines.append(_joined(row))
+    return lines
+
+
+def _joined(cells: Line) -> Line:
+    return [part for cell in cells for part in (cell, Piece("  "))][:-1]
+
+
+def _columns(
+    found: Sequence[Listed], screen: Screen, now: datetime, absolute: bool
+) -> list[_Column]:
+    executions = [each.execution for each in found]
+    columns = [
+        _Column("ID", [Piece(_id(e, screen)) for e in executions]),
+        _Column(
+            "FLOW",
+            [Piece(one_line(e.flow_name), style.HEADING) for e in executions],
+            may_shrink=True,
+        ),
+        _Column("STATUS", [_status(e, screen) for e in executions]),
+        _Column("WHEN", [Piece(_when(e, now, absolute), style.DIM) for e in executions]),
+        _Column("TOOK", [Piece(_took(e, now)) for e in executions], right=True),
+        _Column("CALLS", [_calls(each, screen) for each in found], right=True),
+    ]
+    labels = [Piece(_labels(e)) for e in executions]
+    if any(label.text for label in labels):
+        columns.append(_Column("KEY, TAGS", labels, may_shrink=True))
+    return columns
+
+
+def _widths(columns: Sequence[_Column], room: int) -> list[int] | None:
+    """As wide as their contents; what may shrink gives way, the widest first; None: no room."""
+    widths = [column.width for column in columns]
+    over = sum(widths) + 2 * (len(widths) - 1) - room
+    while over > 0:
+        may = [i for i, c in enumerate(columns) if c.may_shrink and widths[i] > SHRUNK_COLUMNS]
+        if not may:
+            return None
+        widths[max(may, key=lambda i: widths[i])] -= 1
+        over -= 1
+    return widths
+
+
+# --- its cells -------------------------------------------------------------------------------
+
+
+def _id(execution: Execution, screen: Screen) -> str:
+    if screen.columns >= FULL_ID_COLUMNS:
+        return execution.exec_id
+    return execution.exec_id[-SHORT_ID:]
+
+
+def _status(execution: Execution, screen: Screen) -> Piece:
+    word = execution.status.value
+    return Piece(f"{screen.symbol(word)} {word}", style.look_of(word).style)
+
+
+def _when(execution: Execution, now: datetime, absolute: bool) -> str:
+    return full(execution.created_at) if absolute else ago(execution.created_at, now)
+
+
+def _took(execution: Execution, now: datetime) -> str:
+    if execution.ended_at is None and execution.started_at and execution.status.value == "running":
+        return f"{lasted((now - execution.started_at).total_seconds())}…"
+    return took(execution.started_at, execution.ended_at)
+
+
+def _calls(each: Listed, screen: Screen) -> Piece:
+    text = f"{each.completed:,}" + ("+" if each.capped else "")
+    if not each.failed:
+        return Piece(text)
+    return Piece(f"{text} {screen.symbol('failed')}{each.failed:,}", style.look_of("failed").style)
+
+
+def _labels(execution: Execution) -> str:
+    tags = " ".join(f"#{tag}" for tag in execution.tags)
+    return one_line("  ".join(part for part in (execution.key, tags) if part))
+
+
+# --- cards, where a table has no room ------------------------------------------------------------
+
+
+def _card(each: Listed, screen: Screen, now: datetime, absolute: bool) -> list[Line]:
+    execution = each.execution
+    width = screen.columns
+    status = _status(execution, screen)
+    calls = _calls(each, screen)
+    lines: list[Line] = [
+        [Piece(cut(status.text, width), status.style)],
+        [Piece(cut(f"  {one_line(execution.flow_name)}", width), style.HEADING)],
+        [Piece(cut(f"  {execution.exec_id[-SHORT_ID:]}", width))],
+        [Piece(cut(f"  {_when(execution, now, absolute)}", width), style.DIM)],
+    ]
+    took_ = _took(execution, now)
+    counts = f"  {calls.text} calls" + (f", {took_}" if took_ else "")
+    lines.append([Piece(cut(counts, width), calls.style)])
+    if labels := _labels(execution):
+        lines.append([Piece(cut(f"  {labels}", width))])
+    return lines
