@@ -5,9 +5,11 @@ commands of every ```console block are run there too, and what is printed is
 compared where the block shows it (`…` stands for anything). A block whose first
 line is `# name.py` (or `# name.toml`) is there under that name for the blocks after
 it in the same document; it is run by itself unless a command of one of them runs it.
+A ```diff block whose first line is `# name.py` changes that file for the blocks after it.
 
-Where the output that is shown ends with `Killed` or `^C`, the program is killed,
-or interrupted, as soon as it has printed what stands above.
+In a command `ID` stands for the newest execution's id. Where the output that is
+shown ends with `Killed` or `^C`, the program is killed, or interrupted, as soon as
+it has printed what stands above.
 
 Remarks for this file, each on a line of its own, invisible to readers:
 
@@ -20,6 +22,7 @@ a reader would, in one project.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -40,6 +43,7 @@ FENCE = re.compile(
 )
 ONE_PROJECT = "<!-- one project -->"
 FILE_NAME = re.compile(r"# ([\w/]+\.(?:py|toml))\n")
+FILES = ("python", "toml", "diff")
 STOPS = {"Killed": signal.SIGKILL, "^C": signal.SIGINT}
 MAX_SECONDS = 60
 
@@ -60,7 +64,7 @@ class Block:
 
     @property
     def name(self) -> str | None:
-        named = FILE_NAME.match(self.body) if self.language in ("python", "toml") else None
+        named = FILE_NAME.match(self.body) if self.language in FILES else None
         return named[1] if named else None
 
 
@@ -72,7 +76,9 @@ def read_blocks(document: Path, name: str) -> list[Block]:
         language, remark = found["language"], found["remark"]
         line = text.count("\n", 0, found.start("language")) + 1
         block = Block(name, line, language, found["body"], remark=remark)
-        if block.name:
+        if block.name and language == "diff":
+            files[block.name] = edited(files[block.name], block)
+        elif block.name:
             files[block.name] = block.body
         if remark != "not run" and (language in ("python", "console") or block.name):
             blocks.append(Block(name, line, language, block.body, tuple(files.items()), remark))
@@ -84,7 +90,16 @@ def is_run_later(block: Block, behind: list[Block]) -> bool:
     if block.name is None:
         return False
     commands = [c for b in behind if b.language == "console" for c, _ in commands_of(b.body)]
-    return block.language == "toml" or f"python {block.name}" in commands
+    return block.language != "python" or f"python {block.name}" in commands
+
+
+def edited(text: str, block: Block) -> str:
+    """A file after the change that a block of the kind `diff` shows."""
+    lines = block.body.splitlines(keepends=True)[1:]
+    before = "".join(line[1:] for line in lines if not line.startswith("+"))
+    after = "".join(line[1:] for line in lines if not line.startswith("-"))
+    assert text.count(before) == 1, f"{block}: the lines before the change are not in {block.name}"
+    return text.replace(before, after)
 
 
 def documents() -> list[Path]:
@@ -105,6 +120,7 @@ def all_stories() -> list[list[Block]]:
 
 def make_project(folder: Path) -> None:
     """An empty project, so that the store is made there and nowhere above."""
+    folder.mkdir()
     (folder / "pyproject.toml").write_text('[project]\nname = "example"\nversion = "0"\n')
 
 
@@ -119,7 +135,7 @@ def write_files(folder: Path, block: Block) -> None:
 def environment(folder: Path) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith("KITARU_")}
     kept["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', os.defpath)}"
-    kept["HOME"] = str(folder)
+    kept["HOME"] = str(folder.parent)
     kept["COLUMNS"] = "100"
     kept["PYTHONUNBUFFERED"] = "1"  # as on a terminal: lines are seen when they are printed
     kept["PYTHONDONTWRITEBYTECODE"] = "1"  # a file may change twice in a second here
@@ -173,6 +189,12 @@ def looks_like(printed: str, shown: str) -> bool:
     return re.fullmatch(re.escape(expected).replace("…", ".*"), actual, re.S) is not None
 
 
+def newest_execution(folder: Path) -> str:
+    listed = run("kitaru executions list --limit 1 --output json", folder)
+    found: str = json.loads(listed.stdout)["items"][0]["exec_id"]
+    return found
+
+
 def follow(block: Block, folder: Path) -> None:
     """Do what a reader of the block would do, and see what is shown."""
     write_files(folder, block)
@@ -182,7 +204,8 @@ def follow(block: Block, folder: Path) -> None:
         done = run([sys.executable, str(script)], folder)
         assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
         return
-    for command, shown in commands_of(block.body):
+    for wanted, shown in commands_of(block.body):
+        command = re.sub(r"\bID\b", lambda _: newest_execution(folder), wanted)
         lines = shown.rstrip().splitlines()
         if lines and lines[-1] in STOPS:
             printed = stop(command, lines[:-1], STOPS[lines[-1]], folder)
@@ -197,9 +220,10 @@ def follow(block: Block, folder: Path) -> None:
 
 @pytest.mark.parametrize("story", all_stories(), ids=lambda story: str(story[0]))
 def test_an_example_in_the_documentation_works_as_shown(story: list[Block], tmp_path: Path) -> None:
-    make_project(tmp_path)
+    folder = tmp_path / "project"  # below the home folder, as people have it
+    make_project(folder)
     for block in story:
-        follow(block, tmp_path)
+        follow(block, folder)
 
 
 def test_the_collector_finds_files_commands_and_marks(tmp_path: Path) -> None:
@@ -221,6 +245,16 @@ def test_a_file_that_a_command_further_down_runs_is_not_run_twice(tmp_path: Path
         "```console\n$ python one.py\n```\n"
     )
     assert [block.line for block in read_blocks(page, "page.md")] == [1, 10]
+
+
+def test_a_diff_changes_a_file_for_what_comes_after(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```python\n# one.py\nx = 1\ny = 2\nprint(x)\n```\n"
+        "```diff\n# one.py\n x = 1\n-y = 2\n+y = 3\n```\n```console\n$ python one.py\n1\n```\n"
+    )
+    [console] = read_blocks(page, "page.md")
+    assert console.files == (("one.py", "# one.py\nx = 1\ny = 3\nprint(x)\n"),)
 
 
 def test_shown_output_is_compared_but_for_what_an_ellipsis_hides() -> None:

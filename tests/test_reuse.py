@@ -69,8 +69,7 @@ def test_code_that_differs_only_in_what_has_no_name_has_just_changed() -> None:
 def test_equal_inputs_that_only_the_version_before_has_seen_blame_the_code() -> None:
     old = Code(b"old", '{"fetch":"01","helper":"99"}')
     known: dict[str, Any] = {"codes": [TODAY, old], "samples": ["{}"]}
-    assert why(**known, replaced=old) == "code changed: helper"
-    assert why(**known, replaced=old, n=1).startswith("first time this sample is taken")
+    assert why(**known, under=old) == "code changed: helper"
     assert "order of keys" in why(**known)
 
 

@@ -192,12 +192,14 @@ class Executions:
         self._flow_of(row)
         again = self._failed_checkpoints(row)
         try:
-            opened = self._app.store.apply(Retry(row.id, row.epoch, self._app.env.now()))
+            opening = Retry(row.id, row.epoch, self._app.env.now())
+            opened = self._app.store.apply(opening)
         except Refused as error:
             raise KitaruStateError(
                 f"execution {row.exec_id} was retried or resumed by somebody else meanwhile: "
                 f"{error}"
             ) from error
+        self._app.services.events.written(opened, opening, opened)
         self._app.services.say(_what_runs_again(row, again))
         return self._take(opened)
 

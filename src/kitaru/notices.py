@@ -13,7 +13,7 @@ _said: set[str] = set()
 
 def notice(line: str) -> None:
     """Say one line on stderr; what would break out of the line is escaped."""
-    shown = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    shown = one_line(line)
     try:
         # stderr is None under pythonw and in some daemons, and may be closed
         # or unable to encode: none of that is the caller's affair.
@@ -22,6 +22,15 @@ def notice(line: str) -> None:
         stream.flush()
     except (AttributeError, OSError, ValueError):
         pass
+
+
+def one_line(text: str) -> str:
+    r"""The text with all that would break out of a line escaped.
+
+    >>> one_line("two\nlines")
+    'two\\nlines'
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def notice_once(line: str) -> None:

@@ -148,20 +148,31 @@ def test_each_rung_of_the_ladder_of_cache_wins_over_the_one_below_and_is_named(
 # --- every miss has its reason, not only the first ---------------------------------------------
 
 
-def test_after_a_change_of_code_each_call_says_so() -> None:
-    def program(version: str) -> Any:
-        @checkpoint(name="priced", version=version)
-        def priced(what: str) -> str:
-            return what
+def pricing(version: str, goods: list[str]) -> list[str]:
+    """Run the flow with that version of its checkpoint -> why each call ran or was reused."""
 
-        @flow(name="pricing")
-        def pricing() -> list[str]:
-            return [priced(what) for what in ("tea", "milk", "sugar")]
+    @checkpoint(name="priced", version=version)
+    def priced(what: str) -> str:
+        return what
 
-        return pricing.run()
+    @flow(name="pricing")
+    def prices(goods: list[str]) -> list[str]:
+        return [priced(what) for what in goods]
 
-    program("1").wait()
-    handle = program("2")
+    handle = prices.run(goods)
     handle.wait()
-    reasons = [why.reason for why in KitaruClient().executions.why(handle.exec_id)]
-    assert reasons == ["code changed: version"] * 3
+    return [why.reason for why in KitaruClient().executions.why(handle.exec_id)]
+
+
+def test_after_a_change_of_code_each_call_says_so() -> None:
+    pricing("1", ["tea", "milk", "sugar"])
+    assert pricing("2", ["tea", "milk", "sugar"]) == ["code changed: version"] * 3
+
+
+def test_a_call_that_only_a_former_version_recorded_says_so_in_later_runs_too() -> None:
+    pricing("1", ["tea", "milk"])
+    pricing("2", ["milk", "salt"])
+    tea, milk, salt, new = pricing("2", ["tea", "milk", "salt", "pepper"])
+    assert (tea, new) == ("code changed: version", "input changed: what")
+    assert milk.startswith("reused from")
+    assert salt.startswith("reused from")

@@ -341,7 +341,8 @@ class World:
                 limit=4,
             ),
             store.list_unfinished(project="demo", flow_ids=FLOWS[:1], limit=2),
-            store.load_payloads(execution, turn % 5, 3),
+            store.load_payloads(execution, [turn % 5, turn % 5 + 1, 40 - turn % 7]),
+            store.load_seconds(execution, [turn % 5, turn % 5 + 1, 40 - turn % 7]),
             store.list_places(
                 execution,
                 parent=[None, b"parent"][turn % 2],

@@ -731,16 +731,29 @@ def test_outcomes_are_loaded_in_the_order_of_recording(store: AnyStore) -> None:
     assert sorted(o.id for o in outcomes) == [o.id for o in outcomes]
 
 
-def test_payloads_are_loaded_in_pages_by_id(store: AnyStore) -> None:
+def test_payloads_are_loaded_by_the_ids_of_their_calls(store: AnyStore) -> None:
     one, two = running(store, "e-1", "a"), running(store, "e-2", "b")
     for k in range(4):
         for row in (one, two):
             call = call_row(bytes([k]), payload=json_payload(f"{row.id * 10 + k}"))
             store.apply(Record(row.id, 1, facts(call)))
     ids = [o.id for o in store.load_outcomes(two.id)]
-    page = store.load_payloads(two.id, ids[1], 2)
+    page = store.load_payloads(two.id, [ids[2], ids[1]])
     assert page == [(ids[1], json_payload("21")), (ids[2], json_payload("22"))]
-    assert store.load_payloads(two.id, ids[3] + 1, 2) == []
+    others = [o.id for o in store.load_outcomes(one.id)]
+    assert store.load_payloads(two.id, [*others, ids[3] + 1]) == []
+
+
+def test_how_long_bodies_took_is_loaded_in_pages_by_id(store: AnyStore) -> None:
+    one, two = running(store, "e-1", "a"), running(store, "e-2", "b")
+    for k in range(3):
+        for row in (one, two):
+            call = call_row(bytes([k]), started_at=1_000, ended_at=1_000 + k * 500_000)
+            store.apply(Record(row.id, 1, facts(call)))
+    ids = [o.id for o in store.load_outcomes(two.id)]
+    assert store.load_seconds(two.id, ids[1:]) == [(ids[1], 0.5), (ids[2], 1.0)]
+    assert store.load_seconds(two.id, ids[:1]) == [(ids[0], 0.0)]
+    assert store.load_seconds(two.id, [ids[2] + 1]) == []
 
 
 @pytest.mark.parametrize("size", [0, 1, 32 * 1024, 32 * 1024 + 1, 300_000])
@@ -754,7 +767,7 @@ def test_a_payload_of_any_size_comes_back_whole(store: AnyStore, size: int) -> N
     assert (now.inputs, now.result) == (payload, payload)
     (recorded,) = store.list_calls(row.id, limit=5)
     assert recorded.row.payload == payload
-    assert store.load_payloads(row.id, 0, 5) == [(recorded.id, payload)]
+    assert store.load_payloads(row.id, [recorded.id]) == [(recorded.id, payload)]
 
 
 def test_places_are_the_successes_of_one_kind_by_place(store: AnyStore) -> None:
@@ -789,7 +802,7 @@ def test_the_newest_success_of_another_execution_is_reusable(store: AnyStore) ->
 
     newest = store.find_reusable(b"key", execution=mine, before=None, since=None)
     assert newest is not None
-    assert tuple(newest)[1:] == ("e-1", ONE, 100, json_payload("1"))
+    assert tuple(newest)[1:] == ("e-1", ONE, 100, 100, json_payload("1"))
     older = store.find_reusable(b"key", execution=mine, before=newest.id, since=None)
     assert older is not None
     assert older.exec_id == "e-0"

@@ -11,14 +11,13 @@ from kitaru._store.sqlite.store import SqliteStore
 INDEX_OF = {
     "reopen_call": "calls_by_identity",
     "find_checkpoint": "calls_by_identity",
-    "load_outcomes": "calls_by_execution",
-    "load_payloads": "calls_by_execution",
-    "list_calls": "calls_by_execution",
-    "list_places": "calls_by_execution",
-    "sample_arguments": "calls_by_execution",
-    "list_samples": "calls_by_execution",
+    "load_outcomes": "calls_by_identity",
+    "list_calls": "calls_by_identity",
+    "list_places": "calls_by_identity",
+    "sample_arguments": "calls_by_identity",
+    "list_samples": "calls_by_identity",
     "count_outcomes": "COVERING INDEX calls_by_identity",
-    "count_recorded": "COVERING INDEX calls_by_execution",
+    "count_recorded": "COVERING INDEX calls_by_identity",
     "first_from": "COVERING INDEX sqlite_autoindex_executions",
     "find_reusable": "calls_by_reuse_key",
     "list_unfinished": "executions_unfinished",
@@ -46,8 +45,17 @@ def test_no_query_scans_the_calls(sqlite_store: SqliteStore) -> None:
         assert not re.search(r"SCAN (calls|c)\b", plan(sqlite_store, name)), name
 
 
-def test_calls_are_read_in_the_order_of_the_index_without_sorting(
+def test_calls_are_read_in_the_order_of_their_ids_without_sorting(
     sqlite_store: SqliteStore,
 ) -> None:
-    for name in ("load_outcomes", "load_payloads", "list_calls", "list_samples", "find_reusable"):
+    reads = ("load_outcomes", "load_payloads", "load_seconds", "list_samples")
+    for name in (*reads, "find_reusable"):
         assert "TEMP B-TREE" not in plan(sqlite_store, name), name
+
+
+def test_a_page_of_calls_sorts_ids_and_not_rows(sqlite_store: SqliteStore) -> None:
+    lines = plan(sqlite_store, "list_calls").splitlines()
+    assert sum("TEMP B-TREE" in line for line in lines) == 1
+    assert lines[lines.index("USE TEMP B-TREE FOR ORDER BY") - 1].startswith(
+        "SEARCH calls USING COVERING INDEX"
+    )

@@ -12,6 +12,7 @@ from typing import Any
 import apsw
 import pytest
 
+from kitaru._store.commit import Ticket
 from kitaru._store.protocol import NO_FACTS, Fenced, Record
 from kitaru._store.sqlite.store import SqliteStore
 from kitaru.errors import KitaruBackendError, KitaruValueError
@@ -19,6 +20,7 @@ from kitaru.errors import KitaruBackendError, KitaruValueError
 from .worlds import Died, StillEnv, call_row, facts, json_payload, new_owner, run_sql, started
 
 ONE = b"1" * 16
+TWO = b"2" * 16
 
 
 def record(identity: bytes = ONE, size: int = 5, epoch: int = 1) -> Record:
@@ -363,7 +365,7 @@ def test_damage_is_named_with_execution_checkpoint_and_remedy(
             store.load_payload(call)
         assert caught.value.checkpoint == "demo.research"
         with pytest.raises(KitaruValueError):
-            store.load_payloads(1, call, 5)
+            store.load_payloads(1, [call, 5])
     assert [call.row.payload.codec for call in store.list_calls(1, limit=5)] == ["unreadable"] * 2
 
 
@@ -371,8 +373,8 @@ def test_a_page_of_payloads_ends_before_a_damaged_one(store: SqliteStore) -> Non
     for identity in (b"a", b"b", b"c"):
         store.apply(record(identity))
     run_sql(store, "update calls set data = x'00' where id = 2")
-    assert [number for number, _ in store.load_payloads(1, 1, 9)] == [1]
-    assert [number for number, _ in store.load_payloads(1, 3, 9)] == [3]
+    assert [number for number, _ in store.load_payloads(1, [1, 2, 3])] == [1]
+    assert [number for number, _ in store.load_payloads(1, [3, 9])] == [3]
 
 
 def test_a_damaged_source_is_a_miss_and_the_next_older_one_serves(store: SqliteStore) -> None:
@@ -448,6 +450,21 @@ def test_a_lead_that_was_left_behind_is_taken_over(store: SqliteStore) -> None:
     left.gone = True  # its thread has gone, with no room on its stack to pass the lead on
     store.apply(record())
     assert recorded(store) == [ONE]
+
+
+def test_who_waits_behind_a_lead_that_was_left_is_answered_by_the_next(store: SqliteStore) -> None:
+    commits = store._commits
+    left = commits.borrow()
+    assert left is not None
+    waiting = Ticket(record(TWO))
+    waiting.gate = threading.Lock()
+    waiting.gate.acquire()
+    commits._group = [left, waiting]
+    left.gone = True
+    store.apply(record(ONE))
+    assert waiting.gate.acquire(timeout=30)
+    assert waiting.error is None
+    assert sorted(recorded(store)) == sorted([ONE, TWO])
 
 
 def test_who_comes_back_late_does_not_take_the_lead_from_its_new_holder(

@@ -12,6 +12,7 @@ How code is fingerprinted and what a file looks like are handed in.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from json.encoder import encode_basestring, encode_basestring_ascii
 from typing import Any, NamedTuple
@@ -25,8 +26,14 @@ DIGEST_BYTES = 16
 MAX_PREVIEW_BYTES = 4096
 _HEAD_CHARACTERS = 120
 
+MAX_KNOWN_NAMES = 4096
+"""Names of arguments come from code, but for ``**keywords``: those may be many."""
+
 FileFacts = Callable[[str], str | None]
 """A path -> size and time of the file there, or None where there is none."""
+
+_quoted = lru_cache(maxsize=MAX_KNOWN_NAMES)(encode_basestring)
+_quoted_ascii = lru_cache(maxsize=MAX_KNOWN_NAMES)(encode_basestring_ascii)
 
 _PATH_MARK = f'"{TAG}":"path"'.encode()
 _NOTHING: dict[str, Any] = {}
@@ -61,11 +68,7 @@ class Inputs(NamedTuple):
 
 def arguments_json(arguments: Mapping[str, bytes]) -> str:
     """JSON, name -> hex digest, in the order of the arguments."""
-    return (
-        "{"
-        + ",".join([f'{encode_basestring_ascii(n)}:"{d.hex()}"' for n, d in arguments.items()])
-        + "}"
-    )
+    return "{" + ",".join([f'{_quoted_ascii(n)}:"{d.hex()}"' for n, d in arguments.items()]) + "}"
 
 
 class _Argument(NamedTuple):
@@ -147,6 +150,7 @@ class Default(NamedTuple):
 class Defaults(NamedTuple):
     by_name: dict[str, Default]
     with_paths: tuple[str, ...]
+    takes_rest_keys: bool
 
 
 def _defaults_of(binder: Binder, code_digest: CodeDigest) -> Defaults:
@@ -155,7 +159,8 @@ def _defaults_of(binder: Binder, code_digest: CodeDigest) -> Defaults:
         by_name = {
             name: _default(value, name, code_digest) for name, value in binder.defaults.items()
         }
-        known = Defaults(by_name, tuple(name for name, each in by_name.items() if each.paths))
+        with_paths = tuple(name for name, each in by_name.items() if each.paths)
+        known = Defaults(by_name, with_paths, binder.rest_keys is not None)
         binder.digested_defaults = known
     return known
 
@@ -211,7 +216,7 @@ def digest_inputs(
         opaque, objects = tuple(more.opaque), tuple(more.objects)
     digest = _combine(_inputs_hash, arguments)
     ordered = digest
-    if more is not None or binder.rest_keys is not None:
+    if more is not None or defaults.takes_rest_keys:
         ordered = _ordered(digest, arguments, more)
     text = _preview(bound, shown)
     return Inputs(digest, ordered, arguments, opaque, objects, text)
@@ -282,13 +287,16 @@ def _combine(start: Any, arguments: Mapping[str, bytes]) -> bytes:
     hasher = start.copy()
     names = sorted(arguments) if len(arguments) > 1 else arguments
     # Digests have one length and come first, so a length before each name frames it all.
-    parts: list[bytes] = []
     for name in names:
-        text = name.encode("utf-8", "surrogatepass")
-        parts += (arguments[name], len(text).to_bytes(4, "little"), text)
-    hasher.update(b"".join(parts))
+        hasher.update(arguments[name] + _framed_name(name))
     digest: bytes = hasher.digest()
     return digest
+
+
+@lru_cache(maxsize=MAX_KNOWN_NAMES)
+def _framed_name(name: str) -> bytes:
+    text = name.encode("utf-8", "surrogatepass")
+    return len(text).to_bytes(4, "little") + text
 
 
 def _ordered(digest: bytes, arguments: Mapping[str, bytes], more: _More | None) -> bytes:
@@ -330,9 +338,9 @@ def _shown_though_ignored(value: object, name: str) -> bytes:
 
 
 def _preview(bound: Mapping[str, object], shown: list[bytes]) -> str:
-    pairs = list(zip(bound, shown, strict=True))
+    pairs = zip(bound, shown, strict=True)
     if sum(map(len, shown)) <= MAX_PREVIEW_BYTES // 2:
-        pieces = [f"{encode_basestring(name)}:{data.decode()}" for name, data in pairs]
+        pieces = [f"{_quoted(name)}:{data.decode()}" for name, data in pairs]
         text = "{" + ",".join(pieces) + "}"
         if len(text) <= MAX_PREVIEW_BYTES // 4 or len(text.encode()) <= MAX_PREVIEW_BYTES:
             return text

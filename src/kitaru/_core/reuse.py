@@ -77,17 +77,17 @@ def miss_reason(
     arguments: str,
     n: int = 0,
     codes: Sequence[Code] = (),
-    replaced: Code | None = None,
+    under: Code | None = None,
     samples: Sequence[str] = (),
     expired: Expired | None = None,
 ) -> str:
     """Why a call that asked for reuse found nothing.
 
     ``code`` and ``parts`` are today's fingerprint, ``codes`` the recorded versions,
-    newest first; ``replaced`` is the version before today's if today's came with this
-    very run, so that what is known was recorded under the other one. ``arguments`` is
-    the call's JSON of digests and ``samples`` that of some recorded calls. The nearest
-    sample is compared: the one with most equal arguments, of equals the first.
+    newest first; ``under`` is another version, under which this very call was recorded.
+    ``arguments`` is the call's JSON of digests and ``samples`` that of some recorded
+    calls. The nearest sample is compared: the one with most equal arguments, of equals
+    the first.
     """
     if expired is not None:
         age, ttl = expired
@@ -96,17 +96,15 @@ def miss_reason(
         return _reason("never")
     if all(each.digest != code for each in codes):
         return _reason("code", **_changes(codes[0].parts, parts))
+    if under is not None:
+        return _reason("code", **_changes(under.parts, parts))
     if not samples:
         return _reason("unseen")
     nearest = min(samples, key=lambda sample: len(differing_arguments(sample, arguments)))
     changed = differing_arguments(nearest, arguments)
     if changed:
         return _reason("input", **_changes(nearest, arguments))
-    if n:
-        return _reason("sample", n=n)
-    if replaced is not None:
-        return _reason("code", **_changes(replaced.parts, parts))
-    return _reason("order")
+    return _reason("sample", n=n) if n else _reason("order")
 
 
 def explain(reason: str) -> str:

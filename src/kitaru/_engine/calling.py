@@ -140,6 +140,8 @@ def submit_call(
     spec: CheckpointSpec, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
 ) -> Submitted:
     submitted = prepare(spec, args, kwargs, options)
+    if (events := submitted.call.run.events).active:
+        events.submitted(submitted.call, 1)
     start(submitted)
     return submitted
 

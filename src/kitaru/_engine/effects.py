@@ -78,11 +78,11 @@ class Commit(Effect):
         try:
             answer = self.run.store.apply(self.write)
         except BaseException as error:
-            self._landed(error)
+            self._landed(None, error)
             if isinstance(error, (Refused, KitaruBackendError)):
                 raise self.run.refused(error) from error
             raise
-        self._landed(None)
+        self._landed(answer, None)
         return answer
 
     async def perform_async(self) -> Any:
@@ -91,13 +91,15 @@ class Commit(Effect):
         except (Refused, KitaruBackendError) as error:
             raise self.run.refused(error) from error
 
-    def _landed(self, error: BaseException | None) -> None:
+    def _landed(self, answer: Any, error: BaseException | None) -> None:
         """Called once the write is durable or refused, even if nobody waits for it any more."""
         if isinstance(error, (Refused, KitaruBackendError)):
             # First: what it carried is lost, so nothing may begin after it.
             self.run.refused(error)
-        if self.facts is not None:
-            self.run.landed(self.facts)
+        rides = () if self.facts is None else self.run.landed(self.facts)
+        if self.run.events.active and error is None:
+            self.run.events.tell(*rides)
+            self.run.events.written(self.run.row, self.write, answer)
 
 
 class Land(Effect):
@@ -146,6 +148,8 @@ class CallBody(Effect):
                 "was called is over. Await what you begin"
             )
         call.started_at = run.env.now()
+        if run.events.active:
+            run.events.started(call)
         return here.set(Place(run, self.attempt, self.attempt.root))
 
     def perform(self) -> Any:

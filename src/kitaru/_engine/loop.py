@@ -121,7 +121,7 @@ class LoopThread:
                 continue
 
 
-Landed = Callable[[BaseException | None], None]
+Landed = Callable[[Any, BaseException | None], None]
 
 
 class _PendingWrite:
@@ -129,9 +129,7 @@ class _PendingWrite:
 
     __slots__ = ("_future", "_landed", "_loop", "_outcome")
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, landed: Callable[[BaseException | None], None]
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, landed: Landed) -> None:
         self._loop = loop
         self._landed = landed
         self._outcome: tuple[Any, BaseException | None] | None = None
@@ -139,7 +137,7 @@ class _PendingWrite:
 
     def done(self, answer: Any, error: BaseException | None) -> None:
         self._outcome = (answer, error)
-        self._landed(error)
+        self._landed(answer, error)
         if asyncio._get_running_loop() is self._loop:
             self._wake()
         else:

@@ -10,6 +10,7 @@ from typing import Any
 from kitaru._core.values import message_of
 from kitaru._engine.call import CheckpointSpec
 from kitaru._engine.calling import Options, prepare
+from kitaru._engine.events import of_calls
 from kitaru._engine.futures import Submitted, start
 
 
@@ -22,6 +23,8 @@ def map_calls(
 ) -> list[Submitted]:
     """Submit a call for each item; what happens after a failure is ``on_error``'s."""
     submitted = [prepare(spec, args, kwargs, options) for args, kwargs in items]
+    if submitted and (events := submitted[0].call.run.events).active:
+        events.submitted(submitted[0].call, len(submitted))
     _Mapping(submitted, concurrency, stop_on_error=on_error == "stop").begin()
     return submitted
 
@@ -80,6 +83,7 @@ class _Mapping:
                 f"{len(dropped)} of {len(self._all)} items of a map of checkpoint {name!r} were "
                 f"not started (items {_ranges(dropped)}) because {why}; "
                 'on_error="finish" runs them all the same',
+                of_calls(failed.call, "calls.not_started", len(dropped), why),
             )
 
 

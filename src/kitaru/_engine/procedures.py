@@ -16,6 +16,7 @@ from kitaru._core.payload import Payload
 from kitaru._core.retry import decide
 from kitaru._core.values import decode, decode_failure, encode, encode_failure, is_exact
 from kitaru._engine.effects import Ask, CallBody, Commit, Land, Pause, Raised, Steps
+from kitaru._engine.events import of_reuse
 from kitaru._engine.reuse import find_source, remember
 from kitaru._engine.settle import Settle
 from kitaru._engine.watch import watch_for_drift, watch_for_mutation, watch_for_volatile
@@ -44,7 +45,7 @@ def run_checkpoint(call: Call) -> Steps[Outcome]:
     A crash after the body and before the record runs the body again on
     recovery: bodies run at least once, outcomes are recorded exactly once.
     """
-    recorded = yield from recall(call)
+    recorded = (yield from recall(call)) if call.run.resumed else None
     if recorded is None:
         recorded = yield from reuse(call)
     try:
@@ -106,8 +107,6 @@ def hints_of(call: Call) -> tuple[type, ...]:
 def recall(call: Call) -> Steps[Outcome | None]:
     """The outcome that an earlier life recorded for this very call, if there is one."""
     run = call.run
-    if not run.resumed:
-        return None
     found = run.outcomes.get(call.identity)
     if found is None and call.spec.aliases:
         found = _recall_by_alias(call)
@@ -123,6 +122,8 @@ def recall(call: Call) -> Steps[Outcome | None]:
     if call.named is not None:
         yield Ask("drift", lambda: watch_for_drift(call))
     payload = yield Ask("recall", lambda: run.payload_of(found.id))
+    if run.events.active:
+        run.events.recalled(call, found)
     return Outcome(found.state, payload)
 
 
@@ -154,8 +155,9 @@ def reuse(call: Call) -> Steps[Outcome | None]:
     source = yield Ask("reuse", lambda: find_source(call))
     if source is None:
         return None
-    now = call.run.env.now()
-    call.run.queue(
+    run = call.run
+    now = run.env.now()
+    run.queue(
         _row(
             call,
             CallState.COMPLETED,
@@ -165,7 +167,8 @@ def reuse(call: Call) -> Steps[Outcome | None]:
             reused_from=source.id,
             started_at=now,
             ended_at=now,
-        )
+        ),
+        event=of_reuse(call, source.seconds, source.reason) if run.events.active else None,
     )
     return Outcome(CallState.COMPLETED, source.payload)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kitaru._core import reuse as rules
 from kitaru._core.identity import reuse_key, reuse_scope, version_digest
@@ -22,6 +22,8 @@ class Source(NamedTuple):
     id: int
     payload: Payload
     reason: str
+    seconds: float
+    """How long its body took."""
 
 
 def find_source(call: Call) -> Source | None:
@@ -80,7 +82,8 @@ def _newest_unused(call: Call, key: bytes) -> tuple[str, Source] | None:
         # One source serves one call of an execution: two samples stay two.
         if run.use_source(found.id):
             reason = rules.reused(found.exec_id)
-            return found.exec_id, Source(found.id, found.payload, reason)
+            seconds = (found.ended_at - found.started_at) / 1e6
+            return found.exec_id, Source(found.id, found.payload, reason, seconds)
         before = found.id
 
 
@@ -104,10 +107,24 @@ def _why_missed(call: Call, key: bytes) -> str:
         arguments=call.inputs.arguments_json(),
         n=call.n,
         codes=history.codes,
-        replaced=history.version_before(call.code.digest, run.id),
+        under=_version_with_these_inputs(call, history.codes),
         samples=list(history.samples),
         expired=expired,
     )
+
+
+def _version_with_these_inputs(call: Call, codes: list[Any]) -> Any | None:
+    """The newest version of the code, but today's, under which this very call was recorded."""
+    assert call.code is not None
+    run = call.run
+    for code in codes:
+        if code.digest == call.code.digest:
+            continue
+        scope = reuse_scope(run.services.project, call.spec.id, code.digest)
+        key = reuse_key(scope, call.inputs.ordered, call.n)
+        if run.store.find_reusable(key, execution=run.id, before=None, since=None) is not None:
+            return code
+    return None
 
 
 def code_of(call: Call) -> Fingerprint:

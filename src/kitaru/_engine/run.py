@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,9 +34,11 @@ from kitaru._store.protocol import (
     Refused,
     Store,
 )
+from kitaru.env import process
 from kitaru.errors import KitaruBackendError, KitaruDivergenceError
 
 if TYPE_CHECKING:
+    from kitaru._engine.events import Event
     from kitaru._engine.services import Services
 
 _WINDOW_CALLS = 64
@@ -75,13 +77,14 @@ class Run:
         self.services = services
         self.store: Store = services.store
         self.env = services.env
+        self.events = services.events
         self.row = row
         self.id = row.id
         self.exec_id = row.exec_id
         self.epoch = row.epoch
         self.spec = spec
         self.key_root = row.exec_id.encode()
-        self.pid = os.getpid()
+        self.pid = process.id
         self.metadata: dict[str, Any] = json.loads(row.metadata)
         self.ended: Unwind | None = None
         self.on_progress: Callable[[], None] | None = None
@@ -103,7 +106,11 @@ class Run:
         self._queue: list[CallRow | LearntRow | NoteRow | CodeRow] = []
         self._metadata_changed = False
         self._flights: dict[int, Latch] = {}
+        self._riding: list[Event] = []
+        """Events of what is queued, and of what is on its way, by its facts."""
+        self._rides: dict[int, list[Event]] = {}
         self._window: dict[int, Payload] = {}
+        self._seconds: dict[int, float] = {}
         self.load(row)
 
     def load(self, row: ExecutionRow) -> None:
@@ -115,6 +122,7 @@ class Run:
         self.diverged: KitaruDivergenceError | None = None
         """Why a strict flow must stop."""
         self.outcomes: dict[bytes, Recalled] = {}
+        self._order: list[int] = []
         self.tries: dict[bytes, Tries] = {}
         self.claimed: set[bytes] = set()
         self._places: dict[tuple[Any, ...], Places] = {}
@@ -125,7 +133,9 @@ class Run:
         self.resumed = bool(self.outcomes or self.tries or self.learnt)
 
     def _load_outcomes(self) -> None:
-        for outcome in self.store.load_outcomes(self.id):
+        outcomes = self.store.load_outcomes(self.id)
+        self._order = [outcome.id for outcome in outcomes]
+        for outcome in outcomes:
             identity = outcome.identity
             if outcome.reused_from is not None:
                 self.used_sources.add(outcome.reused_from)
@@ -149,7 +159,7 @@ class Run:
         if self.diverged is not None:
             # Whatever the flow made of it: a strict one stops.
             raise self.diverged
-        if os.getpid() != self.pid:
+        if process.id != self.pid:
             raise Unwind(
                 Why.FORKED,
                 f"execution {self.exec_id} belongs to process {self.pid}; this is a fork of it. "
@@ -203,9 +213,14 @@ class Run:
 
     # --- facts that ride in the next transaction -----------------------------------
 
-    def queue(self, *facts: CallRow | LearntRow | NoteRow | CodeRow) -> None:
+    def queue(
+        self, *facts: CallRow | LearntRow | NoteRow | CodeRow, event: Event | None = None
+    ) -> None:
+        """``event`` is told when these facts are durable."""
         with self._lock:
             self._queue.extend(facts)
+            if event is not None:
+                self._riding.append(event)
 
     def set_metadata(self, merge: Callable[[dict[str, Any]], None]) -> None:
         with self._lock:
@@ -242,16 +257,19 @@ class Run:
                 metadata,
             )
             self._flights[id(facts)] = Latch()
+            if self._riding:
+                self._rides[id(facts)], self._riding = self._riding, []
         return facts
 
-    def landed(self, facts: Facts) -> None:
-        """The transaction that carried these facts is durable (or will never be)."""
+    def landed(self, facts: Facts) -> Sequence[Event]:
+        """The transaction that carried these facts is durable (or will never be) -> its events."""
         flight = self._flights.pop(id(facts), None)
         if flight is not None:
             flight.over()
         if self.on_progress is not None and facts.calls:
             progress, self.on_progress = self.on_progress, None
             progress()
+        return self._rides.pop(id(facts), ()) if self._rides else ()
 
     def refused(self, error: BaseException) -> Unwind:
         """A write was refused: this process has no more business with the execution."""
@@ -277,8 +295,22 @@ class Run:
             found = self._window.pop(call, None)
             if found is not None:
                 return found
-            self._window = dict(self.store.load_payloads(self.id, call, _WINDOW_CALLS))
+            self._window = dict(self.store.load_payloads(self.id, self._window_from(call)))
             return self._window.pop(call)
+
+    def _window_from(self, call: int) -> Sequence[int]:
+        """The ids of this call and those that were recorded next."""
+        first = bisect_left(self._order, call)
+        return self._order[first : first + _WINDOW_CALLS]
+
+    def seconds_of(self, call: int) -> float:
+        """How long a recorded body took; read for those who listen only."""
+        with self._lock:
+            found = self._seconds.pop(call, None)
+            if found is not None:
+                return found
+            self._seconds = dict(self.store.load_seconds(self.id, self._window_from(call)))
+            return self._seconds.pop(call, 0.0)
 
     def places(
         self, parent: bytes | None, parent_attempt: int, branch: str, checkpoint: str
@@ -315,9 +347,9 @@ class Run:
             except TypeError:
                 continue
 
-    def note(self, kind: str, message: str) -> None:
+    def note(self, kind: str, message: str, event: Event | None = None) -> None:
         text = message.encode("utf-8", "backslashreplace").decode()
-        self.queue(NoteRow(kind, text, self.env.now()))
+        self.queue(NoteRow(kind, text, self.env.now()), event=event)
 
     # --- whose failure left the flow --------------------------------------------------
 

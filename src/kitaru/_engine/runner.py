@@ -84,6 +84,7 @@ class Runner:
     ) -> None:
         self.services = services
         self.store = services.store
+        self.events = services.events
         self._env = services.env
         self._liveness = liveness
         self._host = host
@@ -215,6 +216,7 @@ class Runner:
     ) -> tuple[ExecutionRow, Completion | None]:
         """Record it, and launch or queue it; no completion if its key existed."""
         owner = self.owner()
+        self.events.look()
         # Known before it is committed: another thread with the same key must find
         # who runs it here, and not take it for something that was dropped.
         completion = Completion(new.exec_id)
@@ -245,6 +247,7 @@ class Runner:
         if not started.created:
             self._forget(completion)
             return started.row, None
+        self.events.written(started.row, new, started)
         run_it(started.row)
         return started.row, completion
 
@@ -345,10 +348,13 @@ class Runner:
 
     def _claim(self, candidate: Candidate) -> None:
         try:
-            row = self.store.apply(self._claim_of(candidate.row))
+            claim = self._claim_of(candidate.row)
+            row = self.store.apply(claim)
         except (Refused, KitaruBackendError) as error:
             self._give_up(candidate, error)
             return
+        self.events.look()
+        self.events.written(row, claim, row)
         if candidate.row.status is State.RUNNING and candidate.row.owner is not None:
             self._forget_owner(candidate.row.owner)
         if row.deaths >= MAX_DEATHS:
@@ -372,7 +378,7 @@ class Runner:
             return Claim(row.id, row.epoch, owner, None, now)
         if row.owner == owner:
             # Given up here before: hand it back first, so that the epoch tells the lives apart.
-            self.store.apply(Release(row.id, row.epoch, NO_FACTS, now))
+            self._release(row, row.epoch)
             return Claim(row.id, row.epoch + 1, owner, None, now)
         return Claim(row.id, row.epoch, owner, row.owner, now)
 
@@ -391,6 +397,13 @@ class Runner:
         except KitaruBackendError:
             return False
 
+    def _release(self, row: ExecutionRow, epoch: int) -> None:
+        release = Release(row.id, epoch, NO_FACTS, self._env.now())
+        self.events.written(row, release, self.store.apply(release))
+
+    def _finish(self, row: ExecutionRow, finish: Finish) -> None:
+        self.events.written(row, finish, self.store.apply(finish))
+
     def _fail_poisoned(self, candidate: Candidate, row: ExecutionRow) -> None:
         reason = (
             f"the process that ran it died {row.deaths} times without recording anything new; "
@@ -400,7 +413,7 @@ class Runner:
         failure = encode_failure(KitaruRuntimeError(reason), origin=FailureOrigin.RUNTIME)
         finish = Finish(row.id, row.epoch, None, failure, (), reason, NO_FACTS, self._env.now())
         try:
-            self.store.apply(finish)
+            self._finish(row, finish)
         except (Refused, KitaruBackendError) as error:
             self._give_up(candidate, error)
             return
@@ -474,8 +487,10 @@ class Runner:
             life.completion.unwound = error
             if error.why is not Why.HANDED_BACK:
                 self.services.say(str(error))
+                self.events.lost(life.row, str(error))
         elif isinstance(error, (KitaruBackendError, Refused)):
             life.completion.unwound = Unwind(Why.STORE_FAILED, str(error), error)
+            self.events.lost(life.row, str(error))
         else:
             self._fail_broken(life, error)
 
@@ -487,7 +502,7 @@ class Runner:
         finish = Finish(row.id, row.epoch, None, failure, (), reason, NO_FACTS, self._env.now())
         life.completion.cause = error
         try:
-            self.store.apply(finish)
+            self._finish(row, finish)
         except (Refused, KitaruBackendError):
             life.completion.unwound = Unwind(Why.STORE_FAILED, reason, error)
 
@@ -573,7 +588,7 @@ class Runner:
     def _hand_back(self, life: Life) -> None:
         epoch = life.run.epoch if life.began else life.row.epoch
         try:
-            self.store.apply(Release(life.row.id, epoch, NO_FACTS, self._env.now()))
+            self._release(life.row, epoch)
         except (Refused, KitaruBackendError):
             # It ended meanwhile, or the store is gone: then the lock is the hand-back.
             return

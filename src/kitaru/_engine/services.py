@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kitaru._engine.listeners import Events
 from kitaru._store.protocol import CodeRow, RecordedCode, Store
 from kitaru.env import Env
 from kitaru.notices import notice
@@ -63,14 +63,6 @@ class History:
         self._known.add(code.digest)
         self._kept.add(code.digest)
 
-    def version_before(self, code: bytes, execution: int) -> RecordedCode | CodeRow | None:
-        """The version that ``code`` replaces, if it came with that execution or this process."""
-        for newer, older in itertools.pairwise(self.codes):
-            if newer.digest == code:
-                came_now = isinstance(newer, CodeRow) or newer.execution == execution
-                return older if came_now else None
-        return None
-
     def unseen(self, arguments: dict[str, bytes]) -> list[str]:
         """Arguments whose values were never recorded; [] if there are no samples at all."""
         if not self._seen:
@@ -99,6 +91,7 @@ class Services:
         self.root = root
         self.bodies = bodies
         self.loop = loop
+        self.events = Events()
         self.is_owner = is_owner
         """Whether this process's liveness lock is still what the store knows: cheap."""
         self.draining = False

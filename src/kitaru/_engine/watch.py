@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kitaru._core.drift import differing_arguments
 from kitaru._core.inputs import digest_inputs
 from kitaru._core.volatile import find_volatile
+from kitaru._engine.events import of_call
 from kitaru._engine.fingerprint import code_digest
 from kitaru.errors import FailureOrigin, KitaruDivergenceError
 
@@ -64,7 +65,8 @@ def _tell(call: Call, drifted: Place, arguments: str) -> None:
         f"checkpoint {spec.name!r} of execution {run.exec_id} was recorded with other inputs "
         f"({what} changed): {happens}. To keep recorded results, {_REMEDY}"
     )
-    run.note("drift", message)
+    reason = f"{what} changed: {happens}"
+    run.note("drift", message, of_call(call, "call.drifted", reason=reason))
     if strict:
         run.diverged = run.diverged or KitaruDivergenceError(
             f"strict flow: {message}",

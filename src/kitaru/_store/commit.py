@@ -135,7 +135,10 @@ class GroupCommit:
         """Commit ``write`` and everything queued; return its answer or raise its error."""
         ticket = Ticket(write)
         try:
-            self._see_through(ticket)
+            if self._take_free_lead(ticket):
+                self._lead_alone(ticket)
+            else:
+                self._see_through(ticket)
         except BaseException:
             # No call: on a full stack (a user's endless recursion ends here) even
             # the handing over of the lead fails. Whoever comes next sees this.
@@ -199,6 +202,21 @@ class GroupCommit:
         finally:
             self._leave(ticket)
 
+    def _take_free_lead(self, ticket: Ticket) -> bool:
+        """Lead a group of its own, if nobody leads and nothing is queued: the usual case."""
+        with self._mutex:
+            if self._leader is not None or self._queue:
+                return False
+            self._leader = ticket
+            self._group = [ticket]
+        return True
+
+    def _lead_alone(self, ticket: Ticket) -> None:
+        try:
+            self._commit(self._group, wait=True)
+        finally:
+            self._pass_on(ticket)
+
     def _see_through(self, ticket: Ticket) -> None:
         try:
             if not self._enter(ticket):
@@ -219,6 +237,7 @@ class GroupCommit:
         with self._mutex:
             self._queue.append(ticket)
             if not self._is_led():
+                self._queue_what_is_owed()
                 self._leader = ticket
                 return True
             ticket.gate = threading.Lock()
@@ -230,11 +249,18 @@ class GroupCommit:
         with self._mutex:
             if self._is_led() or ticket.settled:
                 return False
-            owed = [each for each in self._group if not each.settled and not each.gone]
-            self._queue[:0] = [each for each in owed if each not in self._queue]
-            self._group = []
+            self._queue_what_is_owed()
             self._leader = ticket
             return True
+
+    def _queue_what_is_owed(self) -> None:
+        """Take over the group of a leader who is gone: whoever waits in it is still to be answered.
+
+        With the mutex held.
+        """
+        owed = [each for each in self._group if not each.settled and not each.gone]
+        self._queue[:0] = [each for each in owed if each not in self._queue]
+        self._group = []
 
     def _leave(self, ticket: Ticket) -> None:
         with self._mutex:
@@ -302,13 +328,13 @@ class GroupCommit:
         interruption, and then the transaction is gone and nobody has been answered.
         """
         writes = [ticket for ticket in group if ticket.write is not None]
-        database = self._database
+        database, crash_point = self._database, self._crash_point
         committing = False
         try:
             if writes:
                 if database.is_open():
                     database.rollback()  # left open by one who had no room to end it
-                self._crash_point("before_begin")
+                crash_point("before_begin")
                 if not database.begin(wait=wait):
                     return False
                 if len(writes) == 1:
@@ -317,11 +343,11 @@ class GroupCommit:
                     accepted = self._perform_each(writes)
                 if accepted:
                     for write in accepted:
-                        self._crash_point(BEFORE_COMMIT[write])
+                        crash_point(BEFORE_COMMIT[write])
                     committing = True
                     database.commit()
                     for write in accepted:
-                        self._crash_point(AFTER_COMMIT[write])
+                        crash_point(AFTER_COMMIT[write])
                     database.verify()
                 else:
                     database.rollback()

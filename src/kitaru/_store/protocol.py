@@ -383,6 +383,7 @@ class Reusable(NamedTuple):
     id: int
     exec_id: str
     identity: bytes
+    started_at: int
     ended_at: int
     payload: Payload
 
@@ -530,8 +531,16 @@ class Store(Protocol):
 
     def load_learnt(self, execution: int) -> list[LearntRow]: ...
 
-    def load_payloads(self, execution: int, first: int, count: int) -> list[tuple[int, Payload]]:
-        """Payloads of up to ``count`` calls of the execution with id >= ``first``, by id."""
+    def load_payloads(self, execution: int, calls: Sequence[int]) -> list[tuple[int, Payload]]:
+        """Payloads of these calls of the execution, by id; those of others are left out.
+
+        What comes behind a damaged one, or behind many bytes, may be missing;
+        the first is not: if that one is damaged, ``KitaruValueError``.
+        """
+        ...
+
+    def load_seconds(self, execution: int, calls: Sequence[int]) -> list[tuple[int, float]]:
+        """How long the bodies of these calls of the execution took, by id."""
         ...
 
     def load_payload(self, call: int) -> Payload: ...

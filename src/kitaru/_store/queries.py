@@ -29,14 +29,16 @@ class Queries:
 
 
 def parse(text: str) -> dict[str, str]:
-    """Name -> statement, without its comments.
+    """Name -> statement, without its comments, each line without its indentation.
 
-    >>> parse("-- name: one\\n-- why\\nselect 1")
-    {'one': 'select 1'}
+    A driver's cache of statements reads the text at every use, so it is kept short.
+
+    >>> parse("-- name: one\\n-- why\\nselect 1\\n    where true -- and why")
+    {'one': 'select 1\\nwhere true -- and why'}
     """
     queries: dict[str, str] = {}
     for block in text.split("-- name: ")[1:]:
         name, _, body = block.partition("\n")
-        lines = [line for line in body.splitlines() if not line.startswith("--")]
-        queries[name.strip()] = "\n".join(lines).strip()
+        lines = [line.strip() for line in body.splitlines()]
+        queries[name.strip()] = "\n".join(line for line in lines if line[:2] not in ("--", ""))
     return queries

@@ -154,16 +154,14 @@ class SqlStore:
 
     def list_heads(self, *, project: str, limit: int) -> list[Head]:
         found = self._read(self._queries.list_heads, (project, limit))
-        return [
-            Head(exec_id, flow_id, flow_name, state_of(status), at)
-            for exec_id, flow_id, flow_name, status, at in found
-        ]
+        return [Head(row[0], row[1], row[2], state_of(row[3]), row[4]) for row in found]
 
     def count_recorded(self, *, since: int) -> Recorded:
         return Recorded(*self._read(self._queries.count_recorded, (since,))[0])
 
     def count_outcomes(self, exec_id: str, *, limit: int) -> tuple[int, int]:
-        found: dict[int, int] = dict(self._read(self._queries.count_outcomes, (exec_id, limit)))
+        rows: list[Any] = self._read(self._queries.count_outcomes, (exec_id, limit))
+        found: dict[int, int] = dict(rows)
         return found.get(1, 0), found.get(0, 0)
 
     def list_unfinished(
@@ -206,11 +204,11 @@ class SqlStore:
     def load_learnt(self, execution: int) -> list[LearntRow]:
         return [LearntRow(*row) for row in self._read(self._queries.load_learnt, (execution,))]
 
-    def load_payloads(self, execution: int, first: int, count: int) -> list[tuple[int, Payload]]:
+    def load_payloads(self, execution: int, calls: Sequence[int]) -> list[tuple[int, Payload]]:
         payloads: list[tuple[int, Payload]] = []
         size = 0
         for number, codec, data, checksum in self._read(
-            self._queries.load_payloads, (execution, first, count)
+            self._queries.load_payloads, (execution, json.dumps(list(calls)))
         ):
             payload = self._rows.find_payload(codec, data, checksum)
             if payload is None:
@@ -224,6 +222,10 @@ class SqlStore:
             if size > PREFETCH_BYTES:
                 break
         return payloads
+
+    def load_seconds(self, execution: int, calls: Sequence[int]) -> list[tuple[int, float]]:
+        found = self._read(self._queries.load_seconds, (execution, json.dumps(list(calls))))
+        return [(number, microseconds / 1e6) for number, microseconds in found]
 
     def load_payload(self, call: int) -> Payload:
         found = self._read(self._queries.load_payload, (call,))
@@ -251,10 +253,10 @@ class SqlStore:
         while found := self._read_warm(
             self._queries.find_reusable, (reuse_key, execution, before, since)
         ):
-            number, exec_id, identity, ended_at, codec, data, checksum = found[0]
+            number, exec_id, identity, started_at, ended_at, codec, data, checksum = found[0]
             payload = self._rows.find_payload(codec, data, checksum)
             if payload is not None:
-                return Reusable(number, exec_id, identity, ended_at, payload)
+                return Reusable(number, exec_id, identity, started_at, ended_at, payload)
             before = number  # Corrupt: a miss; the next older one may do.
         return None
 

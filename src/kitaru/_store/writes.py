@@ -40,6 +40,7 @@ from kitaru._store.queries import Queries
 from kitaru._store.rows import Row, Rows, bind
 
 _PAYLOAD = CallRow._fields.index("payload")
+_ONLY_CALLS = Facts()[1:]
 
 
 class Conflict(Exception):
@@ -227,6 +228,9 @@ class Writes:
 
     def record(self, write: Record) -> None:
         execution, epoch, facts = write
+        if facts[1:] == _ONLY_CALLS and len(facts.calls) == 1:
+            self._record_call(execution, epoch, facts.calls[0])  # the hot path
+            return
         if not self._add_facts(execution, epoch, facts) and not self._select(
             self._queries.is_owned, (execution, epoch)
         ):

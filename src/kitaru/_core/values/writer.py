@@ -79,8 +79,6 @@ def to_tree(
 
 def _is_text(text: str) -> bool:
     """Whether JSON can carry the text: all but a high surrogate followed by a low one."""
-    if text.isascii():
-        return True
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -117,7 +115,7 @@ class Writer:
     def tree(self, value: Any, path: Path, depth: int) -> Any:
         kind = type(value)
         if kind is str:
-            if not _is_text(value):
+            if not (value.isascii() or _is_text(value)):
                 return {TAG: "str", "v": write_paired_surrogates(value)}
             self.left -= len(value)
             return value
@@ -184,9 +182,12 @@ class Writer:
         depth += 1
         copy: dict[str, Any] | None = None
         for key, item in value.items():
-            if type(key) is not str or key == TAG or not _is_text(key):
+            if type(key) is not str or key == TAG or not (key.isascii() or _is_text(key)):
                 return self._pairs("dict", value, path, depth)
             self.left -= len(key)
+            if type(item) is str and item.isascii():
+                self.left -= len(item)
+                continue
             tree = self.tree(item, (path, key), depth)
             if tree is not item:
                 if copy is None:

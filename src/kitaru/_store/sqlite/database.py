@@ -24,6 +24,7 @@ import apsw
 from kitaru._store.rows import Row
 from kitaru._store.sqlite.errors import NOTHING_WRITTEN, backend_error
 from kitaru._store.writes import Conflict
+from kitaru.env import process
 from kitaru.errors import KitaruBackendError
 
 OLDEST_SQLITE = (3, 51, 3)
@@ -126,7 +127,7 @@ class Database:
     def __init__(self, path: str, now: Callable[[], int]) -> None:
         self.path = path
         self._now = now
-        self._pid = os.getpid()
+        self._pid = process.id
         _refuse_inherited(path)
         self._connection = connect(path, cache_kib=WRITER_CACHE_KIB)
         self._cursor = self._connection.cursor()
@@ -154,7 +155,8 @@ class Database:
         try:
             if wait:
                 self._execute("BEGIN IMMEDIATE")
-                self._grow_log_if_due()
+                if self._begins_until_log_grows:
+                    self._grow_log_if_due()
                 return True
             self._connection.set_busy_timeout(0)
             try:
@@ -167,11 +169,15 @@ class Database:
             raise backend_error(error, self.path) from error
         except apsw.Error as error:
             raise self._failed(error) from error
-        self._grow_log_if_due()
+        if self._begins_until_log_grows:
+            self._grow_log_if_due()
         return True
 
     def commit(self) -> None:
-        self._run("COMMIT")
+        try:
+            self._execute("COMMIT")
+        except apsw.Error as error:
+            raise self._failed(error) from error
 
     def _run(self, sql: str) -> None:
         try:
@@ -188,8 +194,6 @@ class Database:
         else appends, and because what is interrupted here has not committed yet.
         The log file carries no locks, so opening and closing it drops none.
         """
-        if not self._begins_until_log_grows:
-            return
         self._begins_until_log_grows -= 1
         if not self._begins_until_log_grows:
             # No room: it grows by itself then, as it would have.
@@ -320,13 +324,13 @@ class Database:
 
     def check_use(self) -> None:
         """Refuse a forked child and a closed store."""
-        if os.getpid() != self._pid:
+        if process.id != self._pid:
             raise _inherited_error(self.path)
         if self._closed:
             raise KitaruBackendError(f"the store {self.path} was closed: open it again")
 
     def is_usable(self) -> bool:
-        return not self._closed and os.getpid() == self._pid
+        return not self._closed and process.id == self._pid
 
     def close(self) -> None:
         if not self.is_usable():

@@ -2,21 +2,27 @@
 
 -- name: add_call
 -- event: none (owned)
--- The columns stand in the order of CallRow.
-insert into calls (
+-- The columns stand in the order of CallRow. Zero rows if the epoch does not rule or
+-- if an outcome stands: the columns that would be null then may not be. Not insert ..
+-- select: where that reads `calls` too, SQLite makes a temporary table for each row.
+insert or ignore into calls (
     execution, identity, attempt, state, source, seq, place, n, checkpoint, named, kind, parent,
     parent_attempt, branch, arguments, inputs, inputs_digest, reuse_key, code, reused_from,
     reason, metadata, retry_at, started_at, ended_at, codec, data, checksum)
-select ?1, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-    ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29
-from executions
-where id = ?1 and epoch = ?2 and status in ('running', 'cancelling')
+values (
+    (select id from executions
+        where id = ?1 and epoch = ?2 and status in ('running', 'cancelling')),
+    ?3,
     -- The unique index refuses a second success and a second failure of one
-    -- attempt; a success beside a failure of the same attempt it cannot see.
-    and not exists (
+    -- attempt; a failure beside a success, or the other way round, it cannot see.
+    case when exists (
         select 1 from calls
         where execution = ?1 and identity = ?3
-            and (case state when 'completed' then 0 else attempt end) in (0, ?4))
+            and (case state when 'completed' then 0 else attempt end) =
+                (case ?5 when 'completed' then ?4 else 0 end))
+        then null else ?4 end,
+    ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
+    ?24, ?25, ?26, ?27, ?28, ?29)
 
 -- name: reopen_call
 update calls
@@ -24,12 +30,17 @@ set reopened = 1
 where execution = ?1 and identity = ?2 and state = 'failed' and retry_at is null and reopened = 0
 
 -- name: load_outcomes
+-- Ids from the index, rows in the order of their ids: neighbours are read once.
 select id, identity, attempt, state, retry_at, reopened, reused_from from calls
-where execution = ?1 order by id
+where id in (select id from calls where execution = ?1) order by id
 
 -- name: load_payloads
 select id, codec, data, checksum from calls
-where execution = ?1 and id >= ?2 order by id limit ?3
+where id in (select value from json_each(?2)) and +execution = ?1 order by id
+
+-- name: load_seconds
+select id, ended_at - started_at from calls
+where id in (select value from json_each(?2)) and +execution = ?1 order by id
 
 -- name: load_payload
 select codec, data, checksum, checkpoint,
@@ -43,7 +54,7 @@ where execution = ?1 and parent is ?2 and parent_attempt = ?3 and branch = ?4
 order by place, id
 
 -- name: find_reusable
-select c.id, e.exec_id, c.identity, c.ended_at, c.codec, c.data, c.checksum
+select c.id, e.exec_id, c.identity, c.started_at, c.ended_at, c.codec, c.data, c.checksum
 from calls as c
 join executions as e on e.id = c.execution
 where c.reuse_key = ?1 and c.state = 'completed' and c.execution <> ?2
@@ -52,7 +63,8 @@ where c.reuse_key = ?1 and c.state = 'completed' and c.execution <> ?2
 order by c.id desc limit 1
 
 -- name: sample_arguments
-select arguments from calls where execution = ?1 and checkpoint = ?2 order by id limit ?3
+select arguments from calls
+where id in (select id from calls where execution = ?1) and checkpoint = ?2 order by id limit ?3
 
 -- name: count_outcomes
 -- Answered from calls_by_identity alone: its rows are small, those of calls are not.
@@ -66,7 +78,7 @@ group by 1
 
 -- name: list_samples
 select id, arguments, inputs from calls
-where execution = ?1 and checkpoint = ?2 and id < ?3
+where id in (select id from calls where execution = ?1 and id < ?3) and checkpoint = ?2
 order by id desc limit ?4
 
 -- name: find_checkpoint
@@ -81,5 +93,5 @@ select c.id, c.identity, c.attempt, c.state, c.source, c.seq, c.place, c.n, c.ch
 from calls as c
 left join calls as r on r.id = c.reused_from
 left join executions as s on s.id = r.execution
-where c.execution = ?1 and c.id > ?2
-order by c.id limit ?3
+where c.id in (select id from calls where execution = ?1 and id > ?2 order by id limit ?3)
+order by c.id
