@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from kitaru.flows import flow as flow
     from kitaru.later import Done as Done
     from kitaru.later import NotDone as NotDone
-    from kitaru.later import Secret as Secret
     from kitaru.later import Unknown as Unknown
     from kitaru.later import check as check
     from kitaru.later import llm as llm
@@ -69,6 +68,7 @@ if TYPE_CHECKING:
     from kitaru.scope import now as now
     from kitaru.scope import random as random
     from kitaru.scope import uuid4 as uuid4
+    from kitaru.secret import Secret as Secret
     from kitaru.settings import configure as configure
 
 __version__ = "0.1.0"
@@ -83,12 +83,12 @@ _HOMES = {
     "KitaruTimeoutError KitaruUsageError KitaruUserCodeError KitaruValueError "
     "KitaruWaitValidationError",
     "flows": "Flow FlowHandle flow",
-    "later": "Done NotDone Secret Unknown check llm load memory register_codec save sleep "
-    "upcast wait",
+    "later": "Done NotDone Unknown check llm load memory register_codec save sleep upcast wait",
     "model": "ArtifactRef CheckpointAttempt CheckpointCall Execution ExecutionStatus "
     "FailureInfo LogEntry Note PendingWait Retry Why",
     "recovery": "recover",
     "scope": "current current_execution_id log now random uuid4",
+    "secret": "Secret",
     "settings": "configure",
 }
 

@@ -70,13 +70,6 @@ class Unknown:
         _not_yet("Unknown")
 
 
-class Secret:
-    """A reference to a secret, resolved at use (a later release)."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        _not_yet("Secret", "; read the secret from the environment inside the checkpoint")
-
-
 class _NotDone:
     def __repr__(self) -> str:
         return "kitaru.NotDone"

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import sys
 
+from kitaru.masking import NEEDLES, mask
+
 _said: set[str] = set()
 
 
 def notice(line: str) -> None:
-    """Say one line on stderr; what would break out of the line is escaped."""
-    shown = one_line(line)
+    """Say one line on stderr; what would break out of it is escaped, secrets are masked."""
+    shown = one_line(mask(line) if NEEDLES else line)
     try:
         # stderr is None under pythonw and in some daemons, and may be closed
         # or unable to encode: none of that is the caller's affair.

@@ -18,10 +18,12 @@ from kitaru._core.identity import (
     idempotency_key,
 )
 from kitaru._core.names import check_name
+from kitaru._core.values.secrets import masked_tree
 from kitaru._engine.context import Place, here
 from kitaru._engine.unwind import Why
 from kitaru._store.protocol import LearntRow
 from kitaru.errors import KitaruContextError, KitaruUsageError, KitaruValueError
+from kitaru.masking import NEEDLES
 
 _MAX_METADATA_BYTES = 64 * 1024
 
@@ -187,6 +189,7 @@ def log(**metadata: Any) -> None:
 
     JSON values; of a name logged twice dicts are merged and otherwise the last
     wins. Recorded with the next transaction of its scope. At most 64 KiB in all.
+    Values of resolved secrets are masked.
 
     >>> import kitaru
     >>> @kitaru.flow
@@ -197,6 +200,8 @@ def log(**metadata: Any) -> None:
     place = _place("log()", "inside a function decorated with @flow or @checkpoint")
     for name, value in metadata.items():
         _check_json(name, value)
+    if NEEDLES:
+        metadata = masked_tree(json.loads(json.dumps(metadata)))
     call = place.call
     merged = dict(place.run.metadata if call is None else call.metadata)
     _merge(merged, metadata)

@@ -20,7 +20,9 @@ from typing import Any, NamedTuple
 from kitaru._core.binding import Binder
 from kitaru._core.objects import CodeDigest, Uncoded, captured_values, mark, type_name
 from kitaru._core.values import dump, preview
+from kitaru._core.values.secrets import masked
 from kitaru._core.values.text import TAG, parse
+from kitaru.masking import NEEDLES
 
 DIGEST_BYTES = 16
 MAX_PREVIEW_BYTES = 4096
@@ -338,6 +340,8 @@ def _shown_though_ignored(value: object, name: str) -> bytes:
 
 
 def _preview(bound: Mapping[str, object], shown: list[bytes]) -> str:
+    if NEEDLES:
+        shown = [masked(data) for data in shown]
     pairs = zip(bound, shown, strict=True)
     if sum(map(len, shown)) <= MAX_PREVIEW_BYTES // 2:
         pieces = [f"{_quoted(name)}:{data.decode()}" for name, data in pairs]

@@ -14,8 +14,10 @@ from kitaru._core.payload import Payload, is_intact, seal
 from kitaru._core.values import attachments
 from kitaru._core.values.paths import DEFAULT_LIMITS, Limits, problem
 from kitaru._core.values.reader import Reader
+from kitaru._core.values.secrets import refuse_secrets
 from kitaru._core.values.text import dump, may_hold_tags, parse
 from kitaru._core.values.writer import Writer
+from kitaru.masking import NEEDLES
 
 CODEC = "json"
 
@@ -32,7 +34,7 @@ def encode(value: Any, *, what: str, limits: Limits | None = None) -> Payload:
 
     Guarantees that ``decode`` gives an equal value of equal types, which
     encodes to the same bytes. Raises ``KitaruValueError`` for what cannot be
-    stored or is larger or deeper than the limits.
+    stored, is larger or deeper than the limits, or holds a secret's value.
 
     >>> encode({"n": (1,)}, what="demo").data.decode()
     '{"n":{"$kitaru":"tuple","v":[1]}}'
@@ -54,6 +56,8 @@ def encode(value: Any, *, what: str, limits: Limits | None = None) -> Payload:
             raise writer.too_large("$")
         if tree is not value:
             _verify(codec, data, what, limits)
+        if NEEDLES:
+            refuse_secrets(codec, data, what)
     except RecursionError:
         raise problem(what, "$", "the value is nested too deep; flatten it") from None
     except RuntimeError as error:

@@ -15,6 +15,7 @@ from kitaru._core.values.classes import find_class
 from kitaru._core.values.codec import CODEC, open_payload
 from kitaru._core.values.paths import Limits, type_name
 from kitaru._core.values.reader import Reader
+from kitaru._core.values.secrets import masked_tree
 from kitaru._core.values.standins import stand_in
 from kitaru._core.values.text import TAG, dump, parse
 from kitaru._core.values.tracebacks import (
@@ -27,6 +28,7 @@ from kitaru._core.values.tracebacks import (
 )
 from kitaru._core.values.writer import to_tree
 from kitaru.errors import FailureOrigin, KitaruValueError
+from kitaru.masking import NEEDLES
 
 if TYPE_CHECKING:
     from kitaru.model import FailureInfo
@@ -156,7 +158,7 @@ class _Leniently:
             # Not storable, or a class of the user's that raises when looked at.
             return _NOTHING
         self.left -= len(data)
-        return parse(data)
+        return masked_tree(parse(data)) if NEEDLES else parse(data)
 
 
 _NOTHING: Any = object()

@@ -222,6 +222,16 @@ def _read_ellipsis(text: str) -> Any:
     return {"...": ...}[text]
 
 
+def _write_secret(value: Any) -> list[str]:
+    return list(value.reference())
+
+
+def _read_secret(reference: Any) -> Any:
+    from kitaru.secret import from_reference
+
+    return from_reference(reference)
+
+
 _BUILTIN: dict[type, Leaf] = {
     bytes: Leaf("bytes", _write_bytes, _read_bytes),
     bytearray: Leaf("bytearray", _write_bytes, _read_bytearray),
@@ -244,6 +254,7 @@ _BY_NAME: dict[tuple[str, str], Leaf] = {
     ("decimal", "Decimal"): Leaf("decimal", str, _read_decimal),
     ("uuid", "UUID"): Leaf("uuid", str, _read_uuid),
     ("fractions", "Fraction"): Leaf("fraction", _write_fraction, _read_fraction),
+    ("kitaru.secret", "Secret"): Leaf("secret", _write_secret, _read_secret),
     ("array", "array"): Leaf("array", _write_array, _read_array),
     ("pathlib", "PosixPath"): Leaf("path", str, _reader_of("pathlib", "Path")),
     ("pathlib", "WindowsPath"): Leaf("path", str, _reader_of("pathlib", "Path")),

@@ -14,8 +14,8 @@ _PLAIN = "return plain data, a dataclass or a pydantic model instead"
 _KEEP_OUT = "keep it outside the value and make it again where it is needed"
 
 _SECRET = (
-    "a secret would stand in the store in clear: store the name under which it is found, "
-    "and read it where it is needed"
+    "a secret would stand in the store in clear: keep a reference such as "
+    'kitaru.Secret(env="NAME") in its place, and call .get() where the value is needed'
 )
 
 _FUNCTIONS = (

@@ -12,6 +12,7 @@ from typing import Any
 
 from kitaru._core.values.paths import type_name
 from kitaru._core.values.shapes import namespace_of_object
+from kitaru.masking import NEEDLES, mask
 
 MAX_MESSAGE_BYTES = 8 * 1024
 MAX_TRACEBACK_BYTES = 32 * 1024
@@ -36,11 +37,14 @@ def message_of(error: BaseException) -> str:
 def safe_repr(value: object) -> str:
     """``repr(value)``, at most 1,000 characters, or the type's name if that raises."""
     if type(value) is str or type(value) is bytes:
-        value = value[:MAX_REPR_CHARACTERS]
+        # Not cut through the middle of a secret, which nobody would know again then.
+        value = value[: MAX_REPR_CHARACTERS if not NEEDLES else MAX_TRACEBACK_BYTES]
     try:
         text = str.__str__(repr(value))
     except BaseException:
         return f"<{type_name(type(value))}, whose __repr__ raises>"
+    if NEEDLES:
+        text = mask(text)
     return text if len(text) <= MAX_REPR_CHARACTERS else text[:MAX_REPR_CHARACTERS] + "…"
 
 
@@ -50,6 +54,8 @@ def clip(text: str, max_bytes: int) -> str:
     >>> len(clip("x" * 100_000, 8192).encode()) <= 8192
     True
     """
+    if NEEDLES:
+        text = mask(text)
     # Four bytes a character at most: most texts need no count.
     if len(text) * 4 <= max_bytes or len(text.encode("utf-8", "surrogatepass")) <= max_bytes:
         return text
