@@ -20,6 +20,7 @@ IDENTITY_BYTES = 16
 _NO_PARENT = 0xFFFF_FFFF
 _CALL = Struct("<IqIIIQ")
 _LENGTH = Struct("<I")
+_REUSE = Struct(f"<I{IDENTITY_BYTES}sIq")
 
 
 def _domain(name: bytes) -> Any:
@@ -142,7 +143,11 @@ def reuse_scope(project: str, checkpoint: str, code: bytes) -> Any:
 
 def reuse_key(scope: Any, inputs_ordered: bytes, n: int) -> bytes:
     """What another execution's outcome must have in common to be reused: 16 bytes."""
-    return _finish(scope, framed(inputs_ordered, _number(n)))
+    hasher = scope.copy()
+    # framed(inputs_ordered, _number(n)), in one step: this is asked at every call.
+    hasher.update(_REUSE.pack(len(inputs_ordered), inputs_ordered, 8, n))
+    digest: bytes = hasher.digest()
+    return digest
 
 
 def version_digest(version: str) -> bytes:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from types import FunctionType, MappingProxyType, MethodType
 from typing import Any, NamedTuple
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
 from kitaru._engine.fingerprint.bytecode import VERSION, read
 from kitaru._engine.fingerprint.looks import callable_of, cells, kitaru_function, partial_pieces
@@ -81,7 +81,23 @@ def _hold(value: object) -> Callable[[], object]:
 
 # Stands for lists and dicts, which cannot be referred to weakly.
 _ANY = object()
-_known: WeakKeyDictionary[Any, dict[str | None, _Known]] = WeakKeyDictionary()
+# By id, with a reference that clears the entry: a WeakKeyDictionary makes and hashes
+# a new reference at every look-up, and this is looked up at every call.
+_known: dict[int, tuple[ref[FunctionType], dict[str | None, _Known]]] = {}
+
+
+def _known_of(fn: FunctionType) -> dict[str | None, _Known]:
+    key = id(fn)
+    entry = _known.get(key)
+    if entry is None or entry[0]() is not fn:
+        entry = _known[key] = (ref(fn, lambda gone: _forget(key, gone)), {})
+    return entry[1]
+
+
+def _forget(key: int, gone: ref[FunctionType]) -> None:
+    entry = _known.get(key)
+    if entry is not None and entry[0] is gone:
+        del _known[key]
 
 
 def fingerprint(fn: Callable[..., Any], *, root: str | None, what: str) -> Fingerprint:
@@ -98,7 +114,7 @@ def fingerprint(fn: Callable[..., Any], *, root: str | None, what: str) -> Finge
     if type(key) is not FunctionType:
         # Its __hash__ and __eq__ would be the user's code; computed every time.
         return _compute(fn, root, what)[0]
-    known = _known.setdefault(key, {})
+    known = _known_of(key)
     found = known.get(root)
     if found is None or not found.still_holds():
         computed, walk = _compute(fn, root, what)
