@@ -28,6 +28,7 @@ from kitaru._core.checks import check_timeout
 from kitaru._core.names import check_name, shortened
 from kitaru._core.naming import import_folder, module_name
 from kitaru._core.payload import Payload
+from kitaru._engine.debugging import was_quit
 from kitaru._engine.execution import FlowSpec
 from kitaru._engine.futures import asyncio_running
 from kitaru._engine.outcomes import open_result, raise_failure
@@ -154,6 +155,8 @@ class FlowHandle(Generic[R]):
                     return self._open(finished)
                 pause_seconds = self._pause(pause_seconds, left)
             except KeyboardInterrupt:
+                if host.is_for_a_debugger():
+                    continue
                 if not _is_interactive():
                     host.interrupt()
                 raise
@@ -229,8 +232,10 @@ class FlowHandle(Generic[R]):
             )
             raise self._given_up from unwound.error
         if unwound.why is Why.HANDED_BACK:
+            quit = was_quit(unwound.error)
+            because = "a debugger in it was quit" if quit else "this process is ending"
             raise KitaruStateError(
-                f"execution {self._exec_id} was handed back because this process is ending; "
+                f"execution {self._exec_id} was handed back because {because}; "
                 f"it goes on with: kitaru executions resume {self._exec_id}"
             )
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from kitaru._engine.context import Attempt, Place, here
+from kitaru._engine.debugging import was_quit
 from kitaru._engine.unwind import Unwind, Why
 from kitaru._engine.waking import Latch
 from kitaru._store.protocol import Facts, Refused, Write
@@ -197,6 +198,8 @@ def _user_exception(run: Run, exc: BaseException) -> Raised:
     if is_shutdown_error(run, exc):
         # The interpreter is going away under the body: that is not its failure.
         raise run.end(Why.HANDED_BACK, f"execution {run.exec_id} is handed back at exit", exc)
+    if was_quit(exc):
+        raise run.end(Why.HANDED_BACK, f"execution {run.exec_id} is handed back", exc)
     return Raised(exc)
 
 

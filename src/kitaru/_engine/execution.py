@@ -17,6 +17,7 @@ from kitaru._core.payload import Payload
 from kitaru._core.values import decode, encode, encode_failure, message_of
 from kitaru._engine.call import Call
 from kitaru._engine.context import Place, here
+from kitaru._engine.debugging import was_quit
 from kitaru._engine.effects import Commit, Effect, Raised, Steps, is_shutdown_error
 from kitaru._engine.procedures import OUR_FOLDER, origin_of
 from kitaru._engine.run import Run
@@ -202,6 +203,8 @@ def _how_it_ended(run: Run, exc: BaseException) -> Raised | Unwound:
         return Unwound(exc)
     if is_shutdown_error(run, exc):
         return Unwound(run.end(Why.HANDED_BACK, f"execution {run.exec_id} is handed back at exit"))
+    if was_quit(exc):
+        return Unwound(run.end(Why.HANDED_BACK, f"execution {run.exec_id} is handed back", exc))
     return Raised(exc)
 
 

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from kitaru._engine.debugging import AGAIN_SECONDS, prompt_is_open, restore_terminal
 from kitaru._engine.runner import Runner
 from kitaru.notices import notice
 
@@ -35,6 +36,7 @@ class Host:
         self._stop = False
         self._ticker: threading.Thread | None = None
         self._draining = False
+        self._debugger_told_at = -AGAIN_SECONDS
         self.interrupted = False
         """Somebody pressed Ctrl-C while waiting for an execution, and has not waited since."""
         _register_atexit(self._finish)
@@ -66,6 +68,7 @@ class Host:
         self._wake.set()
         if self._runner.busy:
             self._finish_executions()
+        restore_terminal()
         if not self._runner.busy:
             self._runner.retire()
 
@@ -80,6 +83,23 @@ class Host:
                 self._wait(seconds)
         except KeyboardInterrupt:
             self._interrupted_at_exit()
+
+    def is_for_a_debugger(self) -> bool:
+        """Whether this Ctrl-C was typed at a debugger's prompt, which cannot see it.
+
+        The first one is; a second one soon after is meant for the program.
+        """
+        if not prompt_is_open():
+            return False
+        now = self._runner.services.env.monotonic()
+        if now - self._debugger_told_at < AGAIN_SECONDS:
+            return False
+        self._debugger_told_at = now
+        notice(
+            "a debugger is open in this program: type c to go on or q to leave, after which the "
+            f"execution can be resumed; Ctrl-C again within {AGAIN_SECONDS:.0f} s ends the program"
+        )
+        return True
 
     def interrupt(self) -> None:
         """Ctrl-C reached somebody who waits: from now on nothing new starts."""
@@ -127,6 +147,7 @@ class Host:
                 raise KeyboardInterrupt
             self._drain()
         except KeyboardInterrupt:
+            restore_terminal()
             os._exit(130)
 
 
