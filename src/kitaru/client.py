@@ -24,7 +24,7 @@ from kitaru.errors import (
 from kitaru.flows import FlowHandle
 from kitaru.lookup import checked_limit, checked_status, find_row, id_prefix_at, stored_as
 from kitaru.model import CheckpointCall, Execution, ExecutionStatus, Why
-from kitaru.records import calls_of, execution_of, status_of
+from kitaru.records import calls_of, execution_of, shown_inputs, status_of
 from kitaru.why import choose_calls, explain_call
 
 DEFAULT_LIMIT = 100
@@ -221,6 +221,10 @@ class Executions:
     def count_calls(self, exec_id: str, *, limit: int) -> tuple[int, int]:
         """(calls that succeeded, attempts that failed), of ``limit`` recorded ones at most."""
         return self._app.store.count_outcomes(exec_id, limit=limit)
+
+    def preview_result(self, exec_id: str) -> Any:
+        """The recorded result as plain JSON data, at most 4 KiB of it; None if there is none."""
+        return shown_inputs(self.find_row(exec_id).result)
 
     def heads(self, *, limit: int) -> Sequence[Head]:
         """The names of the newest executions: what somebody may have meant."""

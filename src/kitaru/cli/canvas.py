@@ -104,12 +104,13 @@ def wrapped(text: str, columns: int) -> list[str]:
     """Lines of at most so many columns, broken between words where that is possible."""
     lines: list[str] = []
     for paragraph in text.split("\n"):
-        line = ""
-        for word in paragraph.split(" "):
-            if line and columns_of(line) + 1 + columns_of(word) > columns:
+        line, *words = paragraph.split(" ")
+        for word in [None, *words]:
+            if word is not None and columns_of(line) + 1 + columns_of(word) > columns:
                 lines.append(line)
-                line = ""
-            line = f"{line} {word}" if line else word
+                line = word
+            elif word is not None:
+                line = f"{line} {word}"
             while columns_of(line) > columns:
                 head = cut(line, columns, ellipsis="")
                 lines.append(head)

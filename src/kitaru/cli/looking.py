@@ -13,9 +13,9 @@ from kitaru.cli.listing import Listed, drawn_lines, plain_lines
 from kitaru.cli.nearest import nearest
 from kitaru.cli.output import Session, print_fields, print_text
 from kitaru.cli.place import existing_client
+from kitaru.cli.showing import execution_lines
 from kitaru.cli.shown import (
     as_data,
-    print_execution,
     print_result,
     recorded_result,
     size,
@@ -126,7 +126,11 @@ def show_execution(session: Session, exec_id: str, *, only_result: bool) -> None
     elif only_result:
         print_result(recorded_result(execution.exec_id))
     else:
-        print_execution(execution, executions.list_checkpoints(execution.exec_id))
+        calls = executions.list_checkpoints(execution.exec_id)
+        now = instant(_app.current().env.now())
+        screen = screen_of(sys.stdout)
+        result = executions.preview_result(execution.exec_id)
+        write(execution_lines(execution, calls, result, screen, now), screen)
 
 
 def explain_calls(session: Session, exec_id: str, checkpoint: str | None) -> None:

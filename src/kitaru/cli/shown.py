@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from kitaru._core.reuse import duration
-from kitaru.cli.output import print_fields, print_table, print_text, without_our_frames
+from kitaru.cli.output import print_text
 from kitaru.client import KitaruClient
-from kitaru.model import CheckpointCall, Execution
 from kitaru.records import result_tree
 
 MAX_CALLS_SHOWN = 50
@@ -32,52 +31,6 @@ def as_data(record: Any) -> Any:
     if isinstance(record, (list, tuple)):
         return [as_data(item) for item in record]
     return record
-
-
-def print_execution(execution: Execution, calls: Sequence[CheckpointCall]) -> None:
-    print_fields(
-        [
-            ("execution", execution.exec_id),
-            ("flow", execution.flow_id),
-            ("status", execution.status.value),
-            ("reason", execution.status_reason),
-            ("created", moment(execution.created_at)),
-            ("took", took(execution.started_at, execution.ended_at) or None),
-            ("attempts", execution.attempts),
-            ("key", execution.key),
-            ("tags", ", ".join(execution.tags) or None),
-            ("inputs", _compact(execution.inputs)),
-            ("metadata", _compact(execution.metadata) if execution.metadata else None),
-        ]
-    )
-    for note in execution.notes:
-        print_fields([("note", f"{moment(note.at)} {note.message}")])
-    if execution.failure is not None:
-        print_text("")
-        print_text(without_our_frames(execution.failure.traceback).rstrip())
-    if calls:
-        print_text("")
-        print_calls(calls)
-
-
-def print_calls(calls: Sequence[CheckpointCall]) -> None:
-    left_out = len(calls) - MAX_CALLS_SHOWN
-    shown = calls if left_out <= 0 else calls[-MAX_CALLS_SHOWN:]
-    if left_out > 0:
-        print_text(f"… {left_out:,} earlier calls; all of them: -o json")
-    rows = [
-        [
-            str(call.seq),
-            call.name,
-            call.status,
-            call.source,
-            took(call.started_at, call.ended_at),
-            str(len(call.attempts)),
-            call.reason,
-        ]
-        for call in shown
-    ]
-    print_table(["#", "checkpoint", "status", "source", "took", "tries", "why"], rows)
 
 
 def print_result(tree: Any) -> None:
