@@ -387,7 +387,8 @@ def checkpoint(func: Any = None, /, **options: Any) -> Any:
     outcome; ``cache_ttl`` is how old (seconds or timedelta) a reused one may
     be; ``key`` computes what identifies a call from its arguments; ``ignore``
     leaves arguments out; ``version`` replaces the fingerprint of the code;
-    ``aliases`` are former names; ``type`` is a label. Raises
+    ``aliases`` are former names; ``type`` is a label; ``codec="pickle"`` pickles
+    results that have no other encoding, which only the flow itself reads. Raises
     ``KitaruUsageError`` at decoration for options that make no sense.
 
     >>> @checkpoint(retries=2)
@@ -420,6 +421,7 @@ def make_checkpoint(
     ignore: Sequence[str] = (),
     version: str | None = None,
     aliases: Sequence[str] = (),
+    codec: str | None = None,
     unique: bool = True,
     **later: Any,
 ) -> Checkpoint[Any, Any]:
@@ -452,6 +454,7 @@ def make_checkpoint(
             key=check_callable("key", key),
             ignore=_checked_ignore(id, binder, ignore),
             version=None if version is None else check_name("checkpoint version", version),
+            pickled=_checked_codec(id, codec) == "pickle",
         ),
         CallOptions(),
     )
@@ -477,6 +480,23 @@ def _refuse_later(runtime: str, later: dict[str, Any]) -> None:
             raise KitaruFeatureNotAvailableError(
                 f"@checkpoint({option}=...) comes with a later release; leave it out today"
             )
+
+
+def _checked_codec(id: str, codec: str | None) -> str:
+    if codec is None:
+        return "json"
+    if isinstance(codec, str) and codec in ("json", "pickle"):
+        return codec
+    hint = 'pass "json" or "pickle"'
+    if isinstance(codec, str):
+        import difflib
+
+        near = difflib.get_close_matches(codec.lower(), ("json", "pickle"), 1)
+        hint = f"did you mean {near[0]!r}?" if near else hint
+    raise KitaruUsageError(
+        f"checkpoint {id!r}: codec={shortened(codec)} is none; {hint} (a codec of your own is "
+        "found by the class of the value: see kitaru.register_codec)"
+    )
 
 
 def _checked_ttl(value: float | timedelta | None) -> float | None:

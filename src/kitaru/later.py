@@ -46,11 +46,6 @@ def llm(*args: Any, **kwargs: Any) -> NoReturn:
     _not_yet("llm()", "; call the model inside a checkpoint")
 
 
-def register_codec(*args: Any, **kwargs: Any) -> NoReturn:
-    """Teach Kitaru to store a type (a later release)."""
-    _not_yet("register_codec()", "; turn the value into a dataclass or plain data")
-
-
 def upcast(*args: Any, **kwargs: Any) -> NoReturn:
     """Convert recorded values of a changed class (a later release)."""
     _not_yet("upcast()")

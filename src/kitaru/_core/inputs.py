@@ -125,6 +125,10 @@ def _argument(value: object, name: str, code_digest: CodeDigest | None, owner: s
             ordered = _digest(shown)
         if _PATH_MARK in data:
             _collect_paths(tree, paths)
+    if uncoded.shown:
+        for node, text in uncoded.shown:
+            node["shows"] = text
+        shown = dump(tree, sort=False)
     return _Argument(shown, digest, ordered, tuple(paths), uncoded)
 
 

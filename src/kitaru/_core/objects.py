@@ -63,13 +63,14 @@ class Uncoded:
     only once is refused; without it they count by name, and nothing is refused.
     """
 
-    __slots__ = ("_code_digest", "_open", "_owner", "objects", "opaque")
+    __slots__ = ("_code_digest", "_open", "_owner", "objects", "opaque", "shown")
 
     def __init__(self, code_digest: CodeDigest | None, *, owner: str = "") -> None:
         self._code_digest = code_digest
         self._owner = owner
         self._open: dict[int, int] = {}
         self.opaque: list[tuple[str, str]] = []
+        self.shown: list[tuple[dict[str, Any], str]] = []
         self.objects: list[object] = []
 
     def __call__(self, value: Any, path: str) -> object:
@@ -82,6 +83,10 @@ class Uncoded:
             return self._tree(value, path)
         finally:
             del self._open[key]
+
+    def show(self, node: dict[str, Any], text: str) -> None:
+        """Keep what is to be shown beside a node, and is not to count."""
+        self.shown.append((node, text))
 
     def encode(self, value: object, path: str) -> object:
         """The tree of any value, with stand-ins where it has no encoding."""

@@ -45,6 +45,7 @@ class CheckpointSpec:
         "key",
         "kind",
         "name",
+        "pickled",
         "policy",
         "said",
         "version",
@@ -67,6 +68,7 @@ class CheckpointSpec:
         key: Callable[..., Any] | None = None,
         ignore: frozenset[str] = frozenset(),
         version: str | None = None,
+        pickled: bool = False,
     ) -> None:
         self.id = id
         self.name = name
@@ -81,6 +83,8 @@ class CheckpointSpec:
         self.key = key
         self.ignore = ignore
         self.version = version
+        self.pickled = pickled
+        """Whether outcomes are pickled; what others recorded in that way may be read only then."""
         self.hints: tuple[type, ...] | None = None
         """Classes of the return annotation, found at the first decoding."""
         self.volatile_looks = VOLATILE_LOOKS

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 from kitaru._core.lifecycle import CallSource, CallState
 from kitaru._core.payload import Payload
 from kitaru._core.retry import decide
-from kitaru._core.values import decode, decode_failure, encode, encode_failure, is_exact
+from kitaru._core.values import (
+    decode,
+    decode_failure,
+    decode_pickled,
+    encode,
+    encode_failure,
+    encode_pickled,
+    is_exact,
+)
 from kitaru._engine.effects import Ask, CallBody, Commit, Land, Pause, Raised, Steps
 from kitaru._engine.events import of_reuse
 from kitaru._engine.reuse import find_source, remember
@@ -83,6 +91,8 @@ class Outcome:
         if self.payload is None:
             return self.value
         if self.state is CallState.COMPLETED:
+            if call.spec.pickled:
+                return decode_pickled(self.payload, what=call.spec.name, hints=hints_of(call))
             # The store compared the digest, or the bytes have never left this process.
             return decode(self.payload, what=call.spec.name, hints=hints_of(call), checked=True)
         exc = decode_failure(self.payload).exception
@@ -217,7 +227,8 @@ def record(call: Call, result: Any) -> Steps[Outcome | None]:
     run = call.run
     if type(result) is not Raised:
         try:
-            payload = encode(result, what=call.spec.name)
+            write = encode_pickled if call.spec.pickled else encode
+            payload = write(result, what=call.spec.name)
         except KitaruValueError as error:
             error.checkpoint = call.spec.name
             result = Raised(error)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kitaru._core import reuse as rules
 from kitaru._core.identity import reuse_key, reuse_scope, version_digest
 from kitaru._core.payload import Payload
+from kitaru._core.values import PICKLED
 from kitaru._engine.fingerprint import Fingerprint, fingerprint
 from kitaru._engine.fingerprint.kept import keep_files
 from kitaru._store.protocol import CodeRow, SourceRow
@@ -79,8 +80,10 @@ def _newest_unused(call: Call, key: bytes) -> tuple[str, Source] | None:
         found = run.store.find_reusable(key, execution=run.id, before=before, since=since)
         if found is None:
             return None
+        # A pickle is read only for a checkpoint that asks for it: for others it is none.
+        readable = found.payload.codec != PICKLED or call.spec.pickled
         # One source serves one call of an execution: two samples stay two.
-        if run.use_source(found.id):
+        if readable and run.use_source(found.id):
             reason = rules.reused(found.exec_id)
             seconds = (found.ended_at - found.started_at) / 1e6
             return found.exec_id, Source(found.id, found.payload, reason, seconds)

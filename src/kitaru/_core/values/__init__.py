@@ -15,6 +15,7 @@ from kitaru._core.values.failures import (
     failure_info,
 )
 from kitaru._core.values.paths import DEFAULT_LIMITS, Limits
+from kitaru._core.values.pickled import PICKLED, decode_pickled, encode_pickled
 from kitaru._core.values.preview import preview
 from kitaru._core.values.text import dump
 from kitaru._core.values.tracebacks import message_of
@@ -22,15 +23,18 @@ from kitaru._core.values.writer import to_tree
 
 __all__ = [
     "DEFAULT_LIMITS",
+    "PICKLED",
     "Failure",
     "Limits",
     "NotStored",
     "classes_in",
     "decode",
     "decode_failure",
+    "decode_pickled",
     "dump",
     "encode",
     "encode_failure",
+    "encode_pickled",
     "failure_info",
     "find_class",
     "is_exact",

@@ -14,6 +14,7 @@ from kitaru._core.payload import Payload, is_intact, seal
 from kitaru._core.values import attachments
 from kitaru._core.values.paths import DEFAULT_LIMITS, Limits, problem
 from kitaru._core.values.reader import Reader
+from kitaru._core.values.registered import EXACT
 from kitaru._core.values.secrets import refuse_secrets
 from kitaru._core.values.text import dump, may_hold_tags, parse
 from kitaru._core.values.writer import Writer
@@ -21,12 +22,10 @@ from kitaru.masking import NEEDLES
 
 CODEC = "json"
 
-_EXACT = frozenset({str, int, float, bool, type(None)})
-
 
 def is_exact(value: object) -> bool:
-    """Whether the value is immutable and plain: handing it on is the same as reading it back."""
-    return type(value) in _EXACT
+    """Whether the value is immutable: handing it on is the same as reading it back."""
+    return type(value) in EXACT
 
 
 def encode(value: Any, *, what: str, limits: Limits | None = None) -> Payload:
@@ -78,7 +77,8 @@ def _verify(codec: str, data: bytes, what: str, limits: Limits) -> None:
             what,
             "$",
             "what would come back is not what was stored, because a class in it keeps state that "
-            "its fields do not show; make it a plain dataclass",
+            "its fields do not show, or a registered codec gives other bytes each time; make it a "
+            "plain dataclass, or mend the codec",
         )
 
 
@@ -111,6 +111,13 @@ def decode(
 
 def open_payload(payload: Payload, what: str, *, checked: bool = False) -> Any:
     """The checked, parsed tree of a payload."""
+    if payload.codec == "pickle":
+        raise problem(
+            what,
+            "$",
+            'it was recorded by a checkpoint with codec="pickle", and unpickling runs code: only '
+            'the flow itself reads it, while its checkpoint still says codec="pickle"',
+        )
     if payload.codec not in (CODEC, attachments.CODEC):
         raise problem(
             what,

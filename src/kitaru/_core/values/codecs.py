@@ -13,6 +13,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from kitaru._core.values import registered
 from kitaru._core.values.paths import Path, module_of, problem
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ _written: dict[type, Write] = {}
 
 def write_of(cls: type) -> Write | None:
     """How values of exactly this class are written, if a codec does it."""
+    return registered.write_of(cls) or library_write_of(cls)
+
+
+def library_write_of(cls: type) -> Write | None:
+    """How values of exactly this class are written, if it is a library's and has a codec."""
     found = _written.get(cls)
     if found is not None:
         return found
@@ -46,6 +52,8 @@ def write_of(cls: type) -> Write | None:
 
 def read_of(tag: str, reader: Reader, path: Path) -> Read | None:
     """How what bears ``tag`` is read; ``KitaruValueError`` if its library is not in use."""
+    if tag == registered.MARK:
+        return registered.read
     library = tag.partition(".")[0]
     if library not in _HOMES:
         return None

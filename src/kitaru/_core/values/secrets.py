@@ -14,7 +14,7 @@ from kitaru._core.values.paths import Path, problem
 from kitaru._core.values.text import TAG, dump, parse
 from kitaru.masking import NEEDLES, mask, mask_bytes, secret_in
 
-_BYTES = ("bytes", "bytearray", "large-bytes", "large-bytearray")
+_BYTES = ("bytes", "bytearray", "large-bytes", "large-bytearray", "codec")
 _QUOTED_BYTES = tuple(f'"{tag}"'.encode() for tag in _BYTES)
 _PAIRS = ("dict", "ordered-dict", "counter", "defaultdict")
 _NO_TEXT = (TAG, "of", "shape", "set")

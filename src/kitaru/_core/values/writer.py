@@ -14,7 +14,7 @@ from typing import Any
 
 from kitaru._core.values import attachments, exceptions, parts
 from kitaru._core.values.classes import remember_class
-from kitaru._core.values.codecs import write_of
+from kitaru._core.values.codecs import library_write_of, write_of
 from kitaru._core.values.leaves import (
     MAX_PLAIN_INT,
     leaf_of,
@@ -241,11 +241,11 @@ class Writer:
         leaf = leaf_of(cls)
         if leaf is not None:
             return self._leaf(value, leaf, path)
+        if self.fallback is not None and class_attribute(cls, "__kitaru_key__") is not MISSING:
+            return self.fallback(value, problem(self.what, path, "").path or "$")
         write = write_of(cls)
         if write is not None:
             return write(self, value, path, depth)
-        if self.fallback is not None and class_attribute(cls, "__kitaru_key__") is not MISSING:
-            return self.fallback(value, problem(self.what, path, "").path or "$")
         if issubclass(cls, BaseException):
             return exceptions.write_strictly(self, value, path, depth)
         shape = shape_of(cls)
@@ -385,6 +385,19 @@ _CONTAINERS: dict[type, _Write] = {
     deque: Writer._deque,
     **parts.WRITERS,
 }
+
+_PLAIN = frozenset({str, dict, list, int, float, bool, type(None)})
+
+
+def has_own_encoding(cls: type) -> bool:
+    """Whether values of this class are written in one way that nobody may replace."""
+    return (
+        cls in _PLAIN
+        or cls in _CONTAINERS
+        or leaf_of(cls) is not None
+        or library_write_of(cls) is not None
+    )
+
 
 _KINDS: dict[str, Callable[[Writer, Any, Shape, Path, int], Any]] = {
     "enum": Writer._enum,
