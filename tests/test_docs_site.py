@@ -7,6 +7,7 @@ its rules are tried on small sites of their own.
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import json
 import re
 import sys
@@ -18,6 +19,7 @@ import pytest
 
 import kitaru
 import kitaru.later
+from kitaru import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -120,3 +122,38 @@ def test_pages_in_the_navigation_exist() -> None:
     pages = re.findall(r"'([\w/-]+\.md)'", str(config["project"]["nav"]))
     assert len(pages) == len(set(pages))
     assert [page for page in pages if not (DOCS / page).is_file()] == []
+
+
+# --- settings --------------------------------------------------------------------------
+
+
+def settings_rows() -> dict[str, list[str]]:
+    """Setting -> the cells of its row on the page of configuration."""
+    page = (DOCS / "configuration.md").read_text()
+    table = page.partition("## Every setting")[2].partition("\n\n")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in table.splitlines()]
+    return {cells[0].strip(): cells for cells in rows[2:]}
+
+
+def test_every_setting_is_on_the_page_of_configuration_with_its_default() -> None:
+    rows = settings_rows()
+    assert set(rows) == set(settings.BUILT_IN)
+    for name, (_, configured, variable, in_file, _, default, meaning) in rows.items():
+        assert configured == f"`{name}=`"
+        assert variable == f"`KITARU_{name.upper()}`"
+        assert in_file == f"`{name}`"
+        assert meaning
+        if settings.BUILT_IN[name] is not None:
+            assert default == f"`{settings.BUILT_IN[name]!r}`".replace("'", '"')
+
+
+def test_what_the_page_says_of_each_setting_is_what_configure_takes() -> None:
+    assert set(settings.BUILT_IN) < set(inspect.signature(settings.configure).parameters)
+    assert f"1 to {settings.MAX_CONCURRENCY:,}" == settings_rows()["max_concurrency"][4]
+
+
+def test_every_variable_that_the_sources_read_is_on_the_page() -> None:
+    page = (DOCS / "configuration.md").read_text()
+    sources = "\n".join(p.read_text() for p in (ROOT / "src").rglob("*.py"))
+    read = set(re.findall(r"environ(?:\.get\(|\[)\"(\w+)\"", sources))
+    assert {name for name in read if f"`{name}`" not in page} == set()
