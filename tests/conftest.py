@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,17 +28,4 @@ def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 def end_app() -> None:
     """Let what runs finish, close the store, stop the loop: the next use makes a new Kitaru."""
-    running = app._app
-    app.use(None)
-    if running is None:
-        return
-    if not running.runner.wait_idle(5):
-        running.runner.drain(0)
-    running.store.close()
-    loop = running.services.loop._loop
-    if loop is not None:
-        loop.call_soon_threadsafe(loop.stop)
-        for thread in threading.enumerate():
-            if thread.name == "kitaru-loop":
-                thread.join(5)
-        loop.close()
+    app.close(5)

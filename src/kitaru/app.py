@@ -62,6 +62,18 @@ class Kitaru:
         self.services.is_owner = self.runner.is_owner
         self.host = Host(self.runner, self._at_exit)
 
+    def close(self, seconds: float) -> int:
+        """End what runs within ``seconds``, let go of all -> how many were handed back."""
+        self.host.stop()
+        left = 0 if self.runner.wait_idle(seconds) else self.runner.busy
+        if left:
+            self.runner.drain(0.0)
+        self.runner.close()
+        self.services.bodies.close()
+        self.store.close()
+        self.services.loop.stop()
+        return left
+
     def _at_exit(self) -> tuple[str, float | None]:
         now = _settings.current()
         return now.at_exit, now.at_exit_seconds
@@ -146,6 +158,19 @@ def use(app: Kitaru | None) -> None:
     _settings.hold()
     with _lock:
         _app = app
+
+
+def set_aside() -> Kitaru | None:
+    """Forget this process's Kitaru, for now -> it, to be given to :func:`use` again."""
+    app = _app
+    use(None)
+    return app
+
+
+def close(seconds: float) -> int:
+    """End this process's Kitaru if there is one -> how many executions were handed back."""
+    app = set_aside()
+    return 0 if app is None else app.close(seconds)
 
 
 def use_env(env: Env) -> None:

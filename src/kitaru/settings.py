@@ -9,10 +9,11 @@ option does.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Never
 
@@ -140,6 +141,19 @@ def hold(**options: object) -> None:
     """These options are in use from now on, and cannot be configured otherwise."""
     _in_use.clear()
     _in_use.update(options)
+
+
+@contextlib.contextmanager
+def also(who: str, options: Mapping[str, object]) -> Iterator[None]:
+    """While inside, these options count too, as if ``configure`` had been told."""
+    global _configured
+    before = _configured
+    say(who, options)
+    try:
+        yield
+    finally:
+        with _configuring:
+            _configured = before
 
 
 def forget_configuration() -> None:

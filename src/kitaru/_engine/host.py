@@ -57,15 +57,19 @@ class Host:
             self._wake.wait(pause_seconds)
             self._wake.clear()
 
+    def stop(self) -> None:
+        """Let the thread that adopts end."""
+        self._stop = True
+        self._wake.set()
+
     # --- the end ----------------------------------------------------------------------
 
     def _finish(self) -> None:
         if os.getpid() != self._pid:
             return
-        self._stop = True
+        self.stop()
         self._runner.services.exiting = True
         self._runner.adopting = None
-        self._wake.set()
         if self._runner.busy:
             self._finish_executions()
         restore_terminal()

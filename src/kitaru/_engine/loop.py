@@ -18,6 +18,8 @@ from kitaru._core.coroutines import coroutine_digest
 from kitaru._engine.context import Place, here
 from kitaru._store.protocol import Store, Write
 
+_STOP_SECONDS = 5.0
+
 
 class LoopThread:
     """Starts its thread at first use; there is one per process and store."""
@@ -25,7 +27,9 @@ class LoopThread:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._stopping = False
         self._flush_scheduled = False
         self._flusher_wake = threading.Event()
         self._flusher: threading.Thread | None = None
@@ -56,7 +60,20 @@ class LoopThread:
 
         # First known, then started: what is handed to it before it runs is queued.
         self._loop = loop
-        threading.Thread(target=run, name="kitaru-loop", daemon=True).start()
+        self._thread = threading.Thread(target=run, name="kitaru-loop", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread, from another one, once what is ready now has run."""
+        self._stopping = True
+        self._flusher_wake.set()
+        loop, thread = self._loop, self._thread
+        if loop is None or thread is None:
+            return
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(_STOP_SECONDS)
+        if not thread.is_alive():
+            loop.close()
 
     def is_current(self) -> bool:
         """Whether the calling code runs on this very loop."""
@@ -114,6 +131,8 @@ class LoopThread:
         while True:
             self._flusher_wake.wait()
             self._flusher_wake.clear()
+            if self._stopping:
+                return
             try:
                 self._store.flush(wait=True)
             except Exception:

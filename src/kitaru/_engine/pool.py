@@ -31,6 +31,7 @@ class Pool:
         self._threads = 0
         self._idle = 0
         self._lent = 0
+        self._closed = False
 
     def submit(self, job: Callable[[], None]) -> None:
         with self._wake:
@@ -50,6 +51,12 @@ class Pool:
     def give_back(self) -> None:
         with self._wake:
             self._lent -= 1
+
+    def close(self) -> None:
+        """Let the threads go, each once nothing is queued for it."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify_all()
 
     def _grow(self) -> None:
         self._threads += 1
@@ -71,7 +78,7 @@ class Pool:
         while True:
             with self._wake:
                 while not self._jobs:
-                    if self._threads - self._lent > self.max_threads:
+                    if self._closed or self._threads - self._lent > self.max_threads:
                         self._threads -= 1
                         return
                     self._idle += 1

@@ -142,6 +142,12 @@ class Runner:
             self._owner_until = now + _OWNER_CHECK_SECONDS
         return holds
 
+    def close(self) -> None:
+        """Be done: let the threads for flows go."""
+        self.adopting = None
+        self._flows.close()
+        self.retire()
+
     def retire(self) -> None:
         """Stop being an owner, at a clean exit with nothing left to own."""
         with self._lock:
