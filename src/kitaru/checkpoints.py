@@ -281,7 +281,8 @@ class Checkpoint(Generic[P, R_co]):
                 raise KitaruUsageError(
                     f"{self.spec.name}.map({name}=...) could mean map's own {name} or the "
                     f"parameter {name!r} of the checkpoint: rename the parameter, or pass it by "
-                    "position"
+                    "position",
+                    code="parameter-name-reserved",
                 )
 
     def _map_items(
@@ -294,11 +295,13 @@ class Checkpoint(Generic[P, R_co]):
 
         if on_error not in ("stop", "finish", "collect"):
             raise KitaruUsageError(
-                f'on_error={shortened(on_error)}: pass "stop", "finish" or "collect"'
+                f'on_error={shortened(on_error)}: pass "stop", "finish" or "collect"',
+                code="option-invalid",
             )
         if concurrency is not None and (type(concurrency) is not int or concurrency < 1):
             raise KitaruUsageError(
-                f"concurrency={shortened(concurrency)}: pass a whole number, 1 or more"
+                f"concurrency={shortened(concurrency)}: pass a whole number, 1 or more",
+                code="option-invalid",
             )
         where(self.spec)
         submitted = map_calls(self.spec, items, self._options, concurrency, on_error)
@@ -400,7 +403,8 @@ def checkpoint(func: Any = None, /, **options: Any) -> Any:
     if func is not None and (options or not callable(func)):
         raise KitaruUsageError(
             f"@checkpoint was given {shortened(func)}: use @checkpoint, or "
-            "@checkpoint(retries=2, ...) with options by name"
+            "@checkpoint(retries=2, ...) with options by name",
+            code="decorator-without-function",
         )
     if func is not None:
         return make_checkpoint(func)
@@ -429,7 +433,9 @@ def make_checkpoint(
     from kitaru._engine.call import CheckpointSpec
 
     if isinstance(func, (Checkpoint, BoundCheckpoint)):
-        raise KitaruUsageError(f"{func!r} is a checkpoint already: decorate the plain function")
+        raise KitaruUsageError(
+            f"{func!r} is a checkpoint already: decorate the plain function", code="decorated-twice"
+        )
     check_function("@checkpoint", func)
     _refuse_later(runtime, later)
     plain = plain_function(func)
@@ -469,16 +475,19 @@ _OPTIONS = (
 def _refuse_later(runtime: str, later: dict[str, Any]) -> None:
     if not isinstance(runtime, str) or runtime.lower() not in _RUNTIMES:
         raise KitaruUsageError(
-            f"runtime={shortened(runtime)}: pass one of {', '.join(map(repr, _RUNTIMES))}"
+            f"runtime={shortened(runtime)}: pass one of {', '.join(map(repr, _RUNTIMES))}",
+            code="option-invalid",
         )
     if runtime.lower() != "inline":
         raise KitaruFeatureNotAvailableError(
-            f"runtime={runtime!r} comes with a later release; today checkpoints run inline"
+            f"runtime={runtime!r} comes with a later release; today checkpoints run inline",
+            code="not-yet-available",
         )
     for option, value in later.items():
         if value is not None and not (option == "transaction" and value is False):
             raise KitaruFeatureNotAvailableError(
-                f"@checkpoint({option}=...) comes with a later release; leave it out today"
+                f"@checkpoint({option}=...) comes with a later release; leave it out today",
+                code="not-yet-available",
             )
 
 
@@ -509,7 +518,8 @@ def _checked_ttl(value: float | timedelta | None) -> float | None:
         or not 0 <= seconds < 1e11
     ):
         raise KitaruUsageError(
-            f"cache_ttl={shortened(value)}: pass seconds (0 or more) or a timedelta"
+            f"cache_ttl={shortened(value)}: pass seconds (0 or more) or a timedelta",
+            code="option-invalid",
         )
     return float(seconds)
 
@@ -520,8 +530,9 @@ def _checked_ignore(id: str, binder: Binder, ignore: Sequence[str]) -> frozenset
     for name in names:
         if name.lstrip("*") not in known and binder.rest_keys is None:
             raise KitaruUsageError(
-                f"checkpoint {id!r}: ignore={name!r} names no parameter; it has "
-                f"{', '.join(sorted(known)) or 'none'}"
+                f"checkpoint {id!r}: ignore={name!r} names no parameter: name one that it has, "
+                f"{', '.join(sorted(known)) or 'none'}",
+                code="option-invalid",
             )
     return frozenset(names)
 

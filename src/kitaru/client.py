@@ -36,10 +36,14 @@ Calls = list[CheckpointCall]
 Reasons = list[Why]
 
 
+_LEAVE_OUT = ": leave it out until then"
+
+
 def _later(name: str, instead: str = "") -> Callable[..., NoReturn]:
     def method(self: object, *args: Any, **kwargs: Any) -> NoReturn:
         raise KitaruFeatureNotAvailableError(
-            f"client.{name}() comes with a later release of Kitaru{instead}"
+            f"client.{name}() comes with a later release of Kitaru{instead or _LEAVE_OUT}",
+            code="not-yet-available",
         )
 
     method.__name__ = name.rpartition(".")[2]
@@ -89,7 +93,7 @@ class Executions:
         """
         wanted = checked_status(status)
         if isinstance(tags, str):
-            raise KitaruUsageError(f"tags={tags!r}: pass a list of tags")
+            raise KitaruUsageError(f"tags={tags!r}: pass a list of tags", code="option-invalid")
         found: Found = []
         limit = checked_limit(limit)
         alive = self._liveness()
@@ -137,7 +141,9 @@ class Executions:
             of = "" if flow is None else f" of flow {flow!r}"
             being = "" if status is None else f" that is {status}"
             raise KitaruNotFoundError(
-                f"there is no execution{of}{being} in project {self._app.project!r}"
+                f"there is no execution{of}{being} in project {self._app.project!r}: "
+                "run a flow first, or see `kitaru executions list`",
+                code="execution-not-found",
             )
         return found[0]
 
@@ -196,8 +202,9 @@ class Executions:
             opened = self._app.store.apply(opening)
         except Refused as error:
             raise KitaruStateError(
-                f"execution {row.exec_id} was retried or resumed by somebody else meanwhile: "
-                f"{error}"
+                f"execution {row.exec_id} was retried or resumed by somebody else meanwhile "
+                f"({error}): look at it with kitaru executions get {row.exec_id}",
+                code="already-running",
             ) from error
         self._app.services.events.written(opened, opening, opened)
         self._app.services.say(_what_runs_again(row, again))
@@ -239,25 +246,29 @@ class Executions:
         if row.status is State.FAILED:
             raise KitaruStateError(
                 f"execution {row.exec_id} has failed: a resume would only raise its failure "
-                f"again. Run what failed again: kitaru executions retry {row.exec_id}"
+                f"again. Run what failed again: kitaru executions retry {row.exec_id}",
+                code="nothing-to-resume",
             )
         if row.status in FINISHED:
             raise KitaruStateError(
                 f"execution {row.exec_id} is {row.status}: there is nothing to resume. "
-                f"Look at it: kitaru executions get {row.exec_id} --result"
+                f"Look at it: kitaru executions get {row.exec_id} --result",
+                code="nothing-to-resume",
             )
         runner = self._app.runner
         if runner.completion(row.exec_id) is not None:
             raise KitaruStateError(
                 f"execution {row.exec_id} runs in this process already: follow it with "
-                "client.executions.handle(...)"
+                "client.executions.handle(...)",
+                code="already-running",
             )
         if row.status is not State.PENDING and not runner.may_take(row):
             assert row.owner is not None
             owner = self._app.store.get_owner(row.owner)
             raise KitaruStateError(
                 f"execution {row.exec_id} is run by process {owner.pid} on {owner.host}, which "
-                "is alive: it goes on there. If that process hangs, end it, then resume"
+                "is alive: it goes on there. If that process hangs, end it, then resume",
+                code="already-running",
             )
 
     def check_retryable(self, row: ExecutionRow) -> None:
@@ -272,7 +283,8 @@ class Executions:
         else:
             next_step = f"to go on with it: kitaru executions resume {row.exec_id}"
         raise KitaruStateError(
-            f"execution {row.exec_id} is {status}: only a failed one can be retried; {next_step}"
+            f"execution {row.exec_id} is {status}: only a failed one can be retried; {next_step}",
+            code="not-failed",
         )
 
     def _take(self, row: ExecutionRow) -> FlowHandle[Any]:
@@ -289,7 +301,8 @@ class Executions:
                 f"flow {row.flow_id!r} of execution {row.exec_id} is not known in this process: "
                 f"{where} first, or use the command line, which imports it: "
                 f"kitaru executions {'retry' if row.status is State.FAILED else 'resume'} "
-                f"{row.exec_id}"
+                f"{row.exec_id}",
+                code="flow-not-known-here",
             )
         return flow
 

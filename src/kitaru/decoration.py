@@ -45,7 +45,10 @@ def function_id(func: Any, plain: Any) -> str:
 def check_function(what: str, func: Any) -> None:
     """Refuse what is no function: a class would be made anew in each life, and not recorded."""
     if isinstance(func, type) or not callable(func):
-        raise KitaruUsageError(f"{what} needs a function, not {shortened(func)}")
+        raise KitaruUsageError(
+            f"{what} needs a function, not {shortened(func)}: pass or decorate one",
+            code="decorator-without-function",
+        )
 
 
 def is_coroutine_function(plain: Any) -> bool:
@@ -57,7 +60,8 @@ def refuse_generator(kind: str, id: str, plain: Any) -> None:
     if _flags(plain) & (_CO_GENERATOR | _CO_ASYNC_GENERATOR):
         raise KitaruUsageError(
             f"{kind} {id!r} is a generator function: what it yields could not be recorded; "
-            "return a list"
+            "return a list",
+            code="generator-function",
         )
 
 
@@ -80,7 +84,8 @@ def claim_name(kind: str, name: str, plain: Any) -> None:
     if other != who:
         raise KitaruUsageError(
             f"two different functions are {kind}s named {name!r}: {'.'.join(other)} and "
-            f"{'.'.join(who)}. Give one of them another name="
+            f"{'.'.join(who)}. Give one of them another name=",
+            code="name-taken",
         )
 
 
@@ -92,12 +97,16 @@ def check_options(what: str, options: Iterable[str], known: Sequence[str]) -> No
 
             near = difflib.get_close_matches(option, known, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"it knows {', '.join(known)}"
-            raise KitaruUsageError(f"{what} has no option {option!r}; {hint}")
+            raise KitaruUsageError(
+                f"{what} has no option {option!r}; {hint}", code="option-unknown"
+            )
 
 
 def check_strings(option: str, values: Sequence[str]) -> tuple[str, ...]:
     if isinstance(values, str) or not all(isinstance(value, str) for value in values):
-        raise KitaruUsageError(f"{option}={shortened(values)}: pass a list of names")
+        raise KitaruUsageError(
+            f"{option}={shortened(values)}: pass a list of names", code="option-invalid"
+        )
     return tuple(values)
 
 
@@ -107,12 +116,16 @@ def check_names(kind: str, option: str, values: Sequence[str]) -> tuple[str, ...
 
 def check_bool(option: str, value: bool | None) -> bool | None:
     if value is not None and type(value) is not bool:
-        raise KitaruUsageError(f"{option}={shortened(value)}: pass True or False")
+        raise KitaruUsageError(
+            f"{option}={shortened(value)}: pass True or False", code="option-invalid"
+        )
     return value
 
 
 def check_callable(option: str, value: Any) -> Callable[..., Any] | None:
     if value is not None and not callable(value):
-        raise KitaruUsageError(f"{option}={shortened(value)}: pass a function")
+        raise KitaruUsageError(
+            f"{option}={shortened(value)}: pass a function", code="option-invalid"
+        )
     found: Callable[..., Any] | None = value
     return found

@@ -36,7 +36,26 @@ def _rebuild(cls: type[KitaruError], args: tuple[Any, ...], state: dict[str, Any
 
 
 class KitaruError(Exception):
-    """The base of all that Kitaru raises on purpose."""
+    """The base of all that Kitaru raises on purpose.
+
+    ``code`` names what went wrong, for programs and for looking it up: it stays
+    the same while words change. ``kitaru explain CODE`` prints its page. It is
+    None where somebody else raised the error.
+
+    >>> error = KitaruUsageError("cache='maybe': pass True or False", code="option-invalid")
+    >>> error.code, error.__notes__
+    ('option-invalid', ['kitaru explain option-invalid'])
+    """
+
+    code: str | None = None
+
+    def __init__(self, *args: Any, code: str | None = None) -> None:
+        super().__init__(*args)
+        if code is not None:
+            self.code = code
+            # A note, not a part of the message: Python prints it below the
+            # message, and str(error) stays what happened.
+            self.add_note(f"kitaru explain {code}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Rebuilt without __init__: subclasses take keyword arguments that the
@@ -71,12 +90,13 @@ class KitaruTimeoutError(KitaruStateError, TimeoutError):
         self,
         message: str,
         *,
+        code: str | None = None,
         exec_id: str | None = None,
         timeout_seconds: float | None = None,
         elapsed_seconds: float | None = None,
         last_status: ExecutionStatus | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, code=code)
         self.exec_id = exec_id
         self.timeout_seconds = timeout_seconds
         self.elapsed_seconds = elapsed_seconds
@@ -95,9 +115,14 @@ class KitaruValueError(KitaruError):
     """
 
     def __init__(
-        self, message: str, *, path: str | None = None, checkpoint: str | None = None
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        path: str | None = None,
+        checkpoint: str | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, code=code)
         self.path = path
         self.checkpoint = checkpoint
 
@@ -125,13 +150,14 @@ class KitaruExecutionError(KitaruRuntimeError):
         self,
         message: str,
         *,
+        code: str | None = None,
         exec_id: str | None = None,
         status: ExecutionStatus | None = None,
         failure_origin: FailureOrigin = FailureOrigin.UNKNOWN,
         failure: FailureInfo | None = None,
         checkpoint: str | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(message, code=code)
         self.exec_id = exec_id
         self.status = status
         self.failure_origin = failure_origin

@@ -126,7 +126,8 @@ class FlowHandle(Generic[R]):
         if not self.status.is_finished:
             raise KitaruStateError(
                 f"execution {self._exec_id} is {self.status}: it has no result yet; "
-                "use wait(), or look again later"
+                "use wait(), or look again later",
+                code="no-result",
             )
         return self._open(self._row())
 
@@ -139,7 +140,8 @@ class FlowHandle(Generic[R]):
         check_timeout(timeout)
         if asyncio_running():
             raise KitaruContextError(
-                "wait() would block the running event loop: write `await handle`"
+                "wait() would block the running event loop: write `await handle`",
+                code="event-loop-would-block",
             )
         began = self._app.env.monotonic()
         host = self._app.host
@@ -186,7 +188,10 @@ class FlowHandle(Generic[R]):
             await completion.wait_async()
 
     def cancel(self) -> NoReturn:
-        raise KitaruFeatureNotAvailableError("cancel() comes with a later release")
+        raise KitaruFeatureNotAvailableError(
+            "cancel() comes with a later release: end the process that runs it, then leave it",
+            code="not-yet-available",
+        )
 
     # --- following -------------------------------------------------------------------
 
@@ -228,7 +233,8 @@ class FlowHandle(Generic[R]):
         if unwound.why is Why.STORE_FAILED:
             self._given_up = KitaruBackendError(
                 f"{unwound}. What it recorded is kept; when the cause is mended: "
-                f"kitaru executions resume {self._exec_id}"
+                f"kitaru executions resume {self._exec_id}",
+                code="recording-stopped",
             )
             raise self._given_up from unwound.error
         if unwound.why is Why.HANDED_BACK:
@@ -236,7 +242,8 @@ class FlowHandle(Generic[R]):
             because = "a debugger in it was quit" if quit else "this process is ending"
             raise KitaruStateError(
                 f"execution {self._exec_id} was handed back because {because}; "
-                f"it goes on with: kitaru executions resume {self._exec_id}"
+                f"it goes on with: kitaru executions resume {self._exec_id}",
+                code="process-interrupted",
             )
 
     def _say_abandoned(self, row: ExecutionRow) -> None:
@@ -251,7 +258,8 @@ class FlowHandle(Generic[R]):
         row = self._app.store.find_execution(self._exec_id)
         if row is None:
             raise KitaruNotFoundError(
-                f"execution {self._exec_id} is not in the store any more: it was deleted"
+                f"execution {self._exec_id} is not in the store any more: it was deleted",
+                code="execution-not-found",
             )
         return row
 
@@ -278,6 +286,7 @@ class FlowHandle(Generic[R]):
             timeout_seconds=timeout,
             elapsed_seconds=elapsed,
             last_status=status,
+            code="wait-timed-out",
         )
 
 
@@ -333,7 +342,8 @@ class Flow(Generic[P, R]):
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
         raise KitaruUsageError(
             f"flow {self.spec.name!r} is not called directly: write {self.spec.name}.run(...)"
-            f".wait(), or {self.spec.name}.func(...) for the plain function"
+            f".wait(), or {self.spec.name}.func(...) for the plain function",
+            code="flow-called-directly",
         )
 
     @overload
@@ -406,7 +416,8 @@ class Flow(Generic[P, R]):
         for option, value in later.items():
             if value is not None:
                 raise KitaruFeatureNotAvailableError(
-                    f"flow.options({option}=...) comes with a later release; leave it out today"
+                    f"flow.options({option}=...) comes with a later release; leave it out today",
+                    code="not-yet-available",
                 )
         before = self._options
         return Flow(
@@ -426,21 +437,28 @@ class Flow(Generic[P, R]):
         row = app.store.find_execution(exec_id)
         if row is None:
             raise KitaruNotFoundError(
-                f"no execution {exec_id!r} in this store: see `kitaru executions list`"
+                f"no execution {exec_id!r} in this store: see `kitaru executions list`",
+                code="execution-not-found",
             )
         if row.flow_id not in (self.spec.id, *self.spec.aliases):
             raise KitaruStateError(
-                f"execution {exec_id} is one of flow {row.flow_id!r}, not of {self.spec.id!r}"
+                f"execution {exec_id} is one of flow {row.flow_id!r}, not of "
+                f"{self.spec.id!r}: ask that flow, or client.executions.handle(...)",
+                code="execution-of-another-flow",
             )
         return FlowHandle(exec_id, row.id, self.spec)
 
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
         raise KitaruFeatureNotAvailableError(
-            "enqueue() needs workers, which come with a later release: use run()"
+            "enqueue() needs workers, which come with a later release: use run()",
+            code="not-yet-available",
         )
 
     def replay(self, exec_id: str, **options: Any) -> NoReturn:
-        raise KitaruFeatureNotAvailableError("replay() comes with a later release")
+        raise KitaruFeatureNotAvailableError(
+            "replay() comes with a later release: run() it anew, what did not change is reused",
+            code="not-yet-available",
+        )
 
 
 class BoundFlow(Generic[P, R]):
@@ -481,7 +499,10 @@ _RUN_OPTIONS = (
 
 def _checked_tags(tags: Sequence[str]) -> tuple[str, ...]:
     if isinstance(tags, str) or len(tags) > _MAX_TAGS:
-        raise KitaruUsageError(f"tags={shortened(tags)}: pass a list of at most {_MAX_TAGS} names")
+        raise KitaruUsageError(
+            f"tags={shortened(tags)}: pass a list of at most {_MAX_TAGS} names",
+            code="option-invalid",
+        )
     return tuple(check_name("tag", tag) for tag in tags)
 
 
@@ -526,7 +547,8 @@ def flow(func: Any = None, /, **options: Any) -> Any:
     if func is not None and (options or not callable(func)):
         raise KitaruUsageError(
             f"@flow was given {shortened(func)}: use @flow, or @flow(retries=2, ...) "
-            "with options by name"
+            "with options by name",
+            code="decorator-without-function",
         )
     if func is not None:
         return _make_flow(func)
@@ -561,12 +583,15 @@ def _make_flow(
     **later: Any,
 ) -> Flow[Any, Any]:
     if isinstance(func, Flow):
-        raise KitaruUsageError(f"{func!r} is a flow already: decorate the plain function")
+        raise KitaruUsageError(
+            f"{func!r} is a flow already: decorate the plain function", code="decorated-twice"
+        )
     check_function("@flow", func)
     for option, value in {**later, "missed": None if missed == "last" else missed}.items():
         if value is not None:
             raise KitaruFeatureNotAvailableError(
-                f"@flow({option}=...) comes with a later release; leave it out today"
+                f"@flow({option}=...) comes with a later release; leave it out today",
+                code="not-yet-available",
             )
     plain = plain_function(func)
     id = check_name("flow", name) if name is not None else function_id(func, plain)
@@ -576,7 +601,8 @@ def _make_flow(
         if reserved in binder.names:
             raise KitaruUsageError(
                 f"flow {id!r} has a parameter named {reserved!r}, which run() takes for itself: "
-                "rename the parameter"
+                "rename the parameter",
+                code="parameter-name-reserved",
             )
     if name is not None:
         claim_name("flow", id, plain)

@@ -25,7 +25,8 @@ class ModuleFailed(KitaruStateError):
     """A module of the user's raised while it was imported; ``__cause__`` is what it raised."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return KitaruStateError, self.args
+        again, (_, args, state) = super().__reduce__()
+        return again, (KitaruStateError, args, state)
 
 
 # --- by name: MODULE_OR_FILE:FLOW ------------------------------------------------------------
@@ -37,7 +38,8 @@ def split_target(target: str) -> tuple[str, str]:
     if not colon or not where or not name:
         raise KitaruUsageError(
             f"{target!r} names no flow: write MODULE:FLOW or FILE:FLOW, for example "
-            "`kitaru run my_flows.py:hello`"
+            "`kitaru run my_flows.py:hello`",
+            code="flow-target-invalid",
         )
     return where, name
 
@@ -55,7 +57,9 @@ def stand_for_script(where: str, *, cwd: str) -> None:
 def _file(where: str, cwd: str) -> str:
     path = os.path.abspath(os.path.join(cwd, os.path.expanduser(where)))
     if not os.path.isfile(path):
-        raise KitaruUsageError(f"there is no file {path!r}: name one that is there")
+        raise KitaruUsageError(
+            f"there is no file {path!r}: name one that is there", code="module-not-found"
+        )
     return path
 
 
@@ -68,7 +72,10 @@ def import_target(where: str, name: str, *, cwd: str) -> Flow[Any, Any]:
         _check_came_from(module, os.path.realpath(path), "this file")
     else:
         if not all(part.isidentifier() for part in where.split(".")):
-            raise KitaruUsageError(f"{where!r} is no module's name and no file: write my.module")
+            raise KitaruUsageError(
+                f"{where!r} is no module's name and no file: write my.module",
+                code="flow-target-invalid",
+            )
         module = import_from(cwd, where)
     return flow_in(module, name)
 
@@ -84,11 +91,14 @@ def flow_in(module: ModuleType, name: str) -> Flow[Any, Any]:
             return flow
     if found is not None:
         raise KitaruUsageError(
-            f"{name!r} of module {module.__name__!r} is no flow: decorate it with @flow"
+            f"{name!r} of module {module.__name__!r} is no flow: decorate it with @flow",
+            code="flow-not-found",
         )
     near = difflib.get_close_matches(name, flows, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(flows) or 'none'}"
-    raise KitaruUsageError(f"module {module.__name__!r} has no flow {name!r}: {hint}")
+    raise KitaruUsageError(
+        f"module {module.__name__!r} has no flow {name!r}: {hint}", code="flow-not-found"
+    )
 
 
 # --- by record: the folder that stands beside an execution ------------------------------------
@@ -110,7 +120,8 @@ def import_recorded(row: ExecutionRow, *, root: str | None, code: str | None) ->
         raise KitaruStateError(
             f"{about} was defined where nothing can be imported from (a prompt, a notebook, "
             "`python -c`): it can be resumed only in a program that defines it, with "
-            "KitaruClient().executions.resume(...)"
+            "KitaruClient().executions.resume(...)",
+            code="flow-not-known-here",
         )
     folder = _said_folder(code) if code is not None else _trusted_folder(row, root, about)
     module = import_from(folder, module_id)
@@ -120,7 +131,8 @@ def import_recorded(row: ExecutionRow, *, root: str | None, code: str | None) ->
         raise KitaruStateError(
             f"module {module_id!r} from {folder!r} defines no {about}: it was renamed (add its "
             "former name to @flow(aliases=[...])), or it is made inside a function and can be "
-            "resumed only where that runs"
+            "resumed only where that runs",
+            code="flow-not-known-here",
         )
     return flow
 
@@ -128,7 +140,10 @@ def import_recorded(row: ExecutionRow, *, root: str | None, code: str | None) ->
 def _said_folder(code: str) -> str:
     folder = os.path.abspath(os.path.expanduser(code))
     if not os.path.isdir(folder):
-        raise KitaruUsageError(f"--code {code!r} is no folder: name the one with the flow's module")
+        raise KitaruUsageError(
+            f"--code {code!r} is no folder: name the one with the flow's module",
+            code="code-folder-gone",
+        )
     return folder
 
 
@@ -140,20 +155,23 @@ def _trusted_folder(row: ExecutionRow, root: str | None, about: str) -> str:
     if not os.path.isdir(real):
         raise KitaruStateError(
             f"{about} was imported from {folder!r}, which is not there any more: name the "
-            "folder where its module is now, with --code FOLDER"
+            "folder where its module is now, with --code FOLDER",
+            code="code-folder-gone",
         )
     if root is None or not _lies_in(real, os.path.realpath(root)):
         project = "which belongs to no project" if root is None else f"whose project is {root!r}"
         raise KitaruStateError(
             f"{about} was imported from {folder!r}, which does not lie under the project of this "
-            f"store ({project}), so it is not imported from there; {remedy}"
+            f"store ({project}), so it is not imported from there; {remedy}",
+            code="code-folder-not-trusted",
         )
     top = os.path.join(real, (row.code_module or "").partition(".")[0])
     for path in (real, top, top + ".py"):
         if os.path.exists(path) and os.stat(path).st_uid != os.geteuid():
             raise KitaruStateError(
                 f"{about} was imported from {folder!r}, but {path!r} belongs to another user, so "
-                f"it is not imported; {remedy}"
+                f"it is not imported; {remedy}",
+                code="code-folder-not-trusted",
             )
     return folder
 
@@ -182,7 +200,9 @@ def import_from(folder: str, module_id: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and (module_id + ".").startswith(error.name + "."):
             raise KitaruUsageError(
-                f"there is no module {error.name!r} in {folder!r} or on Python's path"
+                f"there is no module {error.name!r} in {folder!r} or on Python's path: "
+                "name one that is there, or change to the folder that it is in",
+                code="module-not-found",
             ) from None
         raise _failed(module_id, error) from error
     except KeyboardInterrupt:
@@ -195,7 +215,9 @@ def import_from(folder: str, module_id: str) -> ModuleType:
 def _failed(module_id: str, error: BaseException) -> ModuleFailed:
     said = f": {error}" if str(error) else ""
     return ModuleFailed(
-        f"module {module_id!r} raised {type(error).__name__} while it was imported{said}"
+        f"module {module_id!r} raised {type(error).__name__} while it was imported{said}. "
+        "Mend the module and run again",
+        code="module-raised",
     )
 
 
@@ -205,5 +227,6 @@ def _check_came_from(module: ModuleType, expected: str, what: str) -> None:
     if file is None or not os.path.realpath(file).startswith(expected):
         raise KitaruStateError(
             f"module {module.__name__!r} comes from {file or 'inside Python'!r}, not from {what}: "
-            "another module has its name; rename it"
+            "another module has its name; rename it",
+            code="module-shadowed",
         )

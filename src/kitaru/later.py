@@ -10,9 +10,10 @@ from typing import Any, NoReturn
 from kitaru.errors import KitaruFeatureNotAvailableError
 
 
-def _not_yet(name: str, instead: str = "") -> NoReturn:
+def _not_yet(name: str, instead: str = ": leave it out until then") -> NoReturn:
     raise KitaruFeatureNotAvailableError(
-        f"kitaru.{name} comes with a later release of Kitaru{instead}"
+        f"kitaru.{name} comes with a later release of Kitaru{instead}",
+        code="not-yet-available",
     )
 
 

@@ -49,14 +49,16 @@ def find_row(store: Store, project: str, exec_id: str) -> ExecutionRow:
     if not rows:
         raise KitaruNotFoundError(
             f"no execution {shortened(exec_id)} in project {project!r} of this "
-            f"store: {_nearest(store, project, part)}see `kitaru executions list`"
+            f"store: {_nearest(store, project, part)}see `kitaru executions list`",
+            code="execution-not-found",
         )
     listed = "".join(
         f"\n  {row.exec_id}  {row.flow_name}  {row.status}" for row in rows[:MAX_CANDIDATES]
     )
     more = "\n  and more" if len(rows) > MAX_CANDIDATES else ""
     raise KitaruStateError(
-        f"{shortened(exec_id)} fits several executions: write more of the id{listed}{more}"
+        f"{shortened(exec_id)} fits several executions: write more of the id{listed}{more}",
+        code="execution-id-ambiguous",
     )
 
 
@@ -78,14 +80,20 @@ def _nearest(store: Store, project: str, part: str) -> str:
 
 def _checked_part(exec_id: object) -> str:
     if not isinstance(exec_id, str):
-        raise KitaruUsageError(f"exec_id is {shortened(exec_id)}: pass an execution's id as a str")
+        raise KitaruUsageError(
+            f"exec_id is {shortened(exec_id)}: pass an execution's id as a str",
+            code="execution-not-found",
+        )
     part = exec_id.strip().lower()
     if not part:
-        raise KitaruUsageError("exec_id is empty: pass an execution's id, or a part of it")
+        raise KitaruUsageError(
+            "exec_id is empty: pass an execution's id, or a part of it", code="execution-not-found"
+        )
     if len(part) > _MAX_ID_CHARACTERS or not set(part) <= set("0123456789abcdef-"):
         raise KitaruNotFoundError(
             f"{shortened(exec_id)} is no execution's id (hex digits and dashes): "
-            "see `kitaru executions list`"
+            "see `kitaru executions list`",
+            code="execution-not-found",
         )
     return part
 
@@ -103,7 +111,10 @@ def id_prefix_at(at: datetime) -> str:
 def checked_limit(limit: object) -> int:
     """``limit`` if it is a number that a list may have, else ``KitaruUsageError``."""
     if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= MAX_LIMIT:
-        raise KitaruUsageError(f"limit={shortened(limit)}: pass a number from 1 to {MAX_LIMIT:,}")
+        raise KitaruUsageError(
+            f"limit={shortened(limit)}: pass a number from 1 to {MAX_LIMIT:,}",
+            code="option-invalid",
+        )
     return limit
 
 
@@ -115,7 +126,8 @@ def checked_status(status: str | None) -> ExecutionStatus | None:
         return ExecutionStatus(status)
     except ValueError:
         raise KitaruUsageError(
-            f"status={shortened(status)}: pass one of {', '.join(ExecutionStatus)}"
+            f"status={shortened(status)}: pass one of {', '.join(ExecutionStatus)}",
+            code="option-invalid",
         ) from None
 
 

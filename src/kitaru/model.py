@@ -64,6 +64,8 @@ class FailureInfo:
     exception_type: str
     traceback: str
     origin: FailureOrigin
+    code: str | None = None
+    """What ``kitaru explain`` takes: of the recorded error, or of failures of its origin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,8 @@ class CheckpointCall:
         if self._load is None:
             raise KitaruStateError(
                 f"call {self.call_id} of checkpoint {self.name!r} is {self.status}: "
-                "it has no result; see its `failure`"
+                "it has no result; see its `failure`",
+                code="no-result",
             )
         return self._load()
 
@@ -235,18 +238,21 @@ class Retry:
     def __post_init__(self) -> None:
         if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int):
             raise KitaruUsageError(
-                f"Retry(max_attempts={self.max_attempts!r}): pass a whole number, 1 or more"
+                f"Retry(max_attempts={self.max_attempts!r}): pass a whole number, 1 or more",
+                code="option-invalid",
             )
         if not 1 <= self.max_attempts <= 1_000_000:
             raise KitaruUsageError(
-                f"Retry(max_attempts={self.max_attempts}): pass a number from 1 to 1,000,000"
+                f"Retry(max_attempts={self.max_attempts}): pass a number from 1 to 1,000,000",
+                code="option-invalid",
             )
         for name, least in (("initial_seconds", 0.0), ("factor", 1.0), ("max_seconds", 0.0)):
             value = getattr(self, name)
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not number or not least <= value <= 1e9:
                 raise KitaruUsageError(
-                    f"Retry({name}={value!r}): pass a number from {least} to 1e9"
+                    f"Retry({name}={value!r}): pass a number from {least} to 1e9",
+                    code="option-invalid",
                 )
         for name in ("retry_on", "never_on"):
             value = getattr(self, name)
@@ -257,7 +263,8 @@ class Retry:
                 if not all(isinstance(t, type) and issubclass(t, BaseException) for t in value):
                     raise KitaruUsageError(
                         f"Retry({name}={value!r}): pass exception classes, "
-                        "for example retry_on=(ConnectionError,)"
+                        "for example retry_on=(ConnectionError,)",
+                        code="option-invalid",
                     )
             object.__setattr__(self, name, value)
 

@@ -137,7 +137,7 @@ def failure_of(payload: Payload | None) -> FailureInfo | None:
     try:
         return failure_info(payload)
     except KitaruError as error:
-        return FailureInfo(str(error), "", "", FailureOrigin.UNKNOWN)
+        return FailureInfo(str(error), "", "", FailureOrigin.UNKNOWN, error.code)
 
 
 def shown_inputs(payload: Payload | None) -> Any:
@@ -146,7 +146,9 @@ def shown_inputs(payload: Payload | None) -> Any:
         return None
     try:
         if len(payload.data) > MAX_PARSED_BYTES:
-            raise KitaruValueError(f"{len(payload.data):,} bytes")
+            raise KitaruValueError(
+                f"{len(payload.data):,} bytes: read them with result()", code="value-too-large"
+            )
         tree = open_payload(payload, "the inputs")
     except KitaruValueError as error:
         return {"(not shown)": str(error), "digest": payload.digest.hex()}

@@ -31,7 +31,9 @@ _MAX_METADATA_BYTES = 64 * 1024
 def _place(what: str, right_place: str = "inside a function decorated with @flow") -> Place:
     place = here.get()
     if place is None:
-        raise KitaruContextError(f"kitaru.{what} was called outside a flow: call it {right_place}")
+        raise KitaruContextError(
+            f"kitaru.{what} was called outside a flow: call it {right_place}", code="outside-flow"
+        )
     place.run.check()
     return place
 
@@ -179,7 +181,8 @@ def current() -> Current:
     if place is None:
         raise KitaruContextError(
             "kitaru.current() was called outside a flow: call it inside a function decorated "
-            "with @flow or @checkpoint; kitaru.current_execution_id() returns None there"
+            "with @flow or @checkpoint; kitaru.current_execution_id() returns None there",
+            code="outside-flow",
         )
     return Current(place)
 
@@ -221,6 +224,7 @@ def _check_json(name: str, value: Any) -> None:
             f"kitaru.log({name}=...): {error}; metadata holds JSON values (None, bool, int, "
             "float, str, list, dict): log str(...) or the parts that you need",
             path=f"$.{name}",
+            code="metadata-refused",
         ) from None
 
 
@@ -229,7 +233,8 @@ def _check_size(merged: dict[str, Any]) -> None:
     if size > _MAX_METADATA_BYTES:
         raise KitaruUsageError(
             f"kitaru.log(): the metadata of this scope would have {size:,} bytes, more than "
-            f"{_MAX_METADATA_BYTES:,} in all: return large values from a checkpoint instead"
+            f"{_MAX_METADATA_BYTES:,} in all: return large values from a checkpoint instead",
+            code="metadata-refused",
         )
 
 

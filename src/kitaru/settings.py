@@ -96,6 +96,7 @@ def configure(
     Traceback (most recent call last):
     ...
     kitaru.errors.KitaruUsageError: configure() has no option 'cash'; did you mean 'cache'?
+    kitaru explain option-unknown
     """
     say(
         "configure()",
@@ -129,7 +130,8 @@ def say(who: str, options: Mapping[str, object]) -> None:
             if _in_use.get(name, choice.value) != choice.value:
                 raise KitaruUsageError(
                     f"{who}: {name}={choice.value!r} comes too late: this process runs flows with "
-                    f"{name}={_in_use[name]!r} already. Say it before the first flow is run"
+                    f"{name}={_in_use[name]!r} already. Say it before the first flow is run",
+                    code="setting-too-late",
                 )
         _configured = {**_configured, **said}
 
@@ -216,7 +218,8 @@ def current_folder() -> str:
         return os.getcwd()
     except OSError:
         raise KitaruUsageError(
-            "the working folder does not exist any more: change to one that does"
+            "the working folder does not exist any more: change to one that does",
+            code="working-folder-gone",
         ) from None
 
 
@@ -229,7 +232,9 @@ def check_cache(value: object, said_by: str) -> Cache:
         return value
     if type(value) is str and value == "refresh":
         return "refresh"
-    raise KitaruUsageError(f'{said_by}={shortened(value)}: pass True, False or "refresh"')
+    raise KitaruUsageError(
+        f'{said_by}={shortened(value)}: pass True, False or "refresh"', code="option-invalid"
+    )
 
 
 def default_cache(*, flow: Cache | None, settings: Settings) -> Choice:
@@ -273,20 +278,23 @@ def _checked_store(value: object, said_by: str) -> str:
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if type(path) is str and path.strip() and "\0" not in path:
         return path
-    raise KitaruUsageError(f"{said_by}={shortened(path)}: pass the path of a folder")
+    raise KitaruUsageError(
+        f"{said_by}={shortened(path)}: pass the path of a folder", code="option-invalid"
+    )
 
 
 def _checked_project(value: object, said_by: str) -> str:
     try:
         return check_name("project", value)
     except KitaruUsageError as error:
-        raise KitaruUsageError(f"{said_by}: {error}") from None
+        raise KitaruUsageError(f"{said_by}: {error}", code="name-invalid") from None
 
 
 def _checked_runner(value: object, said_by: str) -> str:
     if value == "worker" and type(value) is str:
         raise KitaruFeatureNotAvailableError(
-            f'{said_by}="worker": workers come with a later release; leave it at "thread"'
+            f'{said_by}="worker": workers come with a later release; leave it at "thread"',
+            code="not-yet-available",
         )
     return _one_of(value, said_by, "thread")
 
@@ -299,14 +307,15 @@ def _one_of(value: object, said_by: str, *allowed: str) -> str:
     if type(value) is str and value in allowed:
         return value
     choices = " or ".join(f'"{one}"' for one in allowed)
-    raise KitaruUsageError(f"{said_by}={shortened(value)}: pass {choices}")
+    raise KitaruUsageError(f"{said_by}={shortened(value)}: pass {choices}", code="option-invalid")
 
 
 def _checked_max_concurrency(value: object, said_by: str) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_CONCURRENCY:
         return int(value)
     raise KitaruUsageError(
-        f"{said_by}={shortened(value)}: pass a whole number from 1 to {MAX_CONCURRENCY:,}"
+        f"{said_by}={shortened(value)}: pass a whole number from 1 to {MAX_CONCURRENCY:,}",
+        code="option-invalid",
     )
 
 
@@ -314,7 +323,8 @@ def _checked_seconds(value: object, said_by: str) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1e9:
         return float(value)
     raise KitaruUsageError(
-        f"{said_by}={shortened(value)}: pass a number of seconds from 0 to 1,000,000,000"
+        f"{said_by}={shortened(value)}: pass a number of seconds from 0 to 1,000,000,000",
+        code="option-invalid",
     )
 
 
@@ -368,7 +378,9 @@ def _parsed(name: str, variable: str, text: str) -> object:
     """The value that a variable's text spells; what spells none stays text, and is refused."""
     if name == "cache":
         if text.lower() not in _SWITCHES:
-            raise KitaruUsageError(f"{variable}={shortened(text)}: use {', '.join(_SWITCHES)}")
+            raise KitaruUsageError(
+                f"{variable}={shortened(text)}: use {', '.join(_SWITCHES)}", code="option-invalid"
+            )
         return _SWITCHES[text.lower()]
     if name in ("retries", "max_concurrency") and re.fullmatch(r"-?[0-9]{1,18}", text):
         return int(text)
@@ -397,11 +409,12 @@ def _check_is_option(name: str, wrong: str, known: Mapping[str, str]) -> None:
         return
     if name.removeprefix("KITARU_").lower() in _LATER:
         raise KitaruFeatureNotAvailableError(
-            f"{wrong} yet: it comes with a later release; take it out until then"
+            f"{wrong} yet: it comes with a later release; take it out until then",
+            code="not-yet-available",
         )
     import difflib
 
     near = difflib.get_close_matches(name, known, n=1)
     if near:
-        raise KitaruUsageError(f"{wrong}; did you mean {near[0]!r}?")
-    raise KitaruUsageError(f"{wrong}; there are {', '.join(known)}.")
+        raise KitaruUsageError(f"{wrong}; did you mean {near[0]!r}?", code="option-unknown")
+    raise KitaruUsageError(f"{wrong}; there are {', '.join(known)}.", code="option-unknown")

@@ -40,7 +40,8 @@ def choose_calls(
     more = f" and {len(names) - MAX_CANDIDATES} more" if len(names) > MAX_CANDIDATES else ""
     raise KitaruNotFoundError(
         f"execution {exec_id} has no recorded call of a checkpoint {wanted!r}; "
-        f"recorded are: {listed}{more}"
+        f"recorded are: {listed}{more}",
+        code="call-not-found",
     )
 
 

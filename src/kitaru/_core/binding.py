@@ -179,7 +179,10 @@ class Binder:
             signature = f"{name[:-2]}{inspect.signature(self.fn)}"
         except (ValueError, TypeError):
             signature = f"{name[:-2]}(...)"
-        raise KitaruUsageError(f"{name} {misfit}; its signature is {signature}")
+        raise KitaruUsageError(
+            f"{name} {misfit}: pass what its signature asks for, {signature}",
+            code="arguments-do-not-fit",
+        )
 
     def unbind(self, bound: Mapping[str, object]) -> tuple[tuple[object, ...], dict[str, object]]:
         """``(args, kwargs)`` with which the function is called again as it was.

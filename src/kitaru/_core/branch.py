@@ -116,5 +116,6 @@ def _refuse_look_alikes(calls: _Calls, checkpoint: str, inputs: Inputs) -> None:
     raise KitaruUsageError(
         f"two calls of checkpoint {checkpoint!r} cannot be told apart: they differ only in "
         f"{paths}: make it a dataclass, define `__kitaru_key__`, or pass `id=` ({types} has "
-        "no encoding of its own and counts by its type)"
+        "no encoding of its own and counts by its type)",
+        code="calls-indistinguishable",
     )

@@ -18,4 +18,6 @@ def check_timeout(timeout: object) -> None:
         return
     number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
     if not number or not 0 <= timeout <= _MAX_TIMEOUT_SECONDS:  # type: ignore[operator]
-        raise KitaruUsageError(f"timeout={shortened(timeout)}: pass seconds, 0 or more, or None")
+        raise KitaruUsageError(
+            f"timeout={shortened(timeout)}: pass seconds, 0 or more, or None", code="option-invalid"
+        )

@@ -40,13 +40,15 @@ def in_step(name: str, iterables: Sequence[Any], keywords: dict[str, Any]) -> li
     lengths = {len(column) for column in columns.values()}
     if not columns:
         raise KitaruUsageError(
-            f"{name}.map() was given nothing to iterate: pass a list, tuple, range or generator"
+            f"{name}.map() was given nothing to iterate: pass a list, tuple, range or generator",
+            code="map-nothing-to-iterate",
         )
     if len(lengths) > 1:
         shown = ", ".join(f"{_shown(key)} has {len(column)}" for key, column in columns.items())
         raise KitaruUsageError(
             f"{name}.map() was given iterables of unequal lengths: {shown}. "
-            "Make them equal, or repeat one with kitaru.unmapped(...)"
+            "Make them equal, or repeat one with kitaru.unmapped(...)",
+            code="map-lengths-differ",
         )
     rows = []
     for index in range(lengths.pop()):

@@ -34,7 +34,8 @@ def check_name(kind: str, name: object) -> str:
     """
     if type(name) is not str:
         raise KitaruUsageError(
-            f"a {kind} name is a str, not {_described(name)}: pass str(...) of what you mean"
+            f"a {kind} name is a str, not {_described(name)}: pass str(...) of what you mean",
+            code="name-invalid",
         )
     # NFC shortens a text to a quarter at most in practice; what is longer than
     # that is refused before any work in proportion to its size.
@@ -44,7 +45,8 @@ def check_name(kind: str, name: object) -> str:
             return name
     raise KitaruUsageError(
         f"the {kind} name {shortened(name)} has {len(name):,} characters: "
-        f"use at most {MAX_NAME_LENGTH}"
+        f"use at most {MAX_NAME_LENGTH}",
+        code="name-invalid",
     )
 
 
@@ -78,7 +80,9 @@ def _described(value: object) -> str:
 
 def _checked(kind: str, name: str) -> str:
     if not name or name.isspace():
-        raise KitaruUsageError(f"the {kind} name {shortened(name)} is empty: give it a name")
+        raise KitaruUsageError(
+            f"the {kind} name {shortened(name)} is empty: give it a name", code="name-invalid"
+        )
     if name.isascii() and name.isprintable():
         return name
     import unicodedata
@@ -87,6 +91,7 @@ def _checked(kind: str, name: str) -> str:
         if unicodedata.category(character) in ("Cc", "Cs") or character in _UNSHOWABLE:
             raise KitaruUsageError(
                 f"the {kind} name {shortened(name)} contains {character!a}, a control "
-                "character, separator or surrogate: use characters that can be seen"
+                "character, separator or surrogate: use characters that can be seen",
+                code="name-invalid",
             )
     return unicodedata.normalize("NFC", name)

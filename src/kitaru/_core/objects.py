@@ -186,7 +186,8 @@ class Uncoded:
             return
         raise KitaruUsageError(
             f"argument `{path}`{self._owner and f' of {self._owner}'} is a {cls.__name__}: it can "
-            f"be read only once, so it cannot say which call this is; {remedy}"
+            f"be read only once, so it cannot say which call this is; {remedy}",
+            code="argument-read-once",
         )
 
 

@@ -58,7 +58,8 @@ def check_retries(retries: object, said_by: str, *, or_else: str = "") -> int:
         return int(retries)
     raise KitaruUsageError(
         f"{said_by}={shortened(retries)}: pass the number of extra tries, "
-        f"a whole number from 0 to {MAX_RETRIES:,}{or_else}"
+        f"a whole number from 0 to {MAX_RETRIES:,}{or_else}",
+        code="option-invalid",
     )
 
 

@@ -176,7 +176,8 @@ class Call:
             if (spec.id, named) in parent.names:
                 raise KitaruUsageError(
                     f"checkpoint {spec.name!r} was already called with id={named!r} here: "
-                    "an id names one call of its parent; give the second call another id"
+                    "an id names one call of its parent; give the second call another id",
+                    code="call-id-taken",
                 )
             parent.names.add((spec.id, named))
             self.n, self.number = 0, branch.place(spec.id)

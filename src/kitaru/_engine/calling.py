@@ -44,7 +44,8 @@ def where(spec: CheckpointSpec) -> Place:
             f"checkpoint {spec.name!r} was called outside a flow, or in a thread that does not "
             "carry the flow's context: call it inside a function decorated with @flow; in a "
             "thread, use .submit() or asyncio.to_thread(); in a unit test, call "
-            f"{spec.name}.func(...)"
+            f"{spec.name}.func(...)",
+            code="checkpoint-outside-flow",
         )
     place.run.check()
     if place.attempt.is_closed:
@@ -52,7 +53,8 @@ def where(spec: CheckpointSpec) -> Place:
             f"checkpoint {spec.name!r} was called by something that the "
             f"{'flow' if place.call is None else repr(place.call.spec.name)} left running: that "
             "attempt is over, and what is called in it could not belong to it any more. Await "
-            "tasks and threads before returning"
+            "tasks and threads before returning",
+            code="attempt-is-over",
         )
     return place
 
@@ -96,7 +98,8 @@ def call_sync(
     if on_loop and (place.branch, spec.id) in run.deferred:
         raise KitaruContextError(
             f"checkpoint {spec.name!r} is called while an earlier call of it still waits for a "
-            "future among its arguments: await that one first"
+            "future among its arguments: await that one first",
+            code="future-not-finished",
         )
     call = new_call(spec, place, args, kwargs, options)
     if not on_loop:
@@ -123,7 +126,8 @@ def call_async(
     if asyncio._get_running_loop() is None:
         raise KitaruContextError(
             f"checkpoint {spec.name!r} is async and was called from synchronous code: write "
-            f"{spec.name}.submit(...).result(), or make the caller `async def`"
+            f"{spec.name}.submit(...).result(), or make the caller `async def`",
+            code="async-checkpoint-in-sync-code",
         )
     _check_loop(spec, run)
     if (place.branch, spec.id) in run.deferred or not _finished(args, kwargs):
@@ -167,7 +171,8 @@ def _check_loop(spec: CheckpointSpec, run: Run) -> None:
         raise KitaruContextError(
             f"checkpoint {spec.name!r} was called inside an event loop of your own "
             "(asyncio.run), where concurrent branches cannot be told apart: make the flow "
-            "`async def`, Kitaru then runs it on its own loop"
+            "`async def`, Kitaru then runs it on its own loop",
+            code="own-event-loop",
         )
 
 
@@ -204,7 +209,8 @@ def _refuse_unfinished(
     if on_loop and not _finished(args, kwargs):
         raise KitaruContextError(
             f"checkpoint {spec.name!r} was given a future that has not finished, and waiting for "
-            f"it would block the event loop: pass `await future`"
+            f"it would block the event loop: pass `await future`",
+            code="future-not-finished",
         )
 
 

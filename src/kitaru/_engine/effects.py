@@ -146,7 +146,8 @@ class CallBody(Effect):
         if call.parent.is_over:
             raise KitaruContextError(
                 f"checkpoint {call.spec.name!r} does not start any more: the attempt in which it "
-                "was called is over. Await what you begin"
+                "was called is over. Await what you begin",
+                code="attempt-is-over",
             )
         call.started_at = run.env.now()
         if run.events.active:

@@ -147,7 +147,8 @@ class Submitted:
             if asyncio_running():
                 raise KitaruContextError(
                     f"the result of checkpoint {self.call.spec.name!r} was asked for on the event "
-                    "loop, which it would block: write `await future`"
+                    "loop, which it would block: write `await future`",
+                    code="event-loop-would-block",
                 )
             run.check()
             if self.may_be_stolen and not self.on_loop and timeout is None:
@@ -197,6 +198,7 @@ class Submitted:
                 exec_id=call.run.exec_id,
                 timeout_seconds=timeout,
                 elapsed_seconds=timeout,
+                code="wait-timed-out",
             )
 
     def outcome(self) -> Any:
@@ -219,7 +221,9 @@ class Submitted:
 
     def _not_started(self) -> KitaruStateError:
         return KitaruStateError(
-            f"checkpoint {self.call.spec.name!r} was not started: {self.dropped_because}"
+            f"checkpoint {self.call.spec.name!r} was not started: {self.dropped_because}. "
+            "It has no result: call it again if you need one",
+            code="call-not-started",
         )
 
     async def wait_async(self) -> None:

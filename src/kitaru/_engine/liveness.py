@@ -255,7 +255,8 @@ def _open_locked(folder: str, name: str) -> int:
     except OSError as error:
         raise KitaruBackendError(
             f"cannot make and lock {path!r} ({error.strerror}): check that the store's folder "
-            "is writable and on a local disk, or choose another with KITARU_STORE"
+            "is writable and on a local disk, or choose another with KITARU_STORE",
+            code="lock-unusable",
         ) from error
     return descriptor
 
@@ -263,5 +264,6 @@ def _open_locked(folder: str, name: str) -> int:
 def _unknowable(folder: str, name: str, error: OSError) -> KitaruBackendError:
     return KitaruBackendError(
         f"cannot tell whether the owner {name} is alive: {_path(folder, name)!r} cannot be "
-        f"opened or probed ({error.strerror}); nothing was taken over: mend that and try again"
+        f"opened or probed ({error.strerror}); nothing was taken over: mend that and try again",
+        code="lock-unusable",
     )

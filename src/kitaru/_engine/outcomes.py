@@ -35,7 +35,12 @@ def raise_failure(store: Store, row: ExecutionRow, cause: BaseException | None) 
     status = ExecutionStatus(row.status.value)
     about = f"execution {row.exec_id} of flow {row.flow_name!r}"
     if row.status is State.CANCELLED or row.failure is None:
-        raise KitaruCancelledError(f"{about} was cancelled", exec_id=row.exec_id, status=status)
+        raise KitaruCancelledError(
+            f"{about} was cancelled: run the flow again for a new execution",
+            exec_id=row.exec_id,
+            status=status,
+            code="execution-cancelled",
+        )
     failure = decode_failure(row.failure)
     info = failure.info
     checkpoint = checkpoint_behind(store, row, failure.exception)
@@ -54,6 +59,7 @@ def raise_failure(store: Store, row: ExecutionRow, cause: BaseException | None) 
         f"{about} failed{where}: {info.exception_type}{message}\n"
         f"Look: kitaru executions get {row.exec_id}   "
         f"{remedy}: kitaru executions retry {row.exec_id}",
+        code=info.code,
         exec_id=row.exec_id,
         status=status,
         failure_origin=info.origin,

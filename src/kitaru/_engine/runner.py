@@ -213,7 +213,8 @@ class Runner:
         if row.inputs_digest != new.inputs_digest:
             raise KitaruStateError(
                 f"key {new.key!r} of flow {flow.name!r} belongs to execution {row.exec_id}, which "
-                "was started with other inputs: use another key, or the same inputs"
+                "was started with other inputs: use another key, or the same inputs",
+                code="key-used-with-other-inputs",
             )
         return self.take(flow, row, context)
 
@@ -416,7 +417,9 @@ class Runner:
             "the call after the last recorded one is the likely killer. "
             f"Mend it, then: kitaru executions retry {row.exec_id}"
         )
-        failure = encode_failure(KitaruRuntimeError(reason), origin=FailureOrigin.RUNTIME)
+        failure = encode_failure(
+            KitaruRuntimeError(reason, code="process-died-repeatedly"), origin=FailureOrigin.RUNTIME
+        )
         finish = Finish(row.id, row.epoch, None, failure, (), reason, NO_FACTS, self._env.now())
         try:
             self._finish(row, finish)

@@ -40,12 +40,14 @@ def start_execution(
     if services.importing:
         raise KitaruUsageError(
             f"flow {flow.name!r} is run while Kitaru imports its module: put the run under\n"
-            '    if __name__ == "__main__":\n        ...'
+            '    if __name__ == "__main__":\n        ...',
+            code="flow-run-during-import",
         )
     if here.get() is not None:
         raise KitaruFeatureNotAvailableError(
             f"flow {flow.name!r} is run inside another flow: child executions come with a later "
-            "release; call its plain function, or run it outside"
+            "release; call its plain function, or run it outside",
+            code="not-yet-available",
         )
     bound = flow.binder.bind(args, kwargs)
     _check_fit(flow, bound)
@@ -75,7 +77,7 @@ def start_execution(
     try:
         row, completion = _find_by_alias(runner, flow, new) or runner.start(flow, new)
     except Fenced as error:
-        raise KitaruBackendError(DECLARED_DEAD) from error
+        raise KitaruBackendError(DECLARED_DEAD, code="process-declared-dead") from error
     return row, completion
 
 
@@ -138,7 +140,8 @@ def _check_fit(flow: FlowSpec, bound: dict[str, Any]) -> None:
         wrong = misfit(value, hint, name)
         if wrong is not None:
             raise KitaruUsageError(
-                f"flow {flow.name!r}: {wrong}. Nothing was started; pass what the annotation says"
+                f"flow {flow.name!r}: {wrong}. Nothing was started; pass what the annotation says",
+                code="argument-of-wrong-type",
             )
 
 

@@ -73,6 +73,7 @@ def _tell(call: Call, drifted: Place, arguments: str) -> None:
             exec_id=run.exec_id,
             failure_origin=FailureOrigin.DIVERGENCE,
             checkpoint=spec.name,
+            code="call-drifted",
         )
         raise run.diverged
     run.services.say(message, once=("drift", run.exec_id, spec.id))

@@ -98,12 +98,14 @@ def _sync_folder(folder: str) -> None:
 
 def _refuse(error: OSError, path: str) -> NoReturn:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        remedy = "the disk is full: free some space and run again"
+        code, remedy = "disk-full", "the disk is full: free some space and run again"
     elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        code = "store-may-not-be-used"
         remedy = "it may not be written: check who owns the folder and how it is mounted"
     else:
-        remedy = "check the disk, then run again"
+        code, remedy = "disk-failed", "check the disk, then run again"
     raise KitaruBackendError(
         f"a large value could not be written to {path}: {error.strerror or error}; {remedy}. "
-        "Nothing of this write was recorded"
+        "Nothing of this write was recorded",
+        code=code,
     ) from error

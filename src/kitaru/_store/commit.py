@@ -316,7 +316,8 @@ class GroupCommit:
             for ticket in others:
                 ticket.error = KitaruBackendError(
                     "the commit was interrupted before it was done: nothing of it was recorded. "
-                    "Start the program again; what was acknowledged is recalled"
+                    "Start the program again; what was acknowledged is recalled",
+                    code="recording-stopped",
                 )
                 ticket.settle()
         return [ticket for ticket in self._group if ticket.done is not None]

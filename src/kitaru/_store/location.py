@@ -59,7 +59,8 @@ def find_store(
     """
     if sys.platform == "win32":
         raise KitaruFeatureNotAvailableError(
-            "Kitaru does not run on Windows yet: use it inside WSL 2, on Linux or on macOS"
+            "Kitaru does not run on Windows yet: use it inside WSL 2, on Linux or on macOS",
+            code="platform-unsupported",
         )
     root, marked = find_root(cwd=cwd, main_file=main_file)
     if settings_store is not None:
@@ -87,7 +88,8 @@ def prepare(
     if kind is not None and filesystems.is_network(kind):
         raise KitaruUsageError(
             f"the store {folder!r} would lie on a {kind} file system, on which a database "
-            f"gets corrupted: {_ELSEWHERE} on a local disk"
+            f"gets corrupted: {_ELSEWHERE} on a local disk",
+            code="store-on-network-drive",
         )
     try:
         made = _make(folder)
@@ -98,7 +100,8 @@ def prepare(
     except OSError as error:
         raise KitaruBackendError(
             f"cannot make or use the store {folder!r} ({error.strerror}): "
-            f"make it writable for you, or {_ELSEWHERE}"
+            f"make it writable for you, or {_ELSEWHERE}",
+            code="store-may-not-be-used",
         ) from error
     if made:
         passing = filesystems.why_ephemeral(kind) if kind is not None else None
@@ -126,7 +129,8 @@ def project_name(said: str | None, location: Location) -> str:
     except KitaruUsageError as error:
         raise KitaruUsageError(
             f"{error}; or name the project: [tool.kitaru] project in pyproject.toml, "
-            "or KITARU_PROJECT"
+            "or KITARU_PROJECT",
+            code="name-invalid",
         ) from None
 
 
@@ -146,12 +150,18 @@ def _checked(store: str, said_by: str) -> str:
     if separator and scheme.lower() in ("postgresql", "postgres"):
         raise KitaruFeatureNotAvailableError(
             f"{said_by} is {masked(store)!r}: PostgreSQL comes with a later release; "
-            "name a folder on a local disk"
+            "name a folder on a local disk",
+            code="not-yet-available",
         )
     if separator and re.fullmatch(r"\w[\w+.-]*", scheme):
-        raise KitaruUsageError(f"{said_by} is {masked(store)!r}: name a folder on a local disk")
+        raise KitaruUsageError(
+            f"{said_by} is {masked(store)!r}: name a folder on a local disk",
+            code="store-place-invalid",
+        )
     if not store.strip() or "\0" in store:
-        raise KitaruUsageError(f"{said_by} is {store!r}, which can be no folder: name one")
+        raise KitaruUsageError(
+            f"{said_by} is {store!r}, which can be no folder: name one", code="store-place-invalid"
+        )
     return store
 
 
@@ -163,7 +173,8 @@ def _user_data_folder() -> str:
     if home is None:
         raise KitaruUsageError(
             "this program lies in no project and its user has no home folder: "
-            "name a folder for the store with KITARU_STORE"
+            "name a folder for the store with KITARU_STORE",
+            code="store-place-unknown",
         )
     if sys.platform == "darwin":
         return os.path.join(home, "Library", "Application Support")
@@ -214,17 +225,20 @@ def _check_owner(folder: str) -> None:
         entry, target = os.lstat(folder), os.stat(folder)
     except FileNotFoundError:
         raise KitaruUsageError(
-            f"the store {folder!r} is a link to nothing: remove it or {_ELSEWHERE}"
+            f"the store {folder!r} is a link to nothing: remove it or {_ELSEWHERE}",
+            code="store-place-invalid",
         ) from None
     if not stat.S_ISDIR(target.st_mode):
         raise KitaruUsageError(
-            f"the store {folder!r} is a file, not a folder: move it away or {_ELSEWHERE}"
+            f"the store {folder!r} is a file, not a folder: move it away or {_ELSEWHERE}",
+            code="store-place-invalid",
         )
     if {entry.st_uid, target.st_uid} != {user}:
         other = next(uid for uid in (target.st_uid, entry.st_uid) if uid != user)
         raise KitaruUsageError(
             f"the store {folder!r} belongs to user {other}, and you are user {user}: what is "
-            f"recorded there decides what runs here, so it is not used; {_ELSEWHERE}"
+            f"recorded there decides what runs here, so it is not used; {_ELSEWHERE}",
+            code="store-of-another-user",
         )
 
 
@@ -237,7 +251,8 @@ def _check_content(folder: str) -> None:
     if others and not _is_marked(folder):
         raise KitaruUsageError(
             f"the folder {folder!r} holds other things than a store: "
-            f"name a folder of its own, for example {os.path.join(folder, FOLDER_NAME)!r}"
+            f"name a folder of its own, for example {os.path.join(folder, FOLDER_NAME)!r}",
+            code="store-folder-taken",
         )
 
 

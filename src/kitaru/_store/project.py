@@ -79,7 +79,8 @@ def read_table(root: str) -> dict[str, Any]:
         return {}
     except OSError as error:
         raise KitaruUsageError(
-            f"cannot read {path!r} ({error.strerror}): make it readable"
+            f"cannot read {path!r} ({error.strerror}): make it readable",
+            code="settings-file-invalid",
         ) from None
     if b"kitaru" not in data or not _MENTIONED.search(data):
         return {}
@@ -92,11 +93,16 @@ def _parsed(path: str, data: bytes) -> dict[str, Any]:
     try:
         document = tomllib.loads(data.decode())
     except ValueError as error:
-        raise KitaruUsageError(f"{path!r} is not valid TOML: {error}") from None
+        raise KitaruUsageError(
+            f"{path!r} is not valid TOML ({error}): mend that line", code="settings-file-invalid"
+        ) from None
     table = document.get("tool")
     table = table.get("kitaru", {}) if isinstance(table, dict) else {}
     if not isinstance(table, dict):
-        raise KitaruUsageError(f"`tool.kitaru` in {path!r} is no table: write [tool.kitaru]")
+        raise KitaruUsageError(
+            f"`tool.kitaru` in {path!r} is no table: write [tool.kitaru]",
+            code="settings-file-invalid",
+        )
     return table
 
 

@@ -132,7 +132,7 @@ class ReferenceStore:
     def _inside(self) -> Iterator[None]:
         with self._lock:
             if self._closed:
-                raise KitaruBackendError("the store was closed: open it again")
+                raise KitaruBackendError("the store was closed: open it again", code="store-closed")
             yield
 
     # --- owners ---
@@ -405,7 +405,10 @@ class ReferenceStore:
     def get_status(self, execution: int) -> tuple[State, int, int | None]:
         with self._inside():
             if execution not in self._executions:
-                raise KitaruNotFoundError(f"there is no execution number {execution}")
+                raise KitaruNotFoundError(
+                    f"there is no execution number {execution}: look at the list again",
+                    code="row-gone",
+                )
             row = self._executions[execution]
             return row.status, row.epoch, row.owner
 
@@ -488,7 +491,9 @@ class ReferenceStore:
     def get_owner(self, owner: int) -> Owner:
         with self._inside():
             if owner not in self._owners:
-                raise KitaruNotFoundError(f"there is no process number {owner}")
+                raise KitaruNotFoundError(
+                    f"there is no process number {owner}: look at the list again", code="row-gone"
+                )
             return self._owners[owner]
 
     def list_owners(self) -> list[Owner]:
@@ -528,7 +533,9 @@ class ReferenceStore:
     def load_payload(self, call: int) -> Payload:
         with self._inside():
             if call not in self._calls:
-                raise KitaruNotFoundError(f"there is no call number {call}")
+                raise KitaruNotFoundError(
+                    f"there is no call number {call}: look at the list again", code="row-gone"
+                )
             return self._calls[call].row.payload
 
     def list_places(

@@ -83,6 +83,7 @@ class Rows:
             f"(digest {checksum.hex()[:16]}…). Restore the store's folder from a backup, or start "
             "a new execution; nothing was changed",
             checkpoint=checkpoint,
+            code="record-corrupt",
         )
 
     def execution(self, row: Row, *, strict: bool) -> ExecutionRow:

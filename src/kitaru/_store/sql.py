@@ -126,7 +126,10 @@ class SqlStore:
     def get_status(self, execution: int) -> tuple[State, int, int | None]:
         found = self._read(self._queries.status_of, (execution,))
         if not found:
-            raise KitaruNotFoundError(f"there is no execution number {execution} in this store")
+            raise KitaruNotFoundError(
+                f"there is no execution number {execution} in this store (any more): look again",
+                code="row-gone",
+            )
         status, epoch, owner = found[0]
         return state_of(status), epoch, owner
 
@@ -190,7 +193,10 @@ class SqlStore:
     def get_owner(self, owner: int) -> Owner:
         found = self._read(self._queries.owner_by_id, (owner,))
         if not found:
-            raise KitaruNotFoundError(f"there is no process number {owner} in this store")
+            raise KitaruNotFoundError(
+                f"there is no process number {owner} in this store (any more): look again",
+                code="row-gone",
+            )
         return Owner(*found[0])
 
     def list_owners(self) -> list[Owner]:
@@ -230,7 +236,10 @@ class SqlStore:
     def load_payload(self, call: int) -> Payload:
         found = self._read(self._queries.load_payload, (call,))
         if not found:
-            raise KitaruNotFoundError(f"there is no call number {call} in this store")
+            raise KitaruNotFoundError(
+                f"there is no call number {call} in this store (any more): look again",
+                code="row-gone",
+            )
         codec, data, checksum, checkpoint, exec_id = found[0]
         what = f"the outcome of call {call} (checkpoint {checkpoint!r}) of execution {exec_id}"
         return self._rows.payload(codec, data, checksum, what=what, checkpoint=checkpoint)

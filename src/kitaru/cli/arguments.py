@@ -33,7 +33,10 @@ def read_arguments(flow: Flow[Any, Any], as_json: str | None, words: Sequence[st
     positional, named = _from_json(as_json, hints)
     for name, text in _pairs(words, signature, flow.spec.name):
         if name in named:
-            raise KitaruUsageError(f"argument {name!r} is given twice")
+            raise KitaruUsageError(
+                f"argument {name!r} is given twice: take one of them out",
+                code="flow-arguments-invalid",
+            )
         named[name] = parse_word(text, hints.get(name, _MISSING), name)
     return _placed(signature, positional, named)
 
@@ -51,7 +54,8 @@ def _from_json(text: str | None, hints: dict[str, Any]) -> Arguments:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise KitaruUsageError(
-            f'--args is not JSON ({error}): write for example --args \'{{"name": "World"}}\''
+            f'--args is not JSON ({error}): write for example --args \'{{"name": "World"}}\'',
+            code="flow-arguments-invalid",
         ) from None
     if isinstance(found, dict):
         return [], {
@@ -61,7 +65,8 @@ def _from_json(text: str | None, hints: dict[str, Any]) -> Arguments:
         return found, {}
     raise KitaruUsageError(
         f"--args is the JSON of a {type(found).__name__}: pass an object (arguments by name) "
-        "or a list (by position)"
+        "or a list (by position)",
+        code="flow-arguments-invalid",
     )
 
 
@@ -77,7 +82,8 @@ def _pairs(
             raise KitaruUsageError(
                 f"{shortened(word)} is no argument by name: after -- write --NAME VALUE "
                 f"(for example --{_first(signature)} VALUE); options of `kitaru run` "
-                "itself go before it"
+                "itself go before it",
+                code="flow-arguments-invalid",
             )
         name, equals, text = word[2:].partition("=")
         name = _parameter(name, signature, flow)
@@ -105,7 +111,9 @@ def _parameter(name: str, signature: inspect.Signature, flow: str) -> str:
         return name
     near = difflib.get_close_matches(name.replace("-", "_"), names, n=1)
     hint = f"did you mean --{near[0]}?" if near else f"it takes {', '.join(names) or 'none'}"
-    raise KitaruUsageError(f"flow {flow!r} has no argument {shortened(name)}: {hint}")
+    raise KitaruUsageError(
+        f"flow {flow!r} has no argument {shortened(name)}: {hint}", code="flow-arguments-invalid"
+    )
 
 
 def parse_word(text: str | None, hint: Any, name: str) -> Any:
@@ -117,7 +125,10 @@ def parse_word(text: str | None, hint: Any, name: str) -> Any:
     if text is None:
         if hint is bool or hint is _MISSING:
             return True
-        raise KitaruUsageError(f"argument --{name} has no value: write --{name} VALUE")
+        raise KitaruUsageError(
+            f"argument --{name} has no value: write --{name} VALUE",
+            code="flow-arguments-invalid",
+        )
     if hint is str:
         return text
     if hint is bool:
@@ -128,7 +139,8 @@ def parse_word(text: str | None, hint: Any, name: str) -> Any:
         except ValueError:
             kind = "a whole number" if hint is int else "a number"
             raise KitaruUsageError(
-                f"argument --{name} is {shortened(text)}: the flow asks for {kind}"
+                f"argument --{name} is {shortened(text)}: the flow asks for {kind}, write one",
+                code="flow-arguments-invalid",
             ) from None
     value = _json_or_text(text)
     if hint is _MISSING:
@@ -144,7 +156,8 @@ def _boolean(text: str, name: str) -> bool:
     if text.lower() in _FALSE:
         return False
     raise KitaruUsageError(
-        f"argument --{name} is {shortened(text)}: write true or false, or --{name} alone"
+        f"argument --{name} is {shortened(text)}: write true or false, or --{name} alone",
+        code="flow-arguments-invalid",
     )
 
 

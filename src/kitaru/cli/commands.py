@@ -112,7 +112,8 @@ class Group(click.Group):
         if name in self.later:
             raise KitaruFeatureNotAvailableError(
                 f"`{ctx.command_path} {name}` comes with a later release"
-                + (f": {self.later[name]}" if self.later[name] else "")
+                f": {self.later[name] or 'see --help for what is there today'}",
+                code="not-yet-available",
             )
         if name and not name.startswith("-") and name not in self.lazy:
             known = {**{n: n for n in self.lazy}, **self.elsewhere}

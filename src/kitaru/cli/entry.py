@@ -30,7 +30,7 @@ def perform(words: Sequence[str]) -> int:
         return _reader_left()
     except OSError as error:
         _drop_stdout()
-        session.fail(error, type_name="KitaruBackendError")
+        session.fail(error, type_name="KitaruBackendError", code="disk-failed")
         return 1
 
 
@@ -42,7 +42,10 @@ def _run(words: Sequence[str], session: Session) -> int:
         session.fail_usage(error)
         return 2
     except click.ClickException as error:
-        session.fail(error, type_name="KitaruUsageError", message=error.format_message())
+        message = error.format_message()
+        session.fail(
+            error, type_name="KitaruUsageError", message=message, code="command-line-invalid"
+        )
         return 1
     except (click.Abort, KeyboardInterrupt) as error:
         return _interrupted(session, error)
@@ -61,7 +64,12 @@ def _run(words: Sequence[str], session: Session) -> int:
 
 def _interrupted(session: Session, error: BaseException) -> int:
     """A signal came while nothing was followed; what runs is handed back when we exit."""
-    session.fail(KitaruStateError("interrupted: nothing more was started"))
+    session.fail(
+        KitaruStateError(
+            "interrupted: nothing more was started; see `kitaru executions list`",
+            code="process-interrupted",
+        )
+    )
     app = sys.modules.get("kitaru.app")
     if app is not None and app._app is not None:
         app._app.host.interrupted = True

@@ -88,7 +88,10 @@ class News:
 def _hand_back(session: Session, handle: FlowHandle[Any], status: int) -> NoReturn:
     goes_on = f"go on with: kitaru executions resume {handle.exec_id}"
     last_words = session.error_line(
-        KitaruStateError(f"ended at once; execution {handle.exec_id} is interrupted; {goes_on}")
+        KitaruStateError(
+            f"ended at once; execution {handle.exec_id} is interrupted; {goes_on}",
+            code="process-interrupted",
+        )
     )
 
     def end_at_once(number: int, frame: FrameType | None) -> NoReturn:
@@ -124,7 +127,7 @@ def _end(session: Session, handle: FlowHandle[Any], status: int) -> NoReturn:
             f"kitaru executions resume {handle.exec_id}"
         )
     if session.as_json:
-        session.fail(KitaruStateError(said))
+        session.fail(KitaruStateError(said, code="process-interrupted"))
     else:
         session.say(said)
     for stream in (sys.stdout, sys.stderr):

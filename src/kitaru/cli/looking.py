@@ -116,7 +116,9 @@ def show_execution(session: Session, exec_id: str, *, only_result: bool) -> None
     executions = existing_client().executions
     execution = executions.get(exec_id)
     if only_result and not execution.status.is_successful:
-        raise KitaruStateError(_why_no_result(execution.exec_id, execution.status))
+        raise KitaruStateError(
+            _why_no_result(execution.exec_id, execution.status), code="no-result"
+        )
     if session.as_json:
         item = as_data(execution)
         item["checkpoints"] = as_data(executions.list_checkpoints(execution.exec_id))

@@ -39,6 +39,7 @@ def _folder_here(location: Location) -> str:
     ):
         raise KitaruUsageError(
             f"{location.root!r} is the home folder or above it, where no project can be: "
-            "make a folder for your project and run `kitaru init` there"
+            "make a folder for your project and run `kitaru init` there",
+            code="store-folder-taken",
         )
     return os.path.join(location.root, FOLDER_NAME)

@@ -33,7 +33,8 @@ def existing_client() -> KitaruClient:
     if not is_made(location.folder):
         raise KitaruNotFoundError(
             f"there is no store at {location.folder!r} ({location.found_by}): go to the folder of "
-            "your project, name a store with --store FOLDER, or run a flow first"
+            "your project, name a store with --store FOLDER, or run a flow first",
+            code="store-not-found",
         )
     return KitaruClient()
 

@@ -58,9 +58,16 @@ def encode(value: Any, *, what: str, limits: Limits | None = None) -> Payload:
         if NEEDLES:
             refuse_secrets(codec, data, what)
     except RecursionError:
-        raise problem(what, "$", "the value is nested too deep; flatten it") from None
+        raise problem(
+            what, "$", "the value is nested too deep; flatten it", code="value-too-deep"
+        ) from None
     except RuntimeError as error:
-        raise problem(what, "$", f"it changed while it was stored ({error}); copy it") from None
+        raise problem(
+            what,
+            "$",
+            f"it changed while it was stored ({error}); copy it",
+            code="value-changed-while-stored",
+        ) from None
     return seal(codec, data)
 
 
@@ -79,6 +86,7 @@ def _verify(codec: str, data: bytes, what: str, limits: Limits) -> None:
             "what would come back is not what was stored, because a class in it keeps state that "
             "its fields do not show, or a registered codec gives other bytes each time; make it a "
             "plain dataclass, or mend the codec",
+            code="value-loses-state",
         )
 
 
@@ -124,6 +132,7 @@ def open_payload(payload: Payload, what: str, *, checked: bool = False) -> Any:
             "$",
             f"it was recorded with the codec {payload.codec!r}, which this release does not know; "
             "read it with the release that wrote it",
+            code="record-of-later-release",
         )
     if not checked and not is_intact(payload):
         raise problem(
@@ -131,6 +140,7 @@ def open_payload(payload: Payload, what: str, *, checked: bool = False) -> Any:
             "$",
             "the recorded bytes are corrupt: their digest differs. Restore the store from a "
             "backup, or run the execution anew",
+            code="record-corrupt",
         )
     try:
         if payload.codec == attachments.CODEC:
@@ -161,5 +171,8 @@ def read_tree(
         return Reader(what, hints, attached=attached).value(tree, "$", 0)
     except RecursionError:
         raise problem(
-            what, "$", "the stack is too full here to read it; call it from less deep"
+            what,
+            "$",
+            "the stack is too full here to read it; call it from less deep",
+            code="value-too-deep",
         ) from None

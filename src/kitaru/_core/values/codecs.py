@@ -65,6 +65,7 @@ def read_of(tag: str, reader: Reader, path: Path) -> Read | None:
             f"it was recorded as a {tag}, and this program has not imported {library}: put "
             f"`import {library}` at the top of the program that reads it. The recorded value is "
             "kept as it is",
+            code="library-not-imported",
         )
     return read
 

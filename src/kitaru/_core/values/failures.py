@@ -13,9 +13,10 @@ from kitaru._core.payload import Payload, seal
 from kitaru._core.values import exceptions
 from kitaru._core.values.classes import find_class
 from kitaru._core.values.codec import CODEC, open_payload
-from kitaru._core.values.paths import Limits, type_name
+from kitaru._core.values.paths import Limits, module_of, type_name
 from kitaru._core.values.reader import Reader
 from kitaru._core.values.secrets import masked_tree
+from kitaru._core.values.shapes import namespace_of_object
 from kitaru._core.values.standins import stand_in
 from kitaru._core.values.text import TAG, dump, parse
 from kitaru._core.values.tracebacks import (
@@ -27,7 +28,8 @@ from kitaru._core.values.tracebacks import (
     traceback_of,
 )
 from kitaru._core.values.writer import to_tree
-from kitaru.errors import FailureOrigin, KitaruValueError
+from kitaru.codes import CODE_OF_ORIGIN, CODES
+from kitaru.errors import FailureOrigin, KitaruError, KitaruValueError
 from kitaru.masking import NEEDLES
 
 if TYPE_CHECKING:
@@ -83,6 +85,11 @@ def encode_failure(
         "type": type_name(type(exc)),
         "traceback": traceback_of(exc, drop_frames_of),
     }
+    if module_of(type(exc)) == KitaruError.__module__:
+        # Not isinstance: an exception's __class__ may be user code.
+        code = (namespace_of_object(exc) or {}).get("code")
+        if type(code) is str and code in CODES:
+            tree["code"] = code
     try:
         tree["exception"] = _Leniently().write(exc, message)
         return seal(CODEC, dump(tree, sort=False))
@@ -210,11 +217,13 @@ def _info(tree: dict[str, Any]) -> FailureInfo:
     from kitaru.model import FailureInfo  # brings dataclasses along: only failures pay for it
 
     known = {origin.value: origin for origin in FailureOrigin}
+    origin, code = known.get(tree["origin"], FailureOrigin.UNKNOWN), tree.get("code")
     return FailureInfo(
         message=tree["message"],
         exception_type=tree["type"],
         traceback=tree["traceback"],
-        origin=known.get(tree["origin"], FailureOrigin.UNKNOWN),
+        origin=origin,
+        code=code if type(code) is str else CODE_OF_ORIGIN[origin],
     )
 
 

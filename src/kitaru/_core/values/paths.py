@@ -85,8 +85,10 @@ def module_of(cls: type) -> str:
     return module if type(module) is str else "?"
 
 
-def problem(what: str, path: Path, text: str) -> KitaruValueError:
-    """A ``KitaruValueError`` about the value of ``what`` at ``path``."""
+def problem(what: str, path: Path, text: str, *, code: str) -> KitaruValueError:
+    """A ``KitaruValueError`` about the value of ``what`` at ``path``; ``code`` is in codes.py."""
     where = render(path)
     owner = f"{what}: " if what else ""
-    return KitaruValueError(f"{owner}at {where}: {text}", path=where, checkpoint=what or None)
+    return KitaruValueError(
+        f"{owner}at {where}: {text}", path=where, checkpoint=what or None, code=code
+    )

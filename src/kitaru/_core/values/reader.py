@@ -69,7 +69,11 @@ class Reader:
     def _enter(self, path: Path, depth: int) -> None:
         if depth >= self.limits.max_depth:
             raise problem(
-                self.what, path, f"the record is nested more than {self.limits.max_depth} deep"
+                self.what,
+                path,
+                f"the record is nested more than {self.limits.max_depth} deep, as none of "
+                "Kitaru's is: restore the store from a backup, or run the execution anew",
+                code="record-malformed",
             )
 
     def malformed(self, path: Path, detail: str) -> KitaruValueError:
@@ -77,7 +81,8 @@ class Reader:
             self.what,
             path,
             f"the record is malformed ({detail}); it was changed outside Kitaru, or written by a "
-            "later release",
+            "later release: restore the store from a backup, or upgrade Kitaru",
+            code="record-malformed",
         )
 
     def _part(self, tree: dict[str, Any], name: str, kind: type, path: Path) -> Any:
@@ -164,7 +169,9 @@ class Reader:
         module, _, qualname = name.partition(":")
         cls = find_class(module, qualname, self.hints)
         if cls is None:
-            raise problem(self.what, path, _not_found(kind, module, qualname))
+            raise problem(
+                self.what, path, _not_found(kind, module, qualname), code="class-not-found"
+            )
         shape = shape_of(cls)
         if shape is None or shape.kind != kind:
             raise problem(
@@ -172,6 +179,7 @@ class Reader:
                 path,
                 f"{name} was a {kind} when the value was recorded and is none now; give it back "
                 "its kind, or run the checkpoint anew under another name",
+                code="class-changed",
             )
         return cls, shape
 
@@ -184,7 +192,9 @@ class Reader:
         added = [name for name in shape.fields if name not in values]
         unfilled = [name for name in added if not self._fill(values, cls, shape, name)]
         if removed or unfilled:
-            raise problem(self.what, path, _changed(shape.name, removed, unfilled))
+            raise problem(
+                self.what, path, _changed(shape.name, removed, unfilled), code="class-changed"
+            )
         return {name: values[name] for name in shape.fields}
 
     def _fill(self, values: dict[str, Any], cls: type, shape: Shape, name: str) -> bool:
@@ -250,7 +260,10 @@ class Reader:
         member = members.get(name)
         if member is None:
             raise problem(
-                self.what, path, f"{shape.name} has no member {name!r} any more; add it again"
+                self.what,
+                path,
+                f"{shape.name} has no member {name!r} any more; add it again",
+                code="class-changed",
             )
         if "v" in tree and dump(to_tree(member._value_), sort=True) != dump(tree["v"], sort=True):
             raise problem(
@@ -258,6 +271,7 @@ class Reader:
                 path,
                 f"{shape.name}.{name} has another value than when it was recorded; give it back "
                 "its value, or give the new meaning a new name",
+                code="class-changed",
             )
         return member
 
@@ -267,7 +281,10 @@ class Reader:
             member = members.get(name)
             if member is None or member._value_ & value != member._value_:
                 raise problem(
-                    self.what, path, f"{tree['of']} has no bit {name!r} of the recorded value now"
+                    self.what,
+                    path,
+                    f"{tree['of']} has no bit {name!r} of the recorded value now; add it again",
+                    code="class-changed",
                 )
         known = class_attribute(cls, "_value2member_map_").get(value)
         # A combination: made by the standard library's own code, not by an override.
@@ -283,7 +300,9 @@ class Reader:
         module, _, qualname = name.partition(":")
         cls = find_class(module, qualname, self.hints)
         if cls is None or not issubclass(cls, BaseException):
-            raise problem(self.what, path, _not_found("exception", module, qualname))
+            raise problem(
+                self.what, path, _not_found("exception", module, qualname), code="class-not-found"
+            )
         args = [self.value(arg, (path, "args"), depth) for arg in tree["args"]]
         state = {
             key: self.value(held, (path, key), depth)

@@ -26,6 +26,7 @@ from kitaru._core.values.paths import (
     Limits,
     Path,
     problem,
+    render,
     type_name,
 )
 from kitaru._core.values.refusals import remedy_for, remedy_for_leaf
@@ -74,7 +75,9 @@ def to_tree(
     try:
         return Writer(fallback, drop_defaults, what, limits).tree(value, path, 0)
     except RecursionError:
-        raise problem(what, path, "the value is nested too deep; flatten it") from None
+        raise problem(
+            what, path, "the value is nested too deep; flatten it", code="value-too-deep"
+        ) from None
 
 
 def _is_text(text: str) -> bool:
@@ -147,6 +150,7 @@ class Writer:
                 path,
                 f"nested more than {self.limits.max_depth} deep, or inside itself; flatten it, "
                 "or store ids instead of references",
+                code="value-too-deep",
             )
         # Shared parts are written once for each mention: without this count a
         # few nested lists of lists could take for ever.
@@ -160,6 +164,7 @@ class Writer:
             path,
             f"the value takes more than {self.limits.max_payload_bytes:,} bytes; store it in a "
             "file or bucket of yours and return its path",
+            code="value-too-large",
         )
 
     def _list(self, value: list[Any], path: Path, depth: int) -> list[Any]:
@@ -285,8 +290,13 @@ class Writer:
 
     def refuse(self, value: Any, path: Path, remedy: str) -> Any:
         if self.fallback is not None:
-            return self.fallback(value, problem(self.what, path, "").path or "$")
-        raise problem(self.what, path, f"a {type_name(type(value))} cannot be stored: {remedy}")
+            return self.fallback(value, render(path))
+        raise problem(
+            self.what,
+            path,
+            f"a {type_name(type(value))} cannot be stored: {remedy}",
+            code="value-not-storable",
+        )
 
     def _enum(self, value: Any, shape: Shape, path: Path, depth: int) -> dict[str, Any]:
         state = namespace_of_object(value) or {}

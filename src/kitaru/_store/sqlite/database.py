@@ -73,7 +73,8 @@ def check_library(version: str) -> None:
         needed = ".".join(map(str, OLDEST_SQLITE))
         raise KitaruBackendError(
             f"this apsw brings SQLite {version}, which can damage a database that two processes "
-            f"write (fixed in {needed}): upgrade apsw to a release for SQLite {needed} or later"
+            f"write (fixed in {needed}): upgrade apsw to a release for SQLite {needed} or later",
+            code="sqlite-too-old",
         )
 
 
@@ -117,7 +118,8 @@ def configure(connection: apsw.Connection, path: str, cache_kib: int) -> None:
         raise KitaruBackendError(
             f"the store {path} cannot be made durable: journal mode {mode!r}, synchronous "
             f"{ask('synchronous')}, where 'wal' and 2 were asked for. Is the folder on a network "
-            "drive, or the file in use by a program that set another mode? Choose a local folder"
+            "drive, or the file in use by a program that set another mode? Choose a local folder",
+            code="store-not-durable",
         )
 
 
@@ -270,7 +272,8 @@ class Database:
                 f"the store {self.path} was moved, deleted or replaced while this process was "
                 "writing to it: what was written last is not in the file that stands there now. "
                 "This process writes no more. Put the folder back as it was and start the program "
-                "again; never copy over or delete the database while a program uses it"
+                "again; never copy over or delete the database while a program uses it",
+                code="store-replaced",
             )
             raise self._stopped
 
@@ -327,7 +330,9 @@ class Database:
         if process.id != self._pid:
             raise _inherited_error(self.path)
         if self._closed:
-            raise KitaruBackendError(f"the store {self.path} was closed: open it again")
+            raise KitaruBackendError(
+                f"the store {self.path} was closed: open it again", code="store-closed"
+            )
 
     def is_usable(self) -> bool:
         return not self._closed and process.id == self._pid
@@ -379,7 +384,8 @@ def _inherited_error(path: str) -> KitaruBackendError:
     return KitaruBackendError(
         f"the store {path} was opened by a process of which this one is a fork, and SQLite does "
         "not survive a fork. Start the child with multiprocessing's 'spawn' method (or "
-        "subprocess), or fork before Kitaru is used. " + NOTHING_WRITTEN
+        "subprocess), or fork before Kitaru is used. " + NOTHING_WRITTEN,
+        code="store-forked",
     )
 
 

@@ -8,29 +8,34 @@ from kitaru.errors import KitaruBackendError
 
 NOTHING_WRITTEN = "Nothing of this write was recorded"
 
-_REMEDIES: tuple[tuple[type[apsw.Error], str], ...] = (
+_REMEDIES: tuple[tuple[type[apsw.Error], str, str], ...] = (
     (
         apsw.BusyError,
+        "store-locked",
         (
             "another process holds the write lock for too long. Look for one that is stopped (a "
             "debugger, Ctrl-Z) or for a tool that has a transaction open, then run again"
         ),
     ),
-    (apsw.FullError, "the disk is full. Free some space and run again"),
+    (apsw.FullError, "disk-full", "the disk is full. Free some space and run again"),
     (
         apsw.ReadOnlyError,
+        "store-may-not-be-used",
         ("it may not be written. Check who owns the folder and how it is mounted"),
     ),
     (
         apsw.PermissionsError,
+        "store-may-not-be-used",
         ("it may not be opened. Check who owns the folder and its files"),
     ),
     (
         apsw.CantOpenError,
+        "store-may-not-be-used",
         ("it cannot be opened. Check that the folder exists, belongs to you and is local"),
     ),
     (
         apsw.CorruptError,
+        "store-damaged",
         (
             "the file is damaged. Stop what uses it, keep a copy of the whole folder, and put back "
             "the newest file from its folder `backups`, or move the folder away to begin anew"
@@ -38,6 +43,7 @@ _REMEDIES: tuple[tuple[type[apsw.Error], str], ...] = (
     ),
     (
         apsw.NotADBError,
+        "store-foreign",
         (
             "the file is no SQLite database, or a damaged one. Put back the newest file from its "
             "folder `backups`, or choose another folder"
@@ -45,18 +51,26 @@ _REMEDIES: tuple[tuple[type[apsw.Error], str], ...] = (
     ),
     (
         apsw.IOError,
+        "disk-failed",
         ("the disk did not do what it was asked. Check it, and whether it is full; then run again"),
     ),
-    (apsw.TooBigError, "a value is too large for one row. Return less, or in several checkpoints"),
+    (
+        apsw.TooBigError,
+        "value-too-large",
+        "a value is too large for one row. Return less, or in several checkpoints",
+    ),
 )
 
 
 def backend_error(error: apsw.Error, path: str, note: str = NOTHING_WRITTEN) -> KitaruBackendError:
     """The typed error for ``error``; raise it ``from`` that."""
-    for kind, remedy in _REMEDIES:
+    for kind, code, remedy in _REMEDIES:
         if isinstance(error, kind):
-            return KitaruBackendError(f"the store {path} failed ({error}): {remedy}. {note}")
+            return KitaruBackendError(
+                f"the store {path} failed ({error}): {remedy}. {note}", code=code
+            )
     return KitaruBackendError(
         f"the store {path} failed with {type(error).__name__}: {error}. Run again; if it comes "
-        f"back, please report it with this text. {note}"
+        f"back, please report it with this text. {note}",
+        code="store-failed",
     )

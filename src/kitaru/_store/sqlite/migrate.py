@@ -89,7 +89,8 @@ def prepare(
     except OSError as error:
         raise KitaruBackendError(
             f"the store {path} cannot be opened: {error.strerror or error}. Check that the folder "
-            "belongs to you and that the disk has room"
+            "belongs to you and that the disk has room",
+            code="store-may-not-be-used",
         ) from error
 
 
@@ -110,7 +111,8 @@ def _exists(path: str) -> bool:
 def _foreign(path: str, why: str) -> KitaruBackendError:
     return KitaruBackendError(
         f"{path} is not a Kitaru store: {why}. Move it away, put back a file from the folder "
-        "`backups` beside it if there is one, or choose another folder (KITARU_STORE)"
+        "`backups` beside it if there is one, or choose another folder (KITARU_STORE)",
+        code="store-foreign",
     )
 
 
@@ -168,7 +170,8 @@ def _bring_up_to_date(
         raise KitaruBackendError(
             f"the store {path} has schema {meta.schema_version}, made by a newer Kitaru; this one "
             f"knows schemas up to {newest}. Upgrade Kitaru, or choose another folder "
-            "(KITARU_STORE)"
+            "(KITARU_STORE)",
+            code="store-of-later-release",
         )
     _refuse_truncated(connection, path)
     if meta.schema_version < newest:
@@ -206,7 +209,8 @@ def _refuse_truncated(connection: apsw.Connection, path: str) -> None:
             raise KitaruBackendError(
                 f"the store {path} is damaged: the file is shorter than it says. Keep a copy of "
                 "the whole folder, then put back the newest file from its folder `backups`, or "
-                "move the folder away to begin anew"
+                "move the folder away to begin anew",
+                code="store-damaged",
             )
 
 

@@ -1,0 +1,167 @@
+"""Every error code, in the three languages of failure: the one place where codes are listed.
+
+A code names a meaning, not a place: places that mean the same share it, and it
+stays when words change. ``errors.py`` carries codes without knowing them; the
+page of each is ``docs/errors/CODE.md``. A new code needs a line here and a page
+(``tests/test_error_codes.py`` says what is missing).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+from kitaru.errors import FailureOrigin
+
+
+class Kind(enum.StrEnum):
+    """Where to look for what went wrong, and so who mends it."""
+
+    YOUR_CODE = "your_code"
+    """The flow, its checkpoints and classes: mend the code, then retry."""
+    USAGE = "usage"
+    """How Kitaru was used: call it, set it or name it differently."""
+    MACHINE = "machine"
+    """The store, its disk, this machine or this process: the code and the call are right."""
+
+
+_YOUR_CODE = {
+    "user-code-raised": "Your flow or one of its checkpoints raised.",
+    "module-raised": "The module with the flow raised while it was imported.",
+    "module-shadowed": "Another module has the name of the one with the flow.",
+    "call-drifted": "A strict flow called a checkpoint with other inputs than before.",
+    "class-changed": "A class no longer fits the values that were recorded of it.",
+    "class-not-found": "The class of a recorded value is not there any more.",
+    "library-not-imported": "A recorded value needs a library that is not imported.",
+    "value-changed-while-stored": "A value was changed by another thread while it was stored.",
+}
+
+_USAGE = {
+    # Decorating
+    "decorated-twice": "A function was decorated that is a flow or a checkpoint already.",
+    "decorator-without-function": "A decorator was given something that is no function.",
+    "generator-function": "A generator function was made a flow or a checkpoint.",
+    "name-invalid": "A name cannot be used.",
+    "name-taken": "Two different functions have one name.",
+    "parameter-name-reserved": "A parameter has a name that Kitaru takes for itself.",
+    # Options and settings
+    "option-invalid": "An option has a value that it cannot have.",
+    "option-unknown": "There is no option of that name.",
+    "setting-too-late": "A setting was changed after flows were run with it.",
+    "settings-file-invalid": "pyproject.toml cannot be read, or not understood.",
+    "not-yet-available": "Something was used that comes with a later release.",
+    # Calling flows
+    "argument-of-wrong-type": "A flow's argument does not fit its annotation.",
+    "arguments-do-not-fit": "The arguments do not fit the function's signature.",
+    "flow-called-directly": "A flow was called as if it were a plain function.",
+    "flow-run-during-import": "A flow is run at the top of the module that Kitaru imports.",
+    "key-used-with-other-inputs": "A key belongs to an execution with other inputs.",
+    # Calling checkpoints
+    "argument-read-once": "An argument can be read only once, so it cannot identify the call.",
+    "async-checkpoint-in-sync-code": "An async checkpoint was called from synchronous code.",
+    "attempt-is-over": "A checkpoint was called by something that had been left running.",
+    "call-id-taken": "Two calls were given the same id.",
+    "call-not-started": "A submitted call was never started.",
+    "calls-indistinguishable": "Two calls differ only in something that has no encoding.",
+    "checkpoint-outside-flow": "A checkpoint was called outside a flow.",
+    "future-not-finished": "A future that has not finished was passed where it would block.",
+    "map-lengths-differ": "map() was given iterables of different lengths.",
+    "map-nothing-to-iterate": "map() was given nothing to iterate over.",
+    "outside-flow": "Something that belongs in a flow was called outside one.",
+    "own-event-loop": "A checkpoint was called inside an event loop that is not Kitaru's.",
+    # Values
+    "metadata-refused": "kitaru.log() was given what it cannot record.",
+    "value-loses-state": "A value would come back different from what was stored.",
+    "value-not-storable": "A value has no encoding.",
+    "value-too-deep": "A value is nested too deep, or contains itself.",
+    "value-too-large": "A value takes more bytes than can be stored.",
+    # Waiting for executions, and finding them
+    "already-running": "The execution is running already.",
+    "call-not-found": "The execution has no such call of a checkpoint.",
+    "event-loop-would-block": "Something was waited for that would block the event loop.",
+    "execution-cancelled": "The execution was cancelled.",
+    "execution-id-ambiguous": "A part of an id fits several executions.",
+    "execution-not-found": "There is no such execution in this project.",
+    "execution-of-another-flow": "The execution belongs to another flow.",
+    "no-result": "There is no result to be had, not yet or not at all.",
+    "not-failed": "Only a failed execution can be retried.",
+    "nothing-to-resume": "The execution has ended; there is nothing to resume.",
+    "wait-timed-out": "The timeout of a wait has passed; the execution goes on.",
+    # From an execution back to its code
+    "code-folder-gone": "The folder with the flow's module is not there.",
+    "code-folder-not-trusted": "The recorded folder with the flow's module is not to be trusted.",
+    "flow-not-known-here": "The flow of an execution is not known in this process.",
+    # The command line
+    "command-line-invalid": "The command line could not be understood.",
+    "flow-arguments-invalid": "The flow's arguments on the command line do not fit.",
+    "flow-not-found": "The module has no flow of that name.",
+    "flow-target-invalid": "What was to be run names no flow.",
+    "module-not-found": "There is no such module or file.",
+    # Which store
+    "store-folder-taken": "The folder for the store holds other things.",
+    "store-not-found": "There is no store yet.",
+    "store-place-invalid": "The store's place can be no folder.",
+    "store-place-unknown": "Nothing says where the store should be.",
+}
+
+_MACHINE = {
+    "disk-failed": "The disk did not do what it was asked.",
+    "disk-full": "The disk is full.",
+    "execution-failed": "An execution failed, and its record does not say more.",
+    "kitaru-failed": "A mistake of Kitaru itself.",
+    "lock-unusable": "The lock files beside the store cannot be used.",
+    "platform-unsupported": "Kitaru does not run on this operating system.",
+    "process-declared-dead": "Another process took this one for dead.",
+    "process-died-repeatedly": "Every process that ran the execution died.",
+    "process-interrupted": "The process was told to end.",
+    "record-corrupt": "Recorded bytes are missing or damaged.",
+    "record-malformed": "A record does not have the form that Kitaru writes.",
+    "record-of-later-release": "A record was written by a later release.",
+    "recording-stopped": "What an execution did could not be recorded any more.",
+    "row-gone": "A row of the store was deleted meanwhile.",
+    "sqlite-too-old": "The installed SQLite can damage the store.",
+    "store-closed": "The store was closed before.",
+    "store-damaged": "The database file is damaged.",
+    "store-failed": "The store failed in a way that has no other name.",
+    "store-foreign": "The file is not a Kitaru store.",
+    "store-forked": "The store was opened before this process was forked.",
+    "store-locked": "Another process keeps the store locked.",
+    "store-may-not-be-used": "The store's folder or file may not be opened or written.",
+    "store-not-durable": "The file system cannot keep what is written.",
+    "store-of-another-user": "The store belongs to another user.",
+    "store-of-later-release": "The store was made by a later release.",
+    "store-on-network-drive": "The store would lie on a network drive.",
+    "store-replaced": "The store was moved or replaced while it was in use.",
+    "working-folder-gone": "The working folder was deleted.",
+}
+
+CODES: Mapping[str, tuple[Kind, str]] = {
+    code: (kind, meaning)
+    for kind, codes in (
+        (Kind.YOUR_CODE, _YOUR_CODE),
+        (Kind.USAGE, _USAGE),
+        (Kind.MACHINE, _MACHINE),
+    )
+    for code, meaning in codes.items()
+}
+"""Code -> whose matter it is, and what it means in one sentence."""
+
+CODE_OF_ORIGIN: Mapping[FailureOrigin, str] = {
+    FailureOrigin.USER_CODE: "user-code-raised",
+    FailureOrigin.DIVERGENCE: "call-drifted",
+    FailureOrigin.TIMEOUT: "wait-timed-out",
+    FailureOrigin.BACKEND: "recording-stopped",
+    FailureOrigin.RUNTIME: "execution-failed",
+    FailureOrigin.UNKNOWN: "execution-failed",
+}
+"""The code of a recorded failure that carries none of its own."""
+
+
+def kind_of(code: str | None) -> Kind:
+    """Whose matter an error of this code is; of an unknown one it is ours.
+
+    >>> kind_of("disk-full").value, kind_of("flow-called-directly").value
+    ('machine', 'usage')
+    """
+    found = CODES.get(code or "")
+    return Kind.MACHINE if found is None else found[0]
