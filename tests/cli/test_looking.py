@@ -323,7 +323,7 @@ def test_a_terminal_gets_colours_unless_it_says_no(used: Project) -> None:
     assert "\x1b[32m✔ completed" in on_a_terminal(used, "executions", "list")
     assert "\x1b[3" not in on_a_terminal(used, "executions", "list", NO_COLOR="1")
     assert "\x1b" not in on_a_terminal(used, "executions", "list", TERM="dumb")
-    assert "\x1b[1;31merror:" in on_a_terminal(used, "executions", "get", "zz")
+    assert "\x1b[33merror in use:\x1b[0m" in on_a_terminal(used, "executions", "get", "zz")
     assert "\x1b" not in on_a_terminal(used, "executions", "get", "zz", NO_COLOR="1")
 
 

@@ -16,7 +16,18 @@ from typing import Any, TextIO
 
 import click
 
-from kitaru.cli.style import ERROR, is_colourful, is_dumb, is_terminal, look_of, paint
+from kitaru.cli.style import (
+    DIM,
+    ERROR,
+    MACHINE,
+    WARNING,
+    is_colourful,
+    is_dumb,
+    is_terminal,
+    look_of,
+    paint,
+)
+from kitaru.codes import CODE_OF_ORIGIN, Kind, kind_of
 
 _HINT = "kitaru: "
 
@@ -104,32 +115,38 @@ class Session:
         _to_stderr(f"{_HINT}{cleaned(text)}")
 
     def fail(
-        self, error: BaseException, *, type_name: str | None = None, message: str | None = None
+        self,
+        error: BaseException,
+        *,
+        type_name: str | None = None,
+        message: str | None = None,
+        code: str | None = None,
     ) -> None:
         """Report an error: what it says, and of user code its traceback too."""
         type_name = type_name or _public_type(error)
         message = message or str(error)
+        code = code or code_of(error)
         if self.as_json:
-            self._fail_json(message, type_name)
+            self._fail_json(message, type_name, code)
             return
         traceback = user_traceback(error)
         if traceback:
             _to_stderr(cleaned(traceback.rstrip()))
-        _to_stderr(f"{_error_word()} {cleaned(message)}")
+        _to_stderr(_in_words(message, code))
 
     def fail_usage(self, error: click.UsageError) -> None:
         message = error.format_message()
         no_words = isinstance(error, click.exceptions.NoArgsIsHelpError)
         if self.as_json:
             message = f"{self.command}: no command was given" if no_words else message
-            self._fail_json(message, "KitaruUsageError")
+            self._fail_json(message, "KitaruUsageError", _WRONG_WORDS)
             return
         if no_words:
             _to_stderr(message)
             return
         if error.ctx is not None:
             _to_stderr(error.ctx.get_usage())
-        _to_stderr(f"{_error_word()} {cleaned(message)}")
+        _to_stderr(_in_words(message, None, kind=kind_of(_WRONG_WORDS)))
         if error.ctx is not None:
             _to_stderr(f"See: {error.ctx.command_path} --help")
 
@@ -142,26 +159,25 @@ class Session:
             "please report this with the traceback"
         )
         if self.as_json:
-            self._fail_json(message, type(error).__name__)
+            self._fail_json(message, type(error).__name__, _OURS)
             return
         _to_stderr(cleaned("".join(traceback.format_exception(error)).rstrip()))
-        _to_stderr(f"{_error_word()} {cleaned(message)}")
+        _to_stderr(_in_words(message, _OURS))
 
     def error_line(self, error: BaseException) -> str:
         """What ``fail`` would write of an error of ours, ready to be written without us."""
         if self.as_json:
-            return self._error_envelope(str(error), _public_type(error)) + "\n"
+            return self._error_envelope(str(error), _public_type(error), code_of(error)) + "\n"
         return f"{_HINT}{cleaned(str(error))}\n"
 
-    def _fail_json(self, message: str, type_name: str) -> None:
+    def _fail_json(self, message: str, type_name: str, code: str) -> None:
         if self._stdout is not None:
             sys.stdout.flush()
-        _to_stderr(self._error_envelope(message, type_name))
+        _to_stderr(self._error_envelope(message, type_name, code))
 
-    def _error_envelope(self, message: str, type_name: str) -> str:
-        return json_line(
-            {"command": self.command, "error": {"message": message, "type": type_name}}
-        )
+    def _error_envelope(self, message: str, type_name: str, code: str) -> str:
+        error = {"message": message, "type": type_name, "code": code, "kind": kind_of(code)}
+        return json_line({"command": self.command, "error": error})
 
 
 def _public_type(error: BaseException) -> str:
@@ -180,8 +196,39 @@ def _to_stderr(text: str) -> None:
         return  # closed: nobody listens
 
 
-def _error_word() -> str:
-    return paint("error:", ERROR) if is_colourful(sys.stderr) else "error:"
+def code_of(error: BaseException) -> str:
+    """The code of an error that reached the command line; of one without, what its type tells."""
+    from kitaru.errors import KitaruError, KitaruExecutionError
+
+    if isinstance(error, KitaruError) and error.code is not None:
+        return error.code
+    if isinstance(error, KitaruExecutionError):
+        return CODE_OF_ORIGIN[error.failure_origin]
+    return "disk-failed" if isinstance(error, OSError) else _OURS
+
+
+_WRONG_WORDS = "command-line-invalid"
+_OURS = "kitaru-failed"
+
+_WORDS = {
+    Kind.YOUR_CODE: ("error in your code:", ERROR),
+    Kind.USAGE: ("error in use:", WARNING),
+    Kind.MACHINE: ("error on this machine:", MACHINE),
+}
+"""Three languages of failure: who has to mend it is told before what is to be mended."""
+
+
+def _in_words(message: str, code: str | None, *, kind: Kind | None = None) -> str:
+    """The message behind the word of its kind, and below it where more can be read."""
+    colourful = is_colourful(sys.stderr)
+    word, style = _WORDS[kind or kind_of(code)]
+    if code == _OURS:
+        word = "error in Kitaru:"
+    lines = [f"{paint(word, style) if colourful else word} {cleaned(message)}"]
+    if code is not None:
+        more = f"kitaru explain {code}"
+        lines.append(paint(more, DIM) if colourful else more)
+    return "\n".join(lines)
 
 
 def cleaned(text: str) -> str:

@@ -51,6 +51,7 @@ DIM = "dim"
 HEADING = "bold"
 ERROR = "bold red"
 WARNING = "yellow"
+MACHINE = "bold magenta"
 
 _CODES = {
     "bold": "1",
