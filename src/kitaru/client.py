@@ -129,7 +129,9 @@ class Executions:
     def _row_at(self, at: datetime) -> int | None:
         """The row of the first execution that began at this instant or later; None: none did."""
         if at.tzinfo is None:
-            raise KitaruUsageError(f"{at!r} has no time zone: pass an aware datetime")
+            raise KitaruUsageError(
+                f"{at!r} has no time zone: pass an aware datetime", code="option-invalid"
+            )
         return self._app.store.first_from(id_prefix_at(at))
 
     def latest(

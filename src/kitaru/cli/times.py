@@ -90,6 +90,7 @@ def parse_time(text: str, now: datetime, *, option: str) -> datetime:
     except (ValueError, OverflowError):
         raise KitaruUsageError(
             f"{option} {text[:60]!r} is no time: write how long ago (30min, 2h, 7d) or a day or an "
-            "instant in UTC (2026-03-01, 2026-03-01T12:00)"
+            "instant in UTC (2026-03-01, 2026-03-01T12:00)",
+            code="option-invalid",
         ) from None
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
