@@ -47,6 +47,7 @@ STEPS = {
     "next_step",
     "goes_on",
     "instead",
+    "_remedy",
     "message",
     "says",
     "text",
@@ -89,7 +90,7 @@ def _name(func: ast.expr) -> str:
 
 
 def _names(node: ast.AST) -> set[str]:
-    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+    return {_name(part) for part in ast.walk(node) if isinstance(part, (ast.Name, ast.Attribute))}
 
 
 def _site(path: str, node: ast.Call) -> Site:

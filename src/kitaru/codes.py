@@ -75,6 +75,9 @@ _USAGE = {
     "value-not-storable": "A value has no encoding.",
     "value-too-deep": "A value is nested too deep, or contains itself.",
     "value-too-large": "A value takes more bytes than can be stored.",
+    "secret-in-value": "A value holds the text of a secret.",
+    "secret-invalid": "A kitaru.Secret does not name a variable or a file.",
+    "secret-not-found": "The variable or the file of a secret is not there.",
     # Waiting for executions, and finding them
     "already-running": "The execution is running already.",
     "call-not-found": "The execution has no such call of a checkpoint.",

@@ -48,13 +48,15 @@ class Secret:
         # What is refused here may be the secret itself: it is never shown.
         if value or (env is None) == (file is None):
             raise KitaruUsageError(
-                f"a Secret is a reference and never holds the value: pass {_HOW}, one of the two"
+                f"a Secret is a reference and never holds the value: pass {_HOW}, one of the two",
+                code="secret-invalid",
             )
         if env is not None:
             if type(env) is not str or not _NAME.fullmatch(env) or len(env) > 200:
                 raise KitaruUsageError(
                     "kitaru.Secret(env=...) is not the name of an environment variable (letters, "
-                    "digits and _, at most 200 of them): pass the name, not the value"
+                    "digits and _, at most 200 of them): pass the name, not the value",
+                    code="secret-invalid",
                 )
             self._set("env", env)
         else:
@@ -62,10 +64,14 @@ class Secret:
             if type(path) is not str or not path.strip() or not path.isprintable():
                 raise KitaruUsageError(
                     "kitaru.Secret(file=...) is not the path of a file: pass the path, not what "
-                    "stands in it"
+                    "stands in it",
+                    code="secret-invalid",
                 )
             if len(path) > MAX_REFERENCE_CHARACTERS:
-                raise KitaruUsageError("kitaru.Secret(file=...) is longer than a path can be")
+                raise KitaruUsageError(
+                    "kitaru.Secret(file=...) is longer than a path can be: pass the path of a file",
+                    code="secret-invalid",
+                )
             self._set("file", path)
 
     def _set(self, kind: str, where: str) -> None:
@@ -81,7 +87,9 @@ class Secret:
         """
         value = self._from_environment() if self._kind == "env" else self._from_file()
         if not value:
-            raise KitaruNotFoundError(f"{self!r} is empty: {self._remedy()}")
+            raise KitaruNotFoundError(
+                f"{self!r} is empty: {self._remedy()}", code="secret-not-found"
+            )
         if len(value) < MIN_CHARACTERS:
             notice_once(
                 f"{self!r} has fewer than {MIN_CHARACTERS} characters: it is not masked in what "
@@ -93,7 +101,9 @@ class Secret:
     def _from_environment(self) -> str:
         value = os.environ.get(self._where)
         if value is None:
-            raise KitaruNotFoundError(f"{self!r} is not set in this process: {self._remedy()}")
+            raise KitaruNotFoundError(
+                f"{self!r} is not set in this process: {self._remedy()}", code="secret-not-found"
+            )
         return value
 
     def _from_file(self) -> str:
@@ -103,15 +113,22 @@ class Secret:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise KitaruNotFoundError(
-                f"{self!r} cannot be read here ({reason}): {self._remedy()}"
+                f"{self!r} cannot be read here ({reason}): {self._remedy()}",
+                code="secret-not-found",
             ) from None
         if len(data) > MAX_SECRET_BYTES:
-            raise KitaruUsageError(f"{self!r} is larger than {MAX_SECRET_BYTES:,} bytes")
+            raise KitaruUsageError(
+                f"{self!r} is larger than {MAX_SECRET_BYTES:,} bytes: name a file "
+                "that holds nothing but the secret",
+                code="secret-invalid",
+            )
         try:
             text = data.decode()
         except UnicodeDecodeError:
             # Not from it: that exception carries the bytes.
-            raise KitaruUsageError(f"{self!r} is not a text in UTF-8") from None
+            raise KitaruUsageError(
+                f"{self!r} is not a text in UTF-8: store it as one", code="secret-invalid"
+            ) from None
         return text.removesuffix("\n").removesuffix("\r")
 
     def _remedy(self) -> str:

@@ -37,6 +37,7 @@ def refuse_secrets(codec: str, data: bytes, what: str) -> None:
             path,
             f"the value of the secret {name} would stand in the store in clear: leave it out, or "
             "hand on the kitaru.Secret itself and call .get() where the value is needed",
+            code="secret-in-value",
         )
 
 
