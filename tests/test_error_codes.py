@@ -36,7 +36,7 @@ NEXT_STEP = re.compile(
     r"\b(add|ask|await|call|change|check|choose|collect|convert|copy|decorate|define|drop|end|"
     r"flatten|follow|free|give|go|leave|log|look|make|mend|move|name|pass|put|read|rename|report|"
     r"resume|restore|retry|return|run|say|see|show|split|start|stop|store|take|try|upgrade|use|"
-    r"wait|write|did you mean|there are)\b",
+    r"unpickle|wait|wrap|write|did you mean|there are)\b",
     re.I,
 )
 """Words with which a next step begins."""

@@ -504,7 +504,8 @@ def _checked_codec(id: str, codec: str | None) -> str:
         hint = f"did you mean {near[0]!r}?" if near else hint
     raise KitaruUsageError(
         f"checkpoint {id!r}: codec={shortened(codec)} is none; {hint} (a codec of your own is "
-        "found by the class of the value: see kitaru.register_codec)"
+        "found by the class of the value: see kitaru.register_codec)",
+        code="option-invalid",
     )
 
 

@@ -32,7 +32,10 @@ _YOUR_CODE = {
     "call-drifted": "A strict flow called a checkpoint with other inputs than before.",
     "class-changed": "A class no longer fits the values that were recorded of it.",
     "class-not-found": "The class of a recorded value is not there any more.",
+    "codec-failed": "A registered codec raised, or gave what it should not.",
+    "codec-not-registered": "A recorded value needs a codec that is not registered.",
     "library-not-imported": "A recorded value needs a library that is not imported.",
+    "pickle-unreadable": "A recorded pickle cannot be read, or not here.",
     "value-changed-while-stored": "A value was changed by another thread while it was stored.",
 }
 

@@ -124,7 +124,9 @@ def open_payload(payload: Payload, what: str, *, checked: bool = False) -> Any:
             what,
             "$",
             'it was recorded by a checkpoint with codec="pickle", and unpickling runs code: only '
-            'the flow itself reads it, while its checkpoint still says codec="pickle"',
+            'the flow itself reads it, while its checkpoint still says codec="pickle": '
+            "run the flow to see it",
+            code="pickle-unreadable",
         )
     if payload.codec not in (CODEC, attachments.CODEC):
         raise problem(

@@ -33,6 +33,7 @@ def encode_pickled(value: Any, *, what: str, limits: Limits = DEFAULT_LIMITS) ->
             "$",
             f"it cannot be pickled ({type(error).__name__}: {str(error)[:200]}): leave out what "
             "lives in one process only, or return plain data",
+            code="value-not-storable",
         ) from error
     if len(data) > limits.max_payload_bytes:
         raise problem(
@@ -40,6 +41,7 @@ def encode_pickled(value: Any, *, what: str, limits: Limits = DEFAULT_LIMITS) ->
             "$",
             f"its pickle takes more than {limits.max_payload_bytes:,} bytes; store it in a file or "
             "bucket of yours and return its path",
+            code="value-too-large",
         )
     name = secret_in(data) if NEEDLES else None
     if name is not None:
@@ -48,6 +50,7 @@ def encode_pickled(value: Any, *, what: str, limits: Limits = DEFAULT_LIMITS) ->
             "$",
             f"the value of the secret {name} would stand in the store in clear: leave it out, or "
             "hand on the kitaru.Secret itself and call .get() where the value is needed",
+            code="secret-in-value",
         )
     payload = seal(PICKLED, data)
     # What fails now can still be told; later it would stop an execution.
@@ -58,6 +61,7 @@ def encode_pickled(value: Any, *, what: str, limits: Limits = DEFAULT_LIMITS) ->
             "$",
             f"a {type_name(type(value))} would come back as a {type_name(back)}: mend its "
             "__reduce__, or return plain data",
+            code="value-loses-state",
         )
     return payload
 
@@ -81,4 +85,5 @@ def _unpickled(payload: Payload, what: str) -> Any:
             f"its pickle cannot be read ({type(error).__name__}: {str(error)[:200]}): bring back "
             "the classes and versions that it was pickled with. The recorded value is kept as it "
             "is",
+            code="pickle-unreadable",
         ) from error

@@ -67,12 +67,14 @@ def _write(writer: Writer, value: Any, path: Path, depth: int) -> Any:
             path,
             f"encode of the codec {codec.name!r} raised {type(error).__name__}: mend the codec, "
             "or the value",
+            code="codec-failed",
         ) from error
     if type(data) is not bytes:
         raise problem(
             writer.what,
             path,
             f"encode of the codec {codec.name!r} gave a {type_name(type(data))}: return bytes",
+            code="codec-failed",
         )
     writer.enter(1, path, depth)
     tree: dict[str, Any] = {TAG: MARK, "codec": codec.name}
@@ -117,6 +119,7 @@ def read(reader: Reader, tree: dict[str, Any], path: Path, depth: int) -> Any:
             f"it was recorded by the codec {name[:200]!r}, which this program has not registered: "
             f"import what registers it (perhaps {module}) before the value is read. The recorded "
             "value is kept as it is",
+            code="codec-not-registered",
         )
     try:
         value = codec.decode(data)
@@ -126,6 +129,7 @@ def read(reader: Reader, tree: dict[str, Any], path: Path, depth: int) -> Any:
             path,
             f"decode of the codec {name!r} raised {type(error).__name__}: mend it. The recorded "
             "value is kept as it is",
+            code="codec-failed",
         ) from error
     if type(value) is not codec.cls:
         raise problem(
@@ -133,5 +137,6 @@ def read(reader: Reader, tree: dict[str, Any], path: Path, depth: int) -> Any:
             path,
             f"decode of the codec {name!r} gave a {type_name(type(value))}, not a "
             f"{type_name(codec.cls)}: mend it. The recorded value is kept as it is",
+            code="codec-failed",
         )
     return value

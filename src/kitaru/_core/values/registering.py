@@ -55,14 +55,20 @@ def register_codec(
     ... )
     """
     if not isinstance(cls, type):
-        raise KitaruUsageError(f"register_codec({shortened(cls)}): pass a class")
+        raise KitaruUsageError(
+            f"register_codec({shortened(cls)}): pass a class", code="option-invalid"
+        )
     name = check_name("codec", name)
     for option, function in (("encode", encode), ("decode", decode), ("preview", preview)):
         may_be_none = option != "decode"
         if not callable(function) and not (function is None and may_be_none):
-            raise KitaruUsageError(f"{option}={shortened(function)}: pass a function")
+            raise KitaruUsageError(
+                f"{option}={shortened(function)}: pass a function", code="option-invalid"
+            )
     if type(exact) is not bool:
-        raise KitaruUsageError(f"exact={shortened(exact)}: pass True or False")
+        raise KitaruUsageError(
+            f"exact={shortened(exact)}: pass True or False", code="option-invalid"
+        )
     codec = Registered(cls, name, encode, decode, preview)
     with _registering:
         _refuse_taken(codec)
@@ -74,17 +80,20 @@ def _refuse_taken(codec: Registered) -> None:
     if has_own_encoding(cls):
         raise KitaruUsageError(
             f"a {type_name(cls)} has an encoding of its own: wrap it in a class of yours, and "
-            "register that"
+            "register that",
+            code="option-invalid",
         )
     same_name = by_name.get(name)
     if same_name is not None and name_of(same_name.cls) != name_of(cls):
         raise KitaruUsageError(
             f"the codec {name!r} is that of {type_name(same_name.cls)} already: give the codec of "
-            f"{type_name(cls)} another name"
+            f"{type_name(cls)} another name",
+            code="name-taken",
         )
     for other in by_class.values():
         if codec.encode is not None and other.name != name and name_of(other.cls) == name_of(cls):
             raise KitaruUsageError(
                 f"{type_name(cls)} has the codec {other.name!r} already: if {name!r} is its new "
-                f"format, register {other.name!r} with encode=None, to read what it wrote, first"
+                f"format, register {other.name!r} with encode=None, to read what it wrote, first",
+                code="name-taken",
             )

@@ -247,7 +247,7 @@ class Writer:
         if leaf is not None:
             return self._leaf(value, leaf, path)
         if self.fallback is not None and class_attribute(cls, "__kitaru_key__") is not MISSING:
-            return self.fallback(value, problem(self.what, path, "").path or "$")
+            return self.fallback(value, render(path))
         write = write_of(cls)
         if write is not None:
             return write(self, value, path, depth)
