@@ -89,6 +89,7 @@ _USAGE = {
     "execution-id-ambiguous": "A part of an id fits several executions.",
     "execution-not-found": "There is no such execution in this project.",
     "execution-of-another-flow": "The execution belongs to another flow.",
+    "executions-still-running": "Executions still ran when a test's store was taken away.",
     "no-result": "There is no result to be had, not yet or not at all.",
     "not-failed": "Only a failed execution can be retried.",
     "nothing-to-resume": "The execution has ended; there is nothing to resume.",

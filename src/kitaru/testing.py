@@ -47,5 +47,6 @@ def isolated_store(folder: str | os.PathLike[str], *, timeout: float = 5.0) -> I
     if left:
         raise KitaruStateError(
             f"{left} execution(s) were still running {timeout:g} s after the end: wait() for "
-            "what you start, or allow more with isolated_store(folder, timeout=...)"
+            "what you start, or allow more with isolated_store(folder, timeout=...)",
+            code="executions-still-running",
         )
