@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kitaru._core.fanout import unmapped as unmapped
+    from kitaru._core.values.changes import upcast as upcast
     from kitaru._core.values.registering import register_codec as register_codec
     from kitaru.checkpoints import Checkpoint as Checkpoint
     from kitaru.checkpoints import CheckpointFuture as CheckpointFuture
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from kitaru.later import memory as memory
     from kitaru.later import save as save
     from kitaru.later import sleep as sleep
-    from kitaru.later import upcast as upcast
     from kitaru.later import wait as wait
     from kitaru.model import ArtifactRef as ArtifactRef
     from kitaru.model import CheckpointAttempt as CheckpointAttempt
@@ -75,6 +75,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "_core.fanout": "unmapped",
+    "_core.values.changes": "upcast",
     "_core.values.registering": "register_codec",
     "checkpoints": "Checkpoint CheckpointFuture checkpoint step",
     "client": "KitaruClient",
@@ -84,7 +85,7 @@ _HOMES = {
     "KitaruTimeoutError KitaruUsageError KitaruUserCodeError KitaruValueError "
     "KitaruWaitValidationError",
     "flows": "Flow FlowHandle flow",
-    "later": "Done NotDone Unknown check llm load memory save sleep upcast wait",
+    "later": "Done NotDone Unknown check llm load memory save sleep wait",
     "model": "ArtifactRef CheckpointAttempt CheckpointCall Execution ExecutionStatus "
     "FailureInfo LogEntry Note PendingWait Retry Why",
     "recovery": "recover",

@@ -47,11 +47,6 @@ def llm(*args: Any, **kwargs: Any) -> NoReturn:
     _not_yet("llm()", "; call the model inside a checkpoint")
 
 
-def upcast(*args: Any, **kwargs: Any) -> NoReturn:
-    """Convert recorded values of a changed class (a later release)."""
-    _not_yet("upcast()")
-
-
 class Done:
     """The verdict of ``verify=``: the effect took place (a later release)."""
 

@@ -74,7 +74,9 @@ def encode(value: Any, *, what: str, limits: Limits | None = None) -> Payload:
 def _verify(codec: str, data: bytes, what: str, limits: Limits) -> None:
     """Read the value back before anybody relies on it: what fails now can still be told."""
     text, attached = attachments.split(data) if codec == attachments.CODEC else (data, None)
-    back = Reader(what, (), limits, attached).value(parse(text), "$", 0)
+    reader = Reader(what, (), limits, attached)
+    reader.may_convert = False
+    back = reader.value(parse(text), "$", 0)
     writer = Writer(None, False, what, limits)
     again: list[attachments.Data] = []
     writer.attached = again

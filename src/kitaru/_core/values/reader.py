@@ -1,8 +1,9 @@
-"""Trees to values. Runs no user code and imports nothing of the user's.
+"""Trees to values. Imports nothing of the user's, and runs nothing of it.
 
 The stored tag decides; a class is looked up among those that the program has
-loaded, and an object is rebuilt field by field without its ``__init__``. What
-cannot be read raises ``KitaruValueError`` with its path; it never becomes None.
+loaded, and an object is rebuilt field by field without its ``__init__``. Only a
+record that its class no longer fits is given to ``changes.py``. What cannot be
+read raises ``KitaruValueError`` with its path; it never becomes None.
 """
 
 from __future__ import annotations
@@ -13,18 +14,17 @@ from enum import Flag
 from typing import Any
 
 from kitaru._core.values import attachments, exceptions, parts
+from kitaru._core.values.changes import convert, convert_member, misfit_of, remedy
 from kitaru._core.values.classes import find_class
 from kitaru._core.values.codecs import read_of
 from kitaru._core.values.leaves import READERS
 from kitaru._core.values.paths import DEFAULT_LIMITS, Limits, Path, problem
+from kitaru._core.values.rebuilding import Recorded, rebuild
 from kitaru._core.values.shapes import (
     MISSING,
     Shape,
     class_attribute,
     default_of,
-    forget_hash,
-    namespace_of_object,
-    set_state,
     shape_of,
 )
 from kitaru._core.values.text import TAG, dump
@@ -35,7 +35,7 @@ from kitaru.errors import KitaruValueError
 class Reader:
     """One walk over one tree, which it may change in place."""
 
-    __slots__ = ("attached", "attached_left", "hints", "limits", "what")
+    __slots__ = ("attached", "attached_left", "hints", "limits", "may_convert", "what")
 
     def __init__(
         self,
@@ -49,6 +49,8 @@ class Reader:
         self.limits = limits
         self.attached = attached
         self.attached_left = 0 if attached is None else len(attached)
+        self.may_convert = True
+        """Whether code of the user's may be asked to take a record that does not fit its class."""
 
     def value(self, tree: Any, path: Path, depth: int) -> Any:
         kind = type(tree)
@@ -173,7 +175,7 @@ class Reader:
                 self.what, path, _not_found(kind, module, qualname), code="class-not-found"
             )
         shape = shape_of(cls)
-        if shape is None or shape.kind != kind:
+        if shape is None or (shape.kind != kind and not {shape.kind, kind} <= _OBJECTS):
             raise problem(
                 self.what,
                 path,
@@ -183,19 +185,32 @@ class Reader:
             )
         return cls, shape
 
-    def _fields(self, tree: Any, cls: type, shape: Shape, path: Path, depth: int) -> dict[str, Any]:
+    def _object(self, tree: dict[str, Any], path: Path, depth: int) -> Any:
+        cls, shape = self._class(tree, path)
         stored = self._part(tree, "v", dict, path)
-        values = {name: self.value(item, (path, name), depth) for name, item in stored.items()}
-        if tree.get("shape") == shape.fingerprint and values.keys() <= set(shape.fields):
-            return values
-        removed = [name for name in values if name not in shape.fields]
-        added = [name for name in shape.fields if name not in values]
-        unfilled = [name for name in added if not self._fill(values, cls, shape, name)]
-        if removed or unfilled:
-            raise problem(
-                self.what, path, _changed(shape.name, removed, unfilled), code="class-changed"
-            )
-        return {name: values[name] for name in shape.fields}
+        fields = {name: self.value(item, (path, name), depth) for name, item in stored.items()}
+        recorded = Recorded(
+            fields,
+            self._rest(tree, "x", path, depth),
+            self._rest(tree, "extra", path, depth),
+            self._rest(tree, "private", path, depth),
+            self._part(tree, "set", list, path) if "set" in tree else tuple(stored),
+        )
+        was = tree[TAG]
+        same = tree.get("shape") == shape.fingerprint and was == shape.kind
+        if same and fields.keys() <= set(shape.fields):
+            return rebuild(cls, shape, recorded)
+        removed = [name for name in fields if name not in shape.fields]
+        added = [name for name in shape.fields if name not in fields]
+        unfilled = [name for name in added if not self._fill(fields, cls, shape, name)]
+        if was == shape.kind and not removed and not unfilled:
+            fields = {name: fields[name] for name in shape.fields}
+            return rebuild(cls, shape, recorded._replace(fields=fields))
+        misfit = misfit_of(shape, removed, unfilled, None if was == shape.kind else was)
+        if not self.may_convert:
+            raise problem(self.what, path, f"{misfit}. {remedy(cls)}", code="class-changed")
+        recorded = recorded._replace(fields={name: fields[name] for name in stored})
+        return convert(cls, shape, recorded, what=self.what, path=path, misfit=misfit)
 
     def _fill(self, values: dict[str, Any], cls: type, shape: Shape, name: str) -> bool:
         """Give a field that is new its default; False if it has none that is plain."""
@@ -217,40 +232,6 @@ class Reader:
             raise self.malformed(path, f"{name!r} is not a dict of attributes")
         return rest
 
-    def _plain_object(self, tree: dict[str, Any], path: Path, depth: int) -> Any:
-        cls, shape = self._class(tree, path)
-        fields = self._fields(tree, cls, shape, path, depth)
-        made: Any = object.__new__(cls)
-        set_state(made, shape, fields | self._rest(tree, "x", path, depth))
-        if shape.kind == "attrs":
-            forget_hash(made, cls)
-        return made
-
-    def _namedtuple(self, tree: dict[str, Any], path: Path, depth: int) -> Any:
-        cls, shape = self._class(tree, path)
-        fields = self._fields(tree, cls, shape, path, depth)
-        made: Any = tuple.__new__(cls, [fields[name] for name in shape.fields])
-        set_state(made, shape, self._rest(tree, "x", path, depth))
-        return made
-
-    def _model(self, tree: dict[str, Any], path: Path, depth: int) -> Any:
-        cls, shape = self._class(tree, path)
-        fields = self._fields(tree, cls, shape, path, depth)
-        extra = self._rest(tree, "extra", path, depth)
-        private = self._rest(tree, "private", path, depth)
-        made: Any = object.__new__(cls)
-        slots = dict(shape.slots)
-        allows_extra = class_attribute(cls, "model_config").get("extra") == "allow"
-        fields_set = set(self._part(tree, "set", list, path)) if "set" in tree else shape.fields
-        slots["__pydantic_fields_set__"].__set__(made, set(fields_set))
-        slots["__pydantic_extra__"].__set__(made, extra if allows_extra or extra else None)
-        has_private = bool(class_attribute(cls, "__private_attributes__"))
-        slots["__pydantic_private__"].__set__(made, private if has_private or private else None)
-        namespace = namespace_of_object(made)
-        assert namespace is not None, "every pydantic model has a __dict__"
-        namespace.update(fields | self._rest(tree, "x", path, depth))
-        return made
-
     def _enum(self, tree: dict[str, Any], path: Path, depth: int) -> Any:
         cls, shape = self._class(tree, path)
         name = self._part(tree, "name", str, path)
@@ -259,21 +240,26 @@ class Reader:
             return self._flag(cls, members, name, tree, path)
         member = members.get(name)
         if member is None:
-            raise problem(
-                self.what,
-                path,
-                f"{shape.name} has no member {name!r} any more; add it again",
-                code="class-changed",
-            )
-        if "v" in tree and dump(to_tree(member._value_), sort=True) != dump(tree["v"], sort=True):
-            raise problem(
-                self.what,
-                path,
+            misfit = f"{shape.name} has no member {name!r} any more; add it again"
+        elif "v" in tree and dump(to_tree(member._value_), sort=True) != dump(tree["v"], sort=True):
+            misfit = (
                 f"{shape.name}.{name} has another value than when it was recorded; give it back "
-                "its value, or give the new meaning a new name",
+                "its value, or give the new meaning a new name"
+            )
+        else:
+            return member
+        value = self.value(tree.get("v"), (path, "value"), depth)
+        made = None
+        if self.may_convert:
+            made = convert_member(cls, shape, name, value, what=self.what, path=path)
+        if made is None:
+            raise problem(
+                self.what,
+                path,
+                f"{misfit}, or write @kitaru.upcast({cls.__name__}) beside it",
                 code="class-changed",
             )
-        return member
+        return made
 
     def _flag(self, cls: Any, members: Any, names: str, tree: Any, path: Path) -> Any:
         value = self._part(tree, "v", int, path)
@@ -355,17 +341,8 @@ def _not_found(kind: str, module: str, qualname: str) -> str:
     )
 
 
-def _changed(name: str, removed: list[str], added: list[str]) -> str:
-    changes = []
-    if added:
-        changes.append("new without a plain default: " + ", ".join(added))
-    if removed:
-        changes.append("no longer there: " + ", ".join(removed))
-    return (
-        f"{name} has other fields than when the value was recorded ({'; '.join(changes)}); give "
-        "new fields a default and keep old ones, or run the checkpoint anew under another name"
-    )
-
+_OBJECTS = {"dataclass", "attrs", "namedtuple", "pydantic"}
+"""Kinds of classes that may have become one another."""
 
 _CONTAINERS: dict[str, Callable[[Reader, dict[str, Any], Path, int], Any]] = {
     "tuple": lambda r, tree, path, depth: tuple(r.items(tree, path, depth)),
@@ -381,10 +358,10 @@ _CONTAINERS: dict[str, Callable[[Reader, dict[str, Any], Path, int], Any]] = {
     **parts.READERS,
     "large-bytes": lambda r, tree, path, depth: bytes(r.binary(tree["v"])),
     "large-bytearray": lambda r, tree, path, depth: bytearray(r.binary(tree["v"])),
-    "dataclass": Reader._plain_object,
-    "attrs": Reader._plain_object,
-    "namedtuple": Reader._namedtuple,
-    "pydantic": Reader._model,
+    "dataclass": Reader._object,
+    "attrs": Reader._object,
+    "namedtuple": Reader._object,
+    "pydantic": Reader._object,
     "enum": Reader._enum,
     "exception": Reader._exception,
 }

@@ -79,7 +79,7 @@ def _kind_and_fields(cls: type) -> tuple[str, tuple[str, ...]] | None:
     if is_pydantic(cls):
         return "pydantic", tuple(class_attribute(cls, "__pydantic_fields__"))
     if class_attribute(cls, "__dataclass_fields__") is not MISSING:
-        return "dataclass", tuple(_dataclass_fields(cls))
+        return "dataclass", tuple(dataclass_fields(cls))
     attributes = class_attribute(cls, "__attrs_attrs__")
     if isinstance(attributes, tuple):
         return "attrs", tuple(attribute.name for attribute in attributes)
@@ -102,7 +102,8 @@ def class_attribute(cls: type, name: str) -> Any:
     return MISSING
 
 
-def _dataclass_fields(cls: type) -> dict[str, Any]:
+def dataclass_fields(cls: type) -> dict[str, Any]:
+    """The fields of a dataclass, without ``ClassVar`` and ``InitVar``."""
     fields = class_attribute(cls, "__dataclass_fields__")
     real = sys.modules["dataclasses"].__dict__["_FIELD"]
     return {name: field for name, field in fields.items() if field._field_type is real}
@@ -202,7 +203,7 @@ def default_of(cls: type, shape: Shape, name: str, *, call_classes: bool) -> Any
         validated = class_attribute(cls, "__pydantic_fields__")
         if type(validated) is dict and name in validated:  # a dataclass of pydantic's
             return _default_of_model_field(validated[name], call_classes)
-        field = _dataclass_fields(cls)[name]
+        field = dataclass_fields(cls)[name]
         absent = sys.modules["dataclasses"].__dict__["MISSING"]
         if field.default is not absent:
             return field.default
