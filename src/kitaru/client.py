@@ -15,6 +15,7 @@ from kitaru import app as _app
 from kitaru._core.lifecycle import FINISHED, State
 from kitaru._core.naming import shown_name
 from kitaru._store.protocol import ExecutionRow, Head, Refused, Retry
+from kitaru.differences import Comparison
 from kitaru.errors import (
     KitaruFeatureNotAvailableError,
     KitaruNotFoundError,
@@ -174,7 +175,13 @@ class Executions:
         """
         row = self.find_row(exec_id)
         calls = choose_calls(calls_of(self._app.store, row), checkpoint, row.exec_id)
-        return [explain_call(call, self._app.root) for call in calls]
+        comparison = Comparison(
+            self._app.store,
+            project=self._app.project,
+            flow_id=row.flow_id,
+            execution=row.id,
+        )
+        return [explain_call(call, self._app.root, comparison) for call in calls]
 
     # --- acting ------------------------------------------------------------------------------
 

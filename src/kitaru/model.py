@@ -19,6 +19,7 @@ __all__ = [
     "ArtifactRef",
     "CheckpointAttempt",
     "CheckpointCall",
+    "Difference",
     "Execution",
     "ExecutionStatus",
     "FailureInfo",
@@ -155,6 +156,8 @@ class CheckpointCall:
     _load: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
     _changed: tuple[str, ...] = field(default=(), repr=False, compare=False)
     """The arguments or functions that the recorded reason names."""
+    _recorded: Any = field(default=None, repr=False, compare=False)
+    """The row of the first attempt: it asked for reuse, the later ones never do."""
 
     def result(self) -> Any:
         """The call's recorded result, decoded now.
@@ -174,12 +177,30 @@ class CheckpointCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Difference:
+    """An argument, or a part of the code, that is not what was recorded before.
+
+    ``kind`` is ``argument`` or ``code``. ``before`` and ``after`` are texts to
+    compare: the argument's preview as JSON, the part's source without comments
+    and formatting; None where it was not there, or where ``note`` says why there
+    is none.
+    """
+
+    kind: str
+    name: str
+    before: str | None
+    after: str | None
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Why:
     """Why a call ran, or whose outcome it reused; printed, it is a line for people.
 
     ``changed`` are the arguments or functions that differ from what was
-    recorded before, where that is the reason. ``unseen`` is what the code
-    fingerprint cannot see; None where the checkpoint's module is not loaded.
+    recorded before, where that is the reason; ``differences`` show how, against
+    what execution ``compared_with`` recorded. ``unseen`` is what the code
+    fingerprint cannot see; None where nobody knows it.
     """
 
     call_id: str
@@ -192,6 +213,8 @@ class Why:
     original_call_id: str | None
     changed: tuple[str, ...]
     unseen: tuple[str, ...] | None
+    differences: tuple[Difference, ...] = ()
+    compared_with: str | None = None
 
     def __str__(self) -> str:
         """One line, and one more for what the fingerprint cannot see.

@@ -256,6 +256,7 @@ def _call(
         inputs=_json(row.inputs),
         _load=partial(_load, store, last.id, name) if succeeded else None,
         _changed=_changed(rows[0].row.reason),
+        _recorded=rows[0],
     )
 
 

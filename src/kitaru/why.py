@@ -1,7 +1,7 @@
 """Why each call of a checkpoint ran, or whose outcome it reused, from what is recorded.
 
-Adds what only a process that has loaded the checkpoint can tell: what its code
-fingerprint cannot see.
+What the code's fingerprint cannot see is recorded with each version; where it is
+not, a process that has loaded the checkpoint can tell.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from kitaru._core.naming import loaded_module
 from kitaru._engine.fingerprint import fingerprint
+from kitaru.differences import Comparison
 from kitaru.errors import KitaruError, KitaruNotFoundError
 from kitaru.model import CheckpointCall, Why
 
@@ -45,8 +46,12 @@ def choose_calls(
     )
 
 
-def explain_call(call: CheckpointCall, root: str | None) -> Why:
+def explain_call(call: CheckpointCall, root: str | None, comparison: Comparison) -> Why:
     """The record that says why; ``root`` is the project whose code counts."""
+    compared = comparison.of(call._recorded)
+    unseen = comparison.unseen(call._recorded)
+    if unseen is None:
+        unseen = unseen_by_fingerprint(call.checkpoint_id, root)
     return Why(
         call_id=call.call_id,
         name=call.name,
@@ -57,7 +62,9 @@ def explain_call(call: CheckpointCall, root: str | None) -> Why:
         reused_from=call.reused_from,
         original_call_id=call.original_call_id,
         changed=call._changed,
-        unseen=unseen_by_fingerprint(call.checkpoint_id, root),
+        unseen=unseen,
+        differences=compared.differences,
+        compared_with=compared.with_exec_id,
     )
 
 

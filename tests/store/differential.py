@@ -259,6 +259,7 @@ class World:
                     bytes([number % 3]) * 32,
                     '{"f":"00"}',
                     self.random.choice([None, f'{{"demo":"{number:02x}"}}']),
+                    f"[{number}]",
                     [SourceRow(bytes([number % 5]), b"text %d" % number)][: number % 2],
                 )
                 for _ in range(self.random.choices([0, 1], [3, 1])[0])

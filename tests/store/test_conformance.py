@@ -396,7 +396,7 @@ def test_a_version_of_code_keeps_the_execution_that_recorded_it_first(store: Any
     store.apply(Record(one.id, 1, Facts(codes=[old])))
     store.apply(Record(two.id, 1, Facts(codes=[old, new])))
     codes = store.list_codes(project="demo", checkpoint="demo.research", limit=5)
-    assert codes == [(b"new", '{"f":1}', two.id, None), (b"old", "{}", one.id, None)]
+    assert codes == [(b"new", '{"f":1}', two.id, None, None), (b"old", "{}", one.id, None, None)]
     assert store.list_codes(project="demo", checkpoint="demo.research", limit=1) == codes[:1]
     assert store.list_codes(project="demo", checkpoint="demo.write", limit=5) == []
     assert store.list_codes(project="elsewhere", checkpoint="demo.research", limit=5) == []
@@ -844,12 +844,12 @@ def test_sources_are_kept_once_and_a_version_without_files_gets_them(store: AnyS
     row = running(store)
     bare = CodeRow("demo.research", b"code", "{}")
     first, second = SourceRow(b"one", b"text"), SourceRow(b"two", b"more")
-    full = bare._replace(files='{"demo":"6f6e65"}', sources=(first,))
+    full = bare._replace(files='{"demo":"6f6e65"}', unseen='["getattr"]', sources=(first,))
     later = bare._replace(files='{"demo":"74776f"}', sources=(second, SourceRow(b"one", b"other")))
     for code in (bare, full, later):
         store.apply(Record(row.id, 1, Facts(codes=[code])))
     (known,) = store.list_codes(project="demo", checkpoint="demo.research", limit=5)
-    assert known == (b"code", "{}", row.id, '{"demo":"6f6e65"}')
+    assert known == (b"code", "{}", row.id, '{"demo":"6f6e65"}', '["getattr"]')
     assert store.load_source(b"one") == b"text"
     assert store.load_source(b"two") == b"more"
     assert store.load_source(b"three") is None
@@ -857,7 +857,7 @@ def test_sources_are_kept_once_and_a_version_without_files_gets_them(store: AnyS
 
 def test_nobody_keeps_a_source_who_does_not_own_the_execution(store: AnyStore) -> None:
     row = running(store)
-    code = CodeRow("demo.research", b"code", "{}", "{}", (SourceRow(b"one", b"text"),))
+    code = CodeRow("demo.research", b"code", "{}", "{}", "[]", (SourceRow(b"one", b"text"),))
     with pytest.raises(Fenced):
         store.apply(Record(row.id, 7, Facts(codes=[code])))
     assert store.load_source(b"one") is None

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from kitaru._engine.call import Call
 
 
+MAX_UNSEEN = 50
+MAX_UNSEEN_CHARACTERS = 200
+
+
 class Source(NamedTuple):
     """The success to reuse."""
 
@@ -150,7 +154,8 @@ def remember(call: Call, arguments: str) -> CodeRow | None:
     if history.keeps(call.code.digest):
         return None
     files, sources = _sources(call)
-    row = CodeRow(call.spec.id, call.code.digest, parts_json(call.code), files, sources)
+    unseen = json.dumps([each[:MAX_UNSEEN_CHARACTERS] for each in call.code.unseen[:MAX_UNSEEN]])
+    row = CodeRow(call.spec.id, call.code.digest, parts_json(call.code), files, unseen, sources)
     history.add_code(row)
     return row
 

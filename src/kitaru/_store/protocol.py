@@ -126,14 +126,16 @@ class CodeRow(NamedTuple):
     """A version of a checkpoint's code: ``parts`` is JSON, name -> digest of each function.
 
     ``files`` is JSON, module -> hex digest of its source; None where nobody
-    looked. A version that is known keeps what it has, but for ``files`` that it
-    has not. ``sources`` are those that the store may not have yet.
+    looked. ``unseen`` is a JSON list of what the fingerprint cannot see. A version
+    that is known keeps what it has, but for ``files`` that it has not, and then
+    both. ``sources`` are those that the store may not have yet.
     """
 
     checkpoint: str
     digest: bytes
     parts: str
     files: str | None = None
+    unseen: str | None = None
     sources: Sequence[SourceRow] = ()
 
 
@@ -394,6 +396,7 @@ class RecordedCode(NamedTuple):
     execution: int
     """The execution in which this version was first recorded."""
     files: str | None
+    unseen: str | None
 
 
 class Sample(NamedTuple):

@@ -356,7 +356,7 @@ class ReferenceStore:
         version = (row.project, code.checkpoint, code.digest)
         known, execution = self._codes.setdefault(version, (code, row.id))
         if known.files is None:
-            self._codes[version] = (known._replace(files=code.files), execution)
+            self._codes[version] = (known._replace(files=code.files, unseen=code.unseen), execution)
         for source in code.sources:
             self._sources.setdefault(*source)
 
@@ -577,7 +577,7 @@ class ReferenceStore:
     def list_codes(self, *, project: str, checkpoint: str, limit: int) -> list[RecordedCode]:
         with self._inside():
             versions = [
-                RecordedCode(code.digest, code.parts, execution, code.files)
+                RecordedCode(code.digest, code.parts, execution, code.files, code.unseen)
                 for (in_project, _, _), (code, execution) in self._codes.items()
                 if in_project == project and code.checkpoint == checkpoint
             ]

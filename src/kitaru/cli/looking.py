@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from kitaru import app as _app
 from kitaru._core.lifecycle import State
 from kitaru.cli.canvas import screen_of, write
+from kitaru.cli.explaining import why_lines
 from kitaru.cli.listing import Listed, drawn_lines, plain_lines
 from kitaru.cli.nearest import nearest
-from kitaru.cli.output import Session, print_fields, print_text
+from kitaru.cli.output import Session, print_fields
 from kitaru.cli.place import existing_client
 from kitaru.cli.showing import execution_lines
 from kitaru.cli.shown import (
@@ -140,8 +141,8 @@ def explain_calls(session: Session, exec_id: str, checkpoint: str | None) -> Non
     if session.as_json:
         session.items([as_data(each) for each in found])
         return
-    for each in found:
-        print_text(str(each))
+    screen = screen_of(sys.stdout)
+    write(why_lines(found, screen), screen)
     if not found:
         session.progress("no call is recorded yet")
 

@@ -2,11 +2,12 @@
 
 -- name: add_code
 -- event: none (owned)
-insert into codes (project, checkpoint, digest, parts, files, execution)
-select project, ?3, ?4, ?5, ?6, id from executions
+insert into codes (project, checkpoint, digest, parts, files, unseen, execution)
+select project, ?3, ?4, ?5, ?6, ?7, id from executions
 where id = ?1 and epoch = ?2 and status in ('running', 'cancelling')
 -- A version from before sources were kept gets them now.
-on conflict (project, checkpoint, digest) do update set files = excluded.files
+on conflict (project, checkpoint, digest) do update
+    set files = excluded.files, unseen = excluded.unseen
     where codes.files is null and excluded.files is not null
 
 -- name: add_source
@@ -17,7 +18,7 @@ where id = ?1 and epoch = ?2 and status in ('running', 'cancelling')
 on conflict do nothing
 
 -- name: list_codes
-select digest, parts, execution, files from codes
+select digest, parts, execution, files, unseen from codes
 where project = ?1 and checkpoint = ?2 order by id desc limit ?3
 
 -- name: source_by_digest
