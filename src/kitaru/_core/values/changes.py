@@ -67,7 +67,7 @@ def upcast(model: type[Any]) -> Callable[[F], F]:
         if other is not None and _who(other) != _who(convert):
             raise KitaruUsageError(
                 f"two functions upcast {name}: {'.'.join(_who(other))} and "
-                f"{'.'.join(_who(convert))}. Let one of them tell the versions apart",
+                f"{'.'.join(_who(convert))}. Drop one, and let the other tell the versions apart",
                 code="name-taken",
             )
         _upcasts[name] = convert
@@ -104,8 +104,9 @@ def convert(
         raise problem(what, path, f"{misfit}. {remedy(cls)}", code="class-changed")
     if (what, shape.name) not in _told:
         _told.add((what, shape.name))
+        about = problem(what, path, misfit, code="class-changed")
         notice(
-            f"{problem(what, path, misfit, code='class-changed')}. Today's class took what was recorded, which ran its "
+            f"{about}. Today's class took what was recorded, which ran its "
             f"code. To decide yourself, write @kitaru.upcast({cls.__name__})"
         )
     return made
