@@ -25,6 +25,7 @@ Read = Callable[["Reader", dict[str, Any], Path, int], Any]
 
 _HOMES = {
     "numpy": "arrays",
+    "pandas": "frames",
 }
 """Library -> our file with its codecs. The tags of a library begin with its name and a dot."""
 

@@ -96,7 +96,7 @@ def _read_range(ends: list[Any]) -> range:
     return range(start, stop, step)
 
 
-def _write_zone(zone: Any) -> Any:
+def write_zone(zone: Any) -> Any:
     """A time zone as JSON: ``["name"]`` a zoneinfo key, else ``[seconds, microseconds, name?]``."""
     from datetime import timezone
 
@@ -113,7 +113,7 @@ def _write_zone(zone: Any) -> Any:
     return None
 
 
-def _read_zone(parts: list[Any]) -> Any:
+def read_zone(parts: list[Any]) -> Any:
     from datetime import timedelta, timezone
 
     if len(parts) == 1:
@@ -127,7 +127,7 @@ def _write_clock(value: Any) -> Any:
     """A datetime or time: its text, or ``[text, zone, fold]`` where the text is not all."""
     if value.tzinfo is None:
         return [value.isoformat(), None, value.fold] if value.fold else value.isoformat()
-    zone = _write_zone(value.tzinfo)
+    zone = write_zone(value.tzinfo)
     if zone is None:
         return None
     if len(zone) == 2 and not value.fold:
@@ -142,7 +142,7 @@ def _read_clock(kind: str, stored: Any) -> Any:
     if type(stored) is str:
         return cls.fromisoformat(stored)
     text, zone, fold = stored
-    tzinfo = None if zone is None else _read_zone(zone)
+    tzinfo = None if zone is None else read_zone(zone)
     return cls.fromisoformat(text).replace(tzinfo=tzinfo, fold=fold)
 
 
@@ -249,8 +249,8 @@ _BY_NAME: dict[tuple[str, str], Leaf] = {
     ("datetime", "time"): Leaf("time", _write_clock, lambda stored: _read_clock("time", stored)),
     ("datetime", "date"): Leaf("date", lambda value: value.isoformat(), _read_date),
     ("datetime", "timedelta"): Leaf("timedelta", _write_delta, _read_delta),
-    ("datetime", "timezone"): Leaf("timezone", _write_zone, _read_zone),
-    ("zoneinfo", "ZoneInfo"): Leaf("zoneinfo", _write_zone, _read_zone),
+    ("datetime", "timezone"): Leaf("timezone", write_zone, read_zone),
+    ("zoneinfo", "ZoneInfo"): Leaf("zoneinfo", write_zone, read_zone),
     ("decimal", "Decimal"): Leaf("decimal", str, _read_decimal),
     ("uuid", "UUID"): Leaf("uuid", str, _read_uuid),
     ("fractions", "Fraction"): Leaf("fraction", _write_fraction, _read_fraction),

@@ -44,7 +44,7 @@ _BY_NAME: dict[str, str] = {
 
 _BY_LIBRARY = {
     "numpy": "of numpy, arrays and scalars are stored: make it one, or a text",
-    "pandas": "store .to_dict() of it, or write it to a file and store the path",
+    "pandas": "of pandas, frames, series, indexes and their cells are stored: make it one of them",
     "pydantic": "declare the field as str, or store str(…) of it",
     "pydantic_core": "declare the field as str, or store str(…) of it",
 }
