@@ -157,3 +157,31 @@ def test_every_variable_that_the_sources_read_is_on_the_page() -> None:
     sources = "\n".join(line for line in lines if ">>>" not in line)
     read = set(re.findall(r"environ(?:\.get\(|\[)\"(\w+)\"", sources))
     assert {name for name in read if f"`{name}`" not in page} == set()
+
+
+# --- what lies outside the site ----------------------------------------------------------
+
+
+def headings(page: Path) -> set[str]:
+    """What may stand behind `#` in a link to that page, as code hosts make it of headings."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
+    titles = re.findall(r"^#+ (.+)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*ROOT.glob("*.md"), *(ROOT / "examples").rglob("*.md"), *(ROOT / "bench").rglob("*.md")],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
+def test_a_page_outside_the_site_links_to_what_is_there(page: Path) -> None:
+    dead = []
+    text = re.sub(r"`[^`\n]*`", "", page.read_text())
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, heading = target.partition("#")
+        if "://" in target:
+            continue
+        linked = (page.parent / path).resolve() if path else page
+        if not linked.exists() or (heading and heading not in headings(linked)):
+            dead.append(target)
+    assert dead == []
