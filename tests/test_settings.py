@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 import math
 import os
 import re
@@ -83,10 +84,11 @@ def test_every_option_can_be_said_in_every_place(root: Path) -> None:
         "max_concurrency": 7,
         "at_exit": "leave",
         "at_exit_seconds": 2.5,
+        "full_traceback": True,
     }
     assert set(values) == set(BUILT_IN)
     names = {f"KITARU_{name.upper()}": str(value) for name, value in values.items()}
-    table = "\n".join(f"{name} = {value!r}" for name, value in values.items())
+    table = "\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items())
     for found in (resolve(root, **names), resolve(root, table)):
         assert {name: getattr(found, name) for name in values} == values
         assert "built-in" not in found.origin.values()
@@ -174,6 +176,7 @@ def test_an_option_of_a_later_release_says_so(root: Path) -> None:
         ("at_exit_seconds", 1e300, "0 to 1,000,000,000"),
         ("at_exit_seconds", True, "0 to 1,000,000,000"),
         ("at_exit_seconds", "5", "0 to 1,000,000,000"),
+        ("full_traceback", "refresh", "True or False"),
     ],
 )
 def test_a_wrong_value_names_the_option_the_value_and_what_is_allowed(

@@ -30,6 +30,7 @@ from kitaru._core.naming import import_folder, module_name
 from kitaru._core.payload import Payload
 from kitaru._engine.debugging import was_quit
 from kitaru._engine.execution import FlowSpec
+from kitaru._engine.frames import folded
 from kitaru._engine.futures import asyncio_running
 from kitaru._engine.outcomes import open_result, raise_failure
 from kitaru._engine.unwind import Why
@@ -47,6 +48,7 @@ from kitaru.decoration import (
 from kitaru.errors import (
     KitaruBackendError,
     KitaruContextError,
+    KitaruError,
     KitaruFeatureNotAvailableError,
     KitaruNotFoundError,
     KitaruStateError,
@@ -129,7 +131,10 @@ class FlowHandle(Generic[R]):
                 "use wait(), or look again later",
                 code="no-result",
             )
-        return self._open(self._row())
+        try:
+            return self._open(self._row())
+        except KitaruError as error:
+            raise folded(error) from error.__cause__  # why it failed stands above
 
     def wait(self, timeout: float | None = None) -> R:
         """Block until it is finished; return its result or raise its error.
@@ -143,6 +148,12 @@ class FlowHandle(Generic[R]):
                 "wait() would block the running event loop: write `await handle`",
                 code="event-loop-would-block",
             )
+        try:
+            return self._wait(timeout)
+        except KitaruError as error:
+            raise folded(error) from error.__cause__  # why it failed stands above
+
+    def _wait(self, timeout: float | None) -> R:
         began = self._app.env.monotonic()
         host = self._app.host
         host.go_on()
@@ -175,6 +186,12 @@ class FlowHandle(Generic[R]):
         return self._wait_async().__await__()
 
     async def _wait_async(self) -> R:
+        try:
+            return await self._follow_async()
+        except KitaruError as error:
+            raise folded(error) from error.__cause__  # why it failed stands above
+
+    async def _follow_async(self) -> R:
         pause_seconds = _FIRST_POLL_SECONDS
         while True:
             finished = self._look()

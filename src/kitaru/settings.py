@@ -45,6 +45,8 @@ class Settings:
     at_exit: Literal["finish", "leave"]
     at_exit_seconds: float | None
     """None: as long as it takes."""
+    full_traceback: bool
+    """Whether tracebacks of failed executions show Kitaru's own frames too."""
     origin: Mapping[str, str]
 
 
@@ -64,6 +66,7 @@ BUILT_IN: Mapping[str, Any] = {
     "max_concurrency": 32,
     "at_exit": "finish",
     "at_exit_seconds": None,
+    "full_traceback": False,
 }
 
 _VARIABLES = tuple(f"KITARU_{name.upper()}" for name in BUILT_IN)
@@ -84,6 +87,7 @@ def configure(
     max_concurrency: int | None = None,
     at_exit: Literal["finish", "leave"] | None = None,
     at_exit_seconds: float | None = None,
+    full_traceback: bool | None = None,
     **unknown: Never,
 ) -> None:
     """Set defaults for this process; they win over the environment and pyproject.toml.
@@ -109,6 +113,7 @@ def configure(
             "max_concurrency": max_concurrency,
             "at_exit": at_exit,
             "at_exit_seconds": at_exit_seconds,
+            "full_traceback": full_traceback,
             **unknown,
         },
     )
@@ -319,6 +324,14 @@ def _checked_max_concurrency(value: object, said_by: str) -> int:
     )
 
 
+def _checked_switch(value: object, said_by: str) -> bool:
+    if value is True or value is False:
+        return value
+    raise KitaruUsageError(
+        f"{said_by}={shortened(value)}: pass True or False", code="option-invalid"
+    )
+
+
 def _checked_seconds(value: object, said_by: str) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1e9:
         return float(value)
@@ -337,6 +350,7 @@ _CHECKS: Mapping[str, Callable[[object, str], Any]] = {
     "max_concurrency": _checked_max_concurrency,
     "at_exit": _checked_at_exit,
     "at_exit_seconds": _checked_seconds,
+    "full_traceback": _checked_switch,
 }
 
 
@@ -376,10 +390,11 @@ _SWITCHES: Mapping[str, Cache] = {
 
 def _parsed(name: str, variable: str, text: str) -> object:
     """The value that a variable's text spells; what spells none stays text, and is refused."""
-    if name == "cache":
-        if text.lower() not in _SWITCHES:
+    if name in ("cache", "full_traceback"):
+        known = [word for word in _SWITCHES if name == "cache" or word != "refresh"]
+        if text.lower() not in known:
             raise KitaruUsageError(
-                f"{variable}={shortened(text)}: use {', '.join(_SWITCHES)}", code="option-invalid"
+                f"{variable}={shortened(text)}: use {', '.join(known)}", code="option-invalid"
             )
         return _SWITCHES[text.lower()]
     if name in ("retries", "max_concurrency") and re.fullmatch(r"-?[0-9]{1,18}", text):

@@ -9,6 +9,7 @@ from kitaru._core.naming import shown_name
 from kitaru._core.payload import Payload
 from kitaru._core.values import decode, decode_failure
 from kitaru._engine.execution import FlowSpec, flow_hints
+from kitaru._engine.frames import show_recorded_frames
 from kitaru._store.protocol import ExecutionRow, Store
 from kitaru.errors import (
     FailureOrigin,
@@ -66,7 +67,10 @@ def raise_failure(store: Store, row: ExecutionRow, cause: BaseException | None) 
         failure=info,
         checkpoint=checkpoint,
     )
-    raise error from (cause if cause is not None else failure.exception)
+    if cause is None:
+        cause = failure.exception
+        show_recorded_frames(cause, info.traceback)
+    raise error from cause
 
 
 def checkpoint_behind(store: Store, row: ExecutionRow, exc: BaseException) -> str | None:

@@ -23,6 +23,9 @@ _EDGE_FRAMES = 60
 _CAUSE = "\nThe above exception was the direct cause of the following exception:\n\n"
 _CONTEXT = "\nDuring handling of the above exception, another exception occurred:\n\n"
 
+JOINTS = (_CAUSE, _CONTEXT)
+"""What stands between the exceptions of a chain."""
+
 
 def message_of(error: BaseException) -> str:
     """``str(error)``, at most 8 KiB, or a note that it cannot be told."""

@@ -1,0 +1,183 @@
+"""What people see when their code fails: their frames, not ours, and what they raised first."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+
+import pytest
+
+import kitaru
+from kitaru import KitaruClient, checkpoint, flow
+from kitaru.errors import KitaruError, KitaruTimeoutError, KitaruUserCodeError
+
+OURS = str(Path(kitaru.__file__).parent)
+
+
+@checkpoint
+def parse(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise RuntimeError("no number") from error
+
+
+@checkpoint
+async def parse_async(text: str) -> int:
+    return int(text)
+
+
+@flow
+def read(texts: list[str]) -> int:
+    return sum(parse(text) for text in texts)
+
+
+@flow
+async def read_at_once(texts: list[str]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for text in texts:
+            group.create_task(parse_async(text))
+
+
+@flow
+def read_all(texts: list[str]) -> list[int]:
+    return parse_async.map(texts).results()
+
+
+@flow
+def misuse() -> int:
+    return read(["1"])
+
+
+def shown(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+def failure_of(handle: kitaru.FlowHandle[object]) -> KitaruError:
+    with pytest.raises(KitaruError) as caught:
+        handle.wait()
+    return caught.value
+
+
+def our_lines(text: str) -> list[str]:
+    """What is shown of our files, but for the one line of wait() itself."""
+    lines = [line.strip() for line in text.splitlines() if f'File "{OURS}' in line]
+    return [line for line in lines if not line.endswith(("in wait", "in _wait_async", "in get"))]
+
+
+@pytest.mark.parametrize("failing", [read, read_at_once, read_all])
+def test_a_traceback_shows_no_frames_of_ours(failing: kitaru.Flow[..., object]) -> None:
+    text = shown(failure_of(failing.run(["1", "x"])))
+    assert our_lines(text) == []
+    assert f"in {failing.spec.name}\n" in text or "TaskGroup" in text
+    assert "in parse" in text
+
+
+def test_the_original_exception_comes_first_and_one_line_of_kitaru_last() -> None:
+    error = failure_of(read.run(["x"]))
+    assert isinstance(error.__cause__, RuntimeError)
+    assert isinstance(error.__cause__.__cause__, ValueError)
+    text = shown(error)
+    original = text.index("RuntimeError: no number\n")
+    assert text.index("ValueError: invalid literal") < original < text.index("KitaruUserCodeError")
+    exec_id = error.exec_id
+    assert text.endswith(f"kitaru executions retry {exec_id}\nkitaru explain user-code-raised\n")
+
+
+def test_members_of_a_group_lose_our_frames_and_stay_a_group() -> None:
+    error = failure_of(read_at_once.run(["x", "y"]))
+    group = error.__cause__
+    assert isinstance(group, ExceptionGroup)
+    assert {type(member) for member in group.exceptions} == {ValueError}
+    assert our_lines(shown(error)) == []
+
+
+def test_a_misuse_inside_a_flow_ends_at_the_line_that_did_it() -> None:
+    error = failure_of(misuse.run())
+    assert error.code == "flow-called-directly"
+    last = traceback.extract_tb(error.__cause__.__traceback__)[-1]
+    assert (last.filename, last.name) == (__file__, "misuse")
+
+
+def test_awaiting_and_getting_show_the_same() -> None:
+    handle = read.run(["x"])
+    failure_of(handle)
+
+    async def wait_for_it() -> None:
+        await handle
+
+    with pytest.raises(KitaruUserCodeError) as awaited:
+        asyncio.run(wait_for_it())
+    with pytest.raises(KitaruUserCodeError) as got:
+        handle.get()
+    assert our_lines(shown(awaited.value)) == our_lines(shown(got.value)) == []
+
+
+def test_a_timeout_is_one_line_of_ours() -> None:
+    handle = read.run(["x"])
+    with pytest.raises(KitaruTimeoutError) as caught:
+        handle.wait(timeout=0)
+    assert our_lines(shown(caught.value)) == []
+    failure_of(handle)
+
+
+def test_a_recorded_exception_shows_the_frames_that_were_recorded() -> None:
+    exec_id = read.run(["x"]).exec_id
+    failure_of(KitaruClient().executions.handle(exec_id))
+    error = failure_of(KitaruClient().executions.handle(exec_id))
+    assert isinstance(error.__cause__, RuntimeError)
+    text = shown(error)
+    assert "Recorded where it was raised" in text
+    assert text.index(f'File "{__file__}"') < text.index("KitaruUserCodeError")
+    assert "in parse\n    raise RuntimeError" in text
+    assert our_lines(text) == []
+
+
+def test_all_frames_are_shown_if_that_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KITARU_FULL_TRACEBACK", "1")
+    assert "in perform" in "".join(our_lines(shown(failure_of(read.run(["x"])))))
+
+
+SCRIPT = """
+import sys
+from kitaru import checkpoint, flow
+
+@checkpoint
+def fetch(url: str) -> int:
+    return int(url)
+
+@flow
+def crawl(url: str) -> int:
+    return fetch(url)
+
+if __name__ == "__main__":
+    before = sys.excepthook
+    try:
+        crawl.run("x").wait()
+    finally:
+        assert sys.excepthook is before is sys.__excepthook__
+"""
+
+
+def test_a_script_that_fails_shows_its_own_lines_and_nothing_is_hooked(tmp_path: Path) -> None:
+    script = tmp_path / "crawl.py"
+    script.write_text(SCRIPT)
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        env={"KITARU_STORE": str(tmp_path / "store"), "PATH": "", "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert our_lines(done.stderr) == []
+    frames = [
+        line.split(" in ")[-1]
+        for line in done.stderr.splitlines()
+        if " in " in line[:200] and "File" in line
+    ]
+    assert frames == ["crawl", "fetch", "<module>", "wait"]
