@@ -26,8 +26,12 @@ Read = Callable[["Reader", dict[str, Any], Path, int], Any]
 _HOMES = {
     "numpy": "arrays",
     "pandas": "frames",
+    "PIL": "images",
 }
 """Library -> our file with its codecs. The tags of a library begin with its name and a dot."""
+
+_NEEDED = {"PIL": "PIL.Image"}
+"""Libraries of which another module has to be in use than the one of their name."""
 
 _written: dict[type, Write] = {}
 
@@ -59,12 +63,13 @@ def read_of(tag: str, reader: Reader, path: Path) -> Read | None:
     if library not in _HOMES:
         return None
     read: Read | None = _home(library).READERS.get(tag)
-    if read is not None and library not in sys.modules:
+    needed = _NEEDED.get(library, library)
+    if read is not None and needed not in sys.modules:
         raise problem(
             reader.what,
             path,
-            f"it was recorded as a {tag}, and this program has not imported {library}: put "
-            f"`import {library}` at the top of the program that reads it. The recorded value is "
+            f"it was recorded as a {tag}, and this program has not imported {needed}: put "
+            f"`import {needed}` at the top of the program that reads it. The recorded value is "
             "kept as it is",
             code="library-not-imported",
         )

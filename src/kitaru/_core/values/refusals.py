@@ -43,6 +43,7 @@ _BY_NAME: dict[str, str] = {
 
 
 _BY_LIBRARY = {
+    "PIL": "store image.copy() of it, which is in memory and lets go of the file",
     "numpy": "of numpy, arrays and scalars are stored: make it one, or a text",
     "pandas": "of pandas, frames, series, indexes and their cells are stored: make it one of them",
     "pydantic": "declare the field as str, or store str(…) of it",
