@@ -17,15 +17,14 @@ from kitaru._core.identity import (
     derive_uuid4,
     idempotency_key,
 )
+from kitaru._core.metadata import MAX_METADATA_BYTES, checked_metadata
 from kitaru._core.names import check_name
 from kitaru._core.values.secrets import masked_tree
 from kitaru._engine.context import Place, here
 from kitaru._engine.unwind import Why
 from kitaru._store.protocol import LearntRow
-from kitaru.errors import KitaruContextError, KitaruUsageError, KitaruValueError
+from kitaru.errors import KitaruContextError, KitaruUsageError
 from kitaru.masking import NEEDLES
-
-_MAX_METADATA_BYTES = 64 * 1024
 
 
 def _place(what: str, right_place: str = "inside a function decorated with @flow") -> Place:
@@ -190,8 +189,9 @@ def current() -> Current:
 def log(**metadata: Any) -> None:
     """Attach metadata to the checkpoint whose body this is, else to the execution.
 
-    JSON values; of a name logged twice dicts are merged and otherwise the last
-    wins. Recorded with the next transaction of its scope. At most 64 KiB in all.
+    Plain JSON values (None, bool, int, float, str, list, dict with text keys), kept
+    exactly; of a name logged twice dicts are merged and otherwise the last wins.
+    Recorded with the next transaction of its scope. At most 64 KiB in all.
     Values of resolved secrets are masked.
 
     >>> import kitaru
@@ -201,46 +201,34 @@ def log(**metadata: Any) -> None:
     >>> noted.run().wait()
     """
     place = _place("log()", "inside a function decorated with @flow or @checkpoint")
-    for name, value in metadata.items():
-        _check_json(name, value)
+    checked = {
+        check_name("metadata", name): checked_metadata(name, value)
+        for name, value in metadata.items()
+    }
     if NEEDLES:
-        metadata = masked_tree(json.loads(json.dumps(metadata)))
+        checked = masked_tree(checked)
     call = place.call
     merged = dict(place.run.metadata if call is None else call.metadata)
-    _merge(merged, metadata)
+    _merge(merged, checked)
     _check_size(merged)
     if call is None:
-        place.run.set_metadata(lambda all_: _merge(all_, metadata))
+        place.run.set_metadata(lambda all_: _merge(all_, checked))
     else:
         call.metadata = merged
 
 
-def _check_json(name: str, value: Any) -> None:
-    check_name("metadata", name)
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise KitaruValueError(
-            f"kitaru.log({name}=...): {error}; metadata holds JSON values (None, bool, int, "
-            "float, str, list, dict): log str(...) or the parts that you need",
-            path=f"$.{name}",
-            code="metadata-refused",
-        ) from None
-
-
 def _check_size(merged: dict[str, Any]) -> None:
     size = len(json.dumps(merged, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-    if size > _MAX_METADATA_BYTES:
+    if size > MAX_METADATA_BYTES:
         raise KitaruUsageError(
             f"kitaru.log(): the metadata of this scope would have {size:,} bytes, more than "
-            f"{_MAX_METADATA_BYTES:,} in all: return large values from a checkpoint instead",
+            f"{MAX_METADATA_BYTES:,} in all: return large values from a checkpoint instead",
             code="metadata-refused",
         )
 
 
 def _merge(into: dict[str, Any], metadata: dict[str, Any]) -> None:
     for name, value in metadata.items():
-        value = json.loads(json.dumps(value))
         if isinstance(value, dict) and isinstance(into.get(name), dict):
             into[name] = {**into[name], **value}
         else:
