@@ -13,6 +13,9 @@ MAX_NAME_LENGTH = 200
 
 _SHOWN = 60
 
+_qualname = type.__dict__["__qualname__"].__get__
+"""Past the metaclass, whose attributes are the user's code."""
+
 # Line and paragraph separators, and the characters that reorder the text around
 # them (Unicode UAX #9): a name that shows as another name is no name.
 _UNSHOWABLE = frozenset("\u2028\u2029\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e") | frozenset(
@@ -56,13 +59,17 @@ def shortened(value: object) -> str:
     >>> shortened("x" * 1000)[-5:]
     "xxx…'"
     """
-    if type(value) is str:
+    cls = type(value)
+    if cls is str:
+        assert isinstance(value, str)
         return repr(value) if len(value) <= _SHOWN else repr(value[: _SHOWN - 1] + "…")
-    if type(value) in (int, float, bool, type(None)):
+    # One by one with `is`: `in` would ask a metaclass's __eq__.
+    if cls is int or cls is float or cls is bool or value is None:
         return _number(value)
-    if type(value) is bytes:
+    if cls is bytes:
+        assert isinstance(value, bytes)
         return repr(value[: _SHOWN - 1]) + ("…" if len(value) >= _SHOWN else "")
-    return f"an object of type {type(value).__qualname__[:_SHOWN]}"
+    return f"an object of type {_qualname(cls)[:_SHOWN]}"
 
 
 def _number(value: object) -> str:

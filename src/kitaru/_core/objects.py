@@ -98,11 +98,11 @@ class Uncoded:
             key = self.encode(value.__kitaru_key__(), f"{path}.__kitaru_key__()")
             return mark("key", type_name(cls), key)
         known_as = _own_attribute(value, "__kitaru_id__")
-        if isinstance(known_as, str):
+        if type(known_as) is str:
             return mark("kitaru", known_as, self(value.func, path))
-        if isinstance(value, types.FunctionType):
+        if _is(value, types.FunctionType):
             return self._function(value, path)
-        if isinstance(value, type):
+        if _is(value, type):
             return mark("class", type_name(value), self._code(value))
         return self._callable(value, path) or self._thing(value, path)
 
@@ -123,23 +123,23 @@ class Uncoded:
         return mark("function", code, captured, defaults, by_name)
 
     def _callable(self, value: Any, path: str) -> object | None:
-        if isinstance(value, types.MethodType):
+        if _is(value, types.MethodType):
             bound_to = self.encode(value.__self__, f"{path}.__self__")
             return mark("method", self(value.__func__, path), bound_to)
-        if isinstance(value, functools.partial):
+        if _is(value, functools.partial):
             args = [self.encode(arg, f"{path}.args[{i}]") for i, arg in enumerate(value.args)]
             named = [
                 [name, self.encode(arg, f"{path}.{name}")]
                 for name, arg in sorted(value.keywords.items())
             ]
             return mark("partial", self(value.func, path), args, named)
-        if isinstance(value, _BUILTIN):
+        if _is(value, _BUILTIN):
             return self._builtin(value, path)
-        if isinstance(value, _COUNTED_BY_WRAPPED):
+        if _is(value, _COUNTED_BY_WRAPPED):
             return mark("wrapped", type_name(type(value)), self(value.__wrapped__, path))
-        if isinstance(value, _GETTERS):
+        if _is(value, _GETTERS):
             return mark("getter", type_name(type(value)), self.encode(value.__reduce__()[1], path))
-        if isinstance(value, _GENERIC) or type(value).__module__ == "typing":
+        if _is(value, _GENERIC) or module_of(type(value)) == "typing":
             return self._annotation(value, path)
         return None
 
@@ -167,7 +167,7 @@ class Uncoded:
         name = type_name(cls)
         self.opaque.append((path, name))
         self.objects.append(value)
-        if isinstance(value, types.ModuleType):
+        if _is(value, types.ModuleType):
             return mark("opaque", name, module_name(value.__name__))
         return mark("opaque", name)
 
@@ -176,9 +176,9 @@ class Uncoded:
 
     def _refuse_if_read_once(self, value: object, cls: type, path: str) -> None:
         # Files are iterators too, but handed around to be written to: opaque.
-        if isinstance(value, IOBase):
+        if _is(value, IOBase):
             return
-        if isinstance(value, (types.CoroutineType, types.AsyncGeneratorType)):
+        if _is(value, (types.CoroutineType, types.AsyncGeneratorType)):
             remedy = "await it, or collect it into a list, first"
         elif _defines(cls, "__next__") or _defines(cls, "__anext__"):
             remedy = "pass a list: `list(...)`"
@@ -189,6 +189,11 @@ class Uncoded:
             f"be read only once, so it cannot say which call this is; {remedy}",
             code="argument-read-once",
         )
+
+
+def _is(value: object, kinds: type | tuple[type, ...]) -> bool:
+    # Not isinstance: that believes `__class__`, which proxies lie about and others raise for.
+    return issubclass(type(value), kinds)
 
 
 def _defines(cls: type, name: str) -> bool:
@@ -234,22 +239,22 @@ def _captured(value: Any, name: str, seen: set[int]) -> Iterator[tuple[str, obje
     if id(value) in seen:
         return
     prefix = f"{name}." if name else ""
-    if isinstance(value, types.FunctionType):
+    if _is(value, types.FunctionType):
         seen.add(id(value))
         for cell, content in _cells(value).items():
             yield from _captured(content, f"{prefix}{cell}", seen)
-    elif isinstance(value, types.MethodType):
+    elif _is(value, types.MethodType):
         yield from _captured(value.__func__, name, seen)
         yield from _captured(value.__self__, f"{prefix}self", seen)
-    elif isinstance(value, functools.partial):
+    elif _is(value, functools.partial):
         yield from _captured(value.func, name, seen)
         for index, bound in enumerate(value.args):
             yield from _captured(bound, f"{prefix}args[{index}]", seen)
         for key, bound in value.keywords.items():
             yield from _captured(bound, f"{prefix}{key}", seen)
-    elif isinstance(value, _COUNTED_BY_WRAPPED):
+    elif _is(value, _COUNTED_BY_WRAPPED):
         yield from _captured(value.__wrapped__, name, seen)
-    elif isinstance(_own_attribute(value, "__kitaru_id__"), str):
+    elif type(_own_attribute(value, "__kitaru_id__")) is str:
         yield from _captured(value.func, name, seen)
-    elif not isinstance(value, (type, types.ModuleType, *_BUILTIN)):
+    elif not _is(value, (type, types.ModuleType, *_BUILTIN)):
         yield name or "self", value

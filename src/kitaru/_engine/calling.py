@@ -177,24 +177,26 @@ def _check_loop(spec: CheckpointSpec, run: Run) -> None:
 
 
 # --- futures among the arguments ------------------------------------------------------------
+#
+# Found by type(...): isinstance would ask each argument for its `__class__`, code of the user's.
 
 
 def _futures(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Submitted]:
     found = []
     for value in (*args, *kwargs.values()):
-        if isinstance(value, FutureBase):
+        if issubclass(type(value), FutureBase):
             found.append(value._submitted)
-        elif isinstance(value, (list, tuple)):
-            found += [item._submitted for item in value if isinstance(item, FutureBase)]
+        elif issubclass(type(value), (list, tuple)):
+            found += [item._submitted for item in value if issubclass(type(item), FutureBase)]
     return found
 
 
 def _has_futures(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     for value in args:
-        if isinstance(value, (FutureBase, list, tuple)):
+        if issubclass(type(value), (FutureBase, list, tuple)):
             return bool(_futures(args, kwargs))
     for value in kwargs.values():
-        if isinstance(value, (FutureBase, list, tuple)):
+        if issubclass(type(value), (FutureBase, list, tuple)):
             return bool(_futures(args, kwargs))
     return False
 
@@ -222,11 +224,13 @@ def _resolved(
 
 
 def _value(value: Any) -> Any:
-    if isinstance(value, FutureBase):
+    if issubclass(type(value), FutureBase):
         return value._submitted.result()
-    if isinstance(value, (list, tuple)) and any(isinstance(item, FutureBase) for item in value):
-        items = [_value(item) if isinstance(item, FutureBase) else item for item in value]
-        return tuple(items) if isinstance(value, tuple) else items
+    if issubclass(type(value), (list, tuple)) and any(
+        issubclass(type(item), FutureBase) for item in value
+    ):
+        items = [_value(item) if issubclass(type(item), FutureBase) else item for item in value]
+        return tuple(items) if issubclass(type(value), tuple) else items
     return value
 
 

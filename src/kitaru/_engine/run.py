@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kitaru._core.drift import OpenPlaces
 from kitaru._core.lifecycle import CallState
 from kitaru._core.payload import Payload
+from kitaru._core.volatile import may_look_volatile
 from kitaru._engine.context import Attempt
 from kitaru._engine.unwind import Unwind, Why
 from kitaru._engine.waking import Latch
@@ -341,11 +342,8 @@ class Run:
 
     def learn_values(self, values: Iterable[Any]) -> None:
         """Values that every life sees alike, however fresh they look."""
-        for value in values:
-            try:
-                self.learnt_values.add(value)
-            except TypeError:
-                continue
+        # Only what a hint could be about: the __hash__ of others is code of the user's.
+        self.learnt_values.update(value for value in values if may_look_volatile(value))
 
     def note(self, kind: str, message: str, event: Event | None = None) -> None:
         text = message.encode("utf-8", "backslashreplace").decode()
