@@ -12,12 +12,13 @@ from typing import Any
 
 from kitaru._core.payload import Payload, is_intact, seal
 from kitaru._core.values import attachments
-from kitaru._core.values.paths import DEFAULT_LIMITS, Limits, problem
+from kitaru._core.values.paths import DEFAULT_LIMITS, Limits, looking_failed, problem
 from kitaru._core.values.reader import Reader
 from kitaru._core.values.registered import EXACT
 from kitaru._core.values.secrets import refuse_secrets
 from kitaru._core.values.text import dump, may_hold_tags, parse
 from kitaru._core.values.writer import Writer
+from kitaru.errors import KitaruError
 from kitaru.masking import NEEDLES
 
 CODEC = "json"
@@ -68,6 +69,10 @@ def encode(value: Any, *, what: str, limits: Limits | None = None) -> Payload:
             f"it changed while it was stored ({error}); copy it",
             code="value-changed-while-stored",
         ) from None
+    except KitaruError:
+        raise
+    except Exception as error:
+        raise looking_failed(what, "$", error) from error
     return seal(codec, data)
 
 

@@ -92,3 +92,17 @@ def problem(what: str, path: Path, text: str, *, code: str) -> KitaruValueError:
     return KitaruValueError(
         f"{owner}at {where}: {text}", path=where, checkpoint=what or None, code=code
     )
+
+
+def looking_failed(what: str, path: Path, error: Exception) -> KitaruValueError:
+    """About a value whose own code raised while it was looked at: a metaclass, ``__kitaru_key__``.
+
+    Raise it from ``error``, whose traceback shows that code.
+    """
+    return problem(
+        what,
+        path,
+        f"looking at it raised {type_name(type(error))} in code of its own: mend that code, or "
+        "pass plain data instead",
+        code="value-not-storable",
+    )

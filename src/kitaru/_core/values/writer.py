@@ -25,6 +25,7 @@ from kitaru._core.values.paths import (
     DEFAULT_LIMITS,
     Limits,
     Path,
+    looking_failed,
     problem,
     render,
     type_name,
@@ -40,7 +41,7 @@ from kitaru._core.values.shapes import (
     state_of,
 )
 from kitaru._core.values.text import TAG, dump
-from kitaru.errors import KitaruValueError
+from kitaru.errors import KitaruError, KitaruValueError
 
 Fallback = Callable[[Any, str], Any]
 
@@ -78,6 +79,10 @@ def to_tree(
         raise problem(
             what, path, "the value is nested too deep; flatten it", code="value-too-deep"
         ) from None
+    except KitaruError:
+        raise
+    except Exception as error:
+        raise looking_failed(what, path, error) from error
 
 
 def _is_text(text: str) -> bool:
