@@ -9,7 +9,7 @@ from kitaru._core.inputs import digest_inputs
 from kitaru._core.volatile import find_volatile
 from kitaru._engine.events import of_call
 from kitaru._engine.fingerprint import code_digest
-from kitaru.errors import FailureOrigin, KitaruDivergenceError
+from kitaru.errors import FailureOrigin, KitaruDivergenceError, KitaruError
 
 if TYPE_CHECKING:
     from kitaru._engine.call import Call
@@ -94,13 +94,17 @@ def watch_for_mutation(call: Call) -> None:
     if not suspects:
         return
     before = call.inputs.arguments
-    after = digest_inputs(
-        call.bound,
-        binder=call.binder,
-        code_digest=code_digest,
-        file_facts=lambda _: None,
-        ignore=spec.ignore,
-    ).arguments
+    try:
+        after = digest_inputs(
+            call.bound,
+            binder=call.binder,
+            code_digest=code_digest,
+            file_facts=lambda _: None,
+            ignore=spec.ignore,
+        ).arguments
+    except KitaruError:
+        # Filled with what could be no argument: a hint must not cost the body's result.
+        after = {}
     changed = [name for name in suspects if before.get(name) != after.get(name)]
     if not changed:
         return
