@@ -19,6 +19,7 @@ import pytest
 
 import kitaru
 import kitaru.later
+import kitaru.testing
 from kitaru import settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,6 +103,16 @@ def api_names(page: str = "*") -> list[str]:
 
 def test_every_public_name_is_in_the_api_pages_once_and_no_other() -> None:
     assert sorted(api_names()) == kitaru.__all__
+
+
+def test_every_public_name_of_the_test_kit_is_in_the_api_pages() -> None:
+    public = {
+        name
+        for name, thing in vars(kitaru.testing).items()
+        if not name.startswith("_") and getattr(thing, "__module__", None) == "kitaru.testing"
+    }
+    page = (DOCS / "api" / "testing.md").read_text()
+    assert set(re.findall(r"^::: kitaru\.testing\.(\w+)$", page, re.M)) == public
 
 
 def test_names_of_later_releases_stand_apart_until_they_are_there() -> None:
