@@ -410,10 +410,19 @@ def _absolute(store: str, folder: str) -> str:
     return os.path.abspath(os.path.join(folder, os.path.expanduser(store)))
 
 
+_unknown: dict[str, None] = {}
+
+
+def unknown_names() -> list[str]:
+    """What was said so far under a name that is no option, each as it was told."""
+    return list(_unknown)
+
+
 def _is_option(name: str, wrong: str, known: Mapping[str, str]) -> bool:
     try:
         _check_is_option(name, wrong, known)
     except KitaruUsageError as error:
+        _unknown[f"{error} It has no effect."] = None
         notice_once(f"{error} It has no effect.")
         return False
     return True

@@ -619,7 +619,13 @@ class ReferenceStore:
         return f"{self._executions[source.execution].exec_id}:{source.row.identity.hex()}"
 
     def examine(self, *, seconds: float | None) -> dict[str, Any]:
-        return {"problems": [], "complete": True}
+        return {
+            "journal_mode": "memory",
+            "synchronous": 0,
+            "problems": [],
+            "complete": True,
+            "library": "none",
+        }
 
     def info(self) -> dict[str, Any]:
         """Like a database's, as far as memory has an answer."""

@@ -7,20 +7,20 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from kitaru import app as _app
-from kitaru._core.lifecycle import State
 from kitaru.cli.canvas import screen_of, write
 from kitaru.cli.explaining import why_lines
+from kitaru.cli.findings import status_lines
 from kitaru.cli.listing import Listed, drawn_lines, plain_lines
 from kitaru.cli.nearest import nearest
-from kitaru.cli.output import Session, print_fields
+from kitaru.cli.output import Session
 from kitaru.cli.place import existing_client
 from kitaru.cli.showing import execution_lines
 from kitaru.cli.shown import (
     as_data,
     print_result,
     recorded_result,
-    size,
 )
+from kitaru.cli.standing import gather
 from kitaru.cli.times import looks_like_time, parse_time
 from kitaru.client import Executions
 from kitaru.errors import KitaruStateError
@@ -149,61 +149,20 @@ def explain_calls(session: Session, exec_id: str, checkpoint: str | None) -> Non
 
 def show_status(session: Session) -> None:
     existing_client()
-    app = _app.current()
-    found = app.store.info()
-    owners = [o for o in app.store.list_owners() if app.runner.is_alive(o.id)]
+    standing = gather(_app.current())
     item: dict[str, Any] = {
-        "store": found["location"],
-        "bytes": found["bytes"],
-        "project": app.project,
-        "schema_version": found["schema_version"],
-        "sqlite_version": found["sqlite_version"],
-        "executions": counts(app),
-        "owners": [{"pid": owner.pid, "host": owner.host} for owner in owners],
+        "store": standing.info["location"],
+        "bytes": standing.size.total,
+        "project": standing.project,
+        "schema_version": standing.info["schema_version"],
+        "sqlite_version": standing.info["sqlite_version"],
+        "executions": standing.executions,
+        "outcomes": standing.recorded.calls,
+        "growth": {**standing.growth._asdict(), "bytes_per_day": standing.bytes_per_day},
+        "owners": [{"pid": owner.pid, "host": owner.host} for owner in standing.alive],
     }
     if session.as_json:
         session.item(item)
         return
-    print_fields(
-        [
-            ("store", item["store"]),
-            ("size", size(item["bytes"])),
-            ("project", item["project"]),
-            ("schema", f"{item['schema_version']} (SQLite {item['sqlite_version']})"),
-            ("executions", ", ".join(f"{n} {name}" for name, n in item["executions"].items())
-             or "none yet"),
-            ("running in", ", ".join(f"process {o.pid} on {o.host}" for o in owners)
-             or "no process"),
-        ]
-    )  # fmt: skip
-
-
-def counts(app: _app.Kitaru) -> dict[str, int]:
-    """Executions by status; the interrupted ones, whose owner is dead, are told apart."""
-    recorded = {
-        state.value: n for state, n in app.store.count_executions(project=app.project).items()
-    }
-    interrupted = _interrupted(app)
-    for state, n in interrupted.items():
-        recorded[state.value] -= n
-    total = sum(interrupted.values())
-    if total:
-        recorded[ExecutionStatus.INTERRUPTED.value] = total
-    return {name: n for name, n in recorded.items() if n > 0}
-
-
-def _interrupted(app: _app.Kitaru) -> dict[State, int]:
-    found: dict[State, int] = {}
-    alive: dict[int | None, bool] = {}
-    before: int | None = None
-    states = (State.RUNNING, State.CANCELLING)
-    while rows := app.store.list_executions(
-        project=app.project, statuses=states, before=before, limit=200
-    ):
-        for row in rows:
-            if row.owner not in alive:
-                alive[row.owner] = app.runner.is_alive(row.owner)
-            if not alive[row.owner]:
-                found[row.status] = found.get(row.status, 0) + 1
-        before = rows[-1].id
-    return found
+    screen = screen_of(sys.stdout)
+    write(status_lines(standing, screen), screen)

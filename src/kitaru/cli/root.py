@@ -46,11 +46,12 @@ kitaru = Group(
         "run": ("kitaru.cli.run", "Run a flow and print its result."),
         "executions": ("kitaru.cli.root", "List, show, resume, retry and explain."),
         "status": ("kitaru.cli.status", "Show the store, and who runs what."),
+        "doctor": ("kitaru.cli.doctor", "Check the store, the settings and the machine."),
+        "completion": ("kitaru.cli.completion", "Print what makes a shell complete our words."),
     },
     later={
         "worker": "a program that imports your flows and calls kitaru.recover() adopts today",
         "memory": "",
-        "doctor": "`kitaru status` shows the store today",
         "gc": "",
         "store": "`kitaru status` shows the store today",
         "ui": "",

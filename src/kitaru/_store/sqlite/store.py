@@ -108,6 +108,7 @@ class SqliteStore(SqlStore):
             "synchronous": ask("pragma synchronous", ())[0][0],
             "problems": problems,
             "complete": complete,
+            "library": f"apsw {apsw.apsw_version()}",
         }
 
     def close(self) -> None:
