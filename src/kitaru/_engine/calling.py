@@ -144,8 +144,9 @@ def submit_call(
     spec: CheckpointSpec, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options
 ) -> Submitted:
     submitted = prepare(spec, args, kwargs, options)
-    if (events := submitted.call.run.events).active:
-        events.submitted(submitted.call, 1)
+    call = submitted.call
+    if call.run.events.active:
+        call.run.events.submitted(call.run, spec, call.parent, 1)
     start(submitted)
     return submitted
 

@@ -191,6 +191,8 @@ class CallBody(Effect):
             future.drop("its caller was cancelled")
             future.looked = True
         self.attempt.hand_over(self.call.parent, over=True)
+        if self.call.run.events.active:
+            self.call.run.events.abandoned(self.call)
 
 
 def _user_exception(run: Run, exc: BaseException) -> Raised:

@@ -31,7 +31,9 @@ from kitaru.errors import KitaruError
 from kitaru.notices import one_line
 
 if TYPE_CHECKING:
-    from kitaru._engine.call import Call
+    from kitaru._engine.call import Call, CheckpointSpec
+    from kitaru._engine.context import Attempt
+    from kitaru._engine.run import Run
 
 CALL_ID_DIGITS = 12
 """Hex digits of a call's identity in its id, as `kitaru executions why` takes it."""
@@ -56,6 +58,7 @@ LEVELS = {
     "call.completed": logging.DEBUG,
     "call.failed": logging.WARNING,
     "call.retrying": logging.WARNING,
+    "call.abandoned": logging.DEBUG,
     "call.drifted": logging.WARNING,
     "calls.not_started": logging.WARNING,
 }
@@ -120,7 +123,8 @@ _VERBS = {
     "call.recalled": "recalled, recorded",
     "call.reused": "reused, recorded",
     "call.retrying": "failed",
-    "calls.submitted": "were submitted",
+    "call.abandoned": "was cancelled by its caller",
+    "calls.submitted": "are submitted",
     "calls.not_started": "were not started",
 }
 
@@ -235,19 +239,23 @@ def of_call(call: Call, name: str, **more: Any) -> Event:
     )
 
 
-def of_calls(call: Call, name: str, calls: int, reason: str | None = None) -> Event:
-    """An event of many calls of one checkpoint, made where ``call`` was made.
-
-    Reads of ``call`` only what is known before its arguments are.
-    """
-    row = call.run.row
+def of_calls(
+    run: Run,
+    spec: CheckpointSpec,
+    parent: Attempt,
+    name: str,
+    calls: int,
+    reason: str | None = None,
+) -> Event:
+    """An event of many calls of one checkpoint, made in ``parent``."""
+    row = run.row
     return Event(
         name,
         row.exec_id,
         row.flow_name,
         epoch=row.epoch,
-        checkpoint=shown_name(call.spec.id, row.code_module),
-        parent_call_id=call_id(row.exec_id, call.parent.identity),
+        checkpoint=shown_name(spec.id, row.code_module),
+        parent_call_id=call_id(row.exec_id, parent.identity),
         calls=calls,
         reason=reason,
     )

@@ -18,8 +18,9 @@ from kitaru._store.protocol import ExecutionRow, Record
 from kitaru.notices import notice_once
 
 if TYPE_CHECKING:
-    from kitaru._engine.call import Call
-    from kitaru._engine.run import Recalled
+    from kitaru._engine.call import Call, CheckpointSpec
+    from kitaru._engine.context import Attempt
+    from kitaru._engine.run import Recalled, Run
 
 Listener = Callable[[Event], None]
 
@@ -86,9 +87,13 @@ class Events:
         if self._wants_calls():
             self.tell(of_call(call, "call.started"))
 
-    def submitted(self, call: Call, calls: int) -> None:
+    def abandoned(self, call: Call) -> None:
         if self._wants_calls():
-            self.tell(of_calls(call, "calls.submitted", calls))
+            self.tell(of_call(call, "call.abandoned"))
+
+    def submitted(self, run: Run, spec: CheckpointSpec, parent: Attempt, calls: int) -> None:
+        if self._wants_calls():
+            self.tell(of_calls(run, spec, parent, "calls.submitted", calls))
 
     def recalled(self, call: Call, found: Recalled) -> None:
         if not self._wants_calls():

@@ -9,7 +9,7 @@ from typing import Any
 
 from kitaru._core.values import message_of
 from kitaru._engine.call import CheckpointSpec
-from kitaru._engine.calling import Options, prepare
+from kitaru._engine.calling import Options, prepare, where
 from kitaru._engine.events import of_calls
 from kitaru._engine.futures import Submitted, start
 
@@ -22,9 +22,11 @@ def map_calls(
     on_error: str,
 ) -> list[Submitted]:
     """Submit a call for each item; what happens after a failure is ``on_error``'s."""
+    place = where(spec) if items else None
+    if place is not None and place.run.events.active:
+        # First: that takes a while for very many.
+        place.run.events.submitted(place.run, spec, place.attempt, len(items))
     submitted = [prepare(spec, args, kwargs, options) for args, kwargs in items]
-    if submitted and (events := submitted[0].call.run.events).active:
-        events.submitted(submitted[0].call, len(submitted))
     _Mapping(submitted, concurrency, stop_on_error=on_error == "stop").begin()
     return submitted
 
@@ -83,7 +85,14 @@ class _Mapping:
                 f"{len(dropped)} of {len(self._all)} items of a map of checkpoint {name!r} were "
                 f"not started (items {_ranges(dropped)}) because {why}; "
                 'on_error="finish" runs them all the same',
-                of_calls(failed.call, "calls.not_started", len(dropped), why),
+                of_calls(
+                    run,
+                    failed.call.spec,
+                    failed.call.parent,
+                    "calls.not_started",
+                    len(dropped),
+                    why,
+                ),
             )
 
 

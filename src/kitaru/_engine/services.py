@@ -106,6 +106,8 @@ class Services:
         """(checkpoint, code) -> what its reuse keys begin with."""
         self._histories: dict[str, History] = {}
         self._kept_sources: set[bytes] = set()
+        self.shown_elsewhere: frozenset[str] = frozenset()
+        """Kinds of notices that a surface of this process shows better: not said."""
         self._said: set[Any] = set()
         self._lock = threading.Lock()
 
@@ -138,6 +140,8 @@ class Services:
     def say(self, text: str, *, once: Any = None) -> None:
         """A notice for people: one line on stderr, at most once for ``once``."""
         if once is not None:
+            if once[0] in self.shown_elsewhere:
+                return
             with self._lock:
                 if once in self._said:
                     return

@@ -6,6 +6,7 @@ Exit statuses: 0 done, 1 a handled error or a failed execution, 2 wrong usage,
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -21,6 +22,13 @@ from kitaru.errors import KitaruError, KitaruStateError, KitaruUsageError
 
 def perform(words: Sequence[str]) -> int:
     """Run the command that the words say -> its exit status."""
+    try:
+        return _perform(words)
+    finally:
+        _drop_stderr()
+
+
+def _perform(words: Sequence[str]) -> int:
     session = Session(as_json=wants_json(words), command=named_command(words))
     try:
         status = _run(words, session)
@@ -76,6 +84,15 @@ def _interrupted(session: Session, error: BaseException) -> int:
     stop = error.__cause__ or error
     number: int = getattr(stop, "number", signal.SIGINT)
     return 128 + number
+
+
+def _drop_stderr() -> None:
+    """If nobody takes what we say (a full disk), that is not the command's failure."""
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _reader_left() -> int:

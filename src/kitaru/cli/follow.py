@@ -15,9 +15,12 @@ from typing import Any, NoReturn
 
 from kitaru import app as _app
 from kitaru._engine.host import DRAIN_SECONDS
+from kitaru.cli.live import View
 from kitaru.cli.output import Session
+from kitaru.cli.style import start_of_line
 from kitaru.errors import KitaruExecutionError, KitaruStateError, KitaruTimeoutError
 from kitaru.flows import FlowHandle
+from kitaru.model import ExecutionStatus
 
 FIRST_NEWS_SECONDS = 2.0
 NEWS_SECONDS = 10.0
@@ -42,26 +45,30 @@ def catch_sigterm() -> None:
         return  # not in the main thread: somebody embeds us, and owns the signals
 
 
-def follow(session: Session, handle: FlowHandle[Any]) -> KitaruExecutionError | None:
-    """Wait for the end, with news for people -> the error that it ended with, or None."""
-    news = News(session, handle)
+def follow(session: Session, handle: FlowHandle[Any], view: View) -> KitaruExecutionError | None:
+    """Wait for the end, showing it -> the error that it ended with, or None."""
+    view.follow(handle.exec_id)
+    elsewhere = Elsewhere(session, handle)
     pause_seconds = FIRST_NEWS_SECONDS
     try:
         while True:
             try:
                 handle.wait(timeout=pause_seconds)
+                view.close("completed")
                 return None
             except KitaruTimeoutError:
-                news.tell()
+                if not view.heard_anything:
+                    elsewhere.tell()
                 pause_seconds = NEWS_SECONDS
     except KitaruExecutionError as error:
+        view.close("cancelled" if error.status is ExecutionStatus.CANCELLED else "failed")
         return error
     except KeyboardInterrupt as stop:
-        _hand_back(session, handle, 128 + getattr(stop, "number", signal.SIGINT))
+        _hand_back(session, handle, view, 128 + getattr(stop, "number", signal.SIGINT))
 
 
-class News:
-    """A line now and then on how far an execution has come."""
+class Elsewhere:
+    """A line now and then on an execution that another process runs: its events are told there."""
 
     def __init__(self, session: Session, handle: FlowHandle[Any]) -> None:
         self._session = session
@@ -85,9 +92,9 @@ class News:
         )
 
 
-def _hand_back(session: Session, handle: FlowHandle[Any], status: int) -> NoReturn:
+def _hand_back(session: Session, handle: FlowHandle[Any], view: View, status: int) -> NoReturn:
     goes_on = f"go on with: kitaru executions resume {handle.exec_id}"
-    last_words = session.error_line(
+    last_words = start_of_line() + session.error_line(
         KitaruStateError(
             f"ended at once; execution {handle.exec_id} is interrupted; {goes_on}",
             code="process-interrupted",
@@ -103,6 +110,7 @@ def _hand_back(session: Session, handle: FlowHandle[Any], status: int) -> NoRetu
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end_at_once)
+    view.close("interrupted")
     session.progress(
         f"stopping: bodies get {DRAIN_SECONDS:.0f} s to finish and record (again: at once)"
     )

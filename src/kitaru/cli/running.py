@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from kitaru import app as _app
 from kitaru import settings
 from kitaru._store.protocol import ExecutionRow
 from kitaru.cli.arguments import read_arguments
 from kitaru.cli.follow import catch_sigterm, follow
+from kitaru.cli.live import showing
 from kitaru.cli.output import Session
 from kitaru.cli.place import existing_client, root_of_project
 from kitaru.cli.shown import as_data, print_result, recorded_result
 from kitaru.client import KitaruClient
+from kitaru.errors import KitaruExecutionError
 from kitaru.flows import FlowHandle
 from kitaru.importing import (
     import_recorded,
@@ -37,15 +40,18 @@ def run_target(
     where, name = split_target(target)
     cwd = settings.current_folder()
     session.keep_stdout_for_result()
-    if is_file(where):
-        stand_for_script(where, cwd=cwd)
-    flow = import_target(where, name, cwd=cwd)
-    session.insist_on_store()
-    args, kwargs = read_arguments(flow, as_json, words)
-    chosen = flow.options(key=key, cache=False if no_cache else None)
-    handle = chosen.run(*args, **kwargs)
-    session.progress(f"execution {handle.exec_id} of flow {flow.spec.name!r}")
-    return _to_its_end(session, handle)
+    with showing(session) as view:
+        if is_file(where):
+            stand_for_script(where, cwd=cwd)
+        flow = import_target(where, name, cwd=cwd)
+        session.insist_on_store()
+        args, kwargs = read_arguments(flow, as_json, words)
+        chosen = flow.options(key=key, cache=False if no_cache else None)
+        view.start(_app.current().services)
+        handle = chosen.run(*args, **kwargs)
+        session.progress(f"execution {handle.exec_id} of flow {flow.spec.name!r}")
+        error = follow(session, handle, view)
+    return _end(session, handle, error)
 
 
 def resume(session: Session, exec_id: str, code: str | None) -> int:
@@ -53,10 +59,13 @@ def resume(session: Session, exec_id: str, code: str | None) -> int:
     executions = existing_client().executions
     row = executions.find_row(exec_id)
     executions.check_resumable(row)
-    _import(session, row, code)
-    handle = executions.resume(row.exec_id)
-    session.progress(f"execution {row.exec_id} of flow {row.flow_name!r} goes on")
-    return _to_its_end(session, handle)
+    with showing(session) as view:
+        _import(session, row, code)
+        view.start(_app.current().services)
+        handle = executions.resume(row.exec_id)
+        session.progress(f"execution {row.exec_id} of flow {row.flow_name!r} goes on")
+        error = follow(session, handle, view)
+    return _end(session, handle, error)
 
 
 def retry(session: Session, exec_id: str, code: str | None) -> int:
@@ -64,8 +73,12 @@ def retry(session: Session, exec_id: str, code: str | None) -> int:
     executions = existing_client().executions
     row = executions.find_row(exec_id)
     executions.check_retryable(row)
-    _import(session, row, code)
-    return _to_its_end(session, executions.retry(row.exec_id))
+    with showing(session) as view:
+        _import(session, row, code)
+        view.start(_app.current().services)
+        handle = executions.retry(row.exec_id)
+        error = follow(session, handle, view)
+    return _end(session, handle, error)
 
 
 def _import(session: Session, row: ExecutionRow, code: str | None) -> None:
@@ -73,8 +86,8 @@ def _import(session: Session, row: ExecutionRow, code: str | None) -> None:
     import_recorded(row, root=root_of_project(), code=code)
 
 
-def _to_its_end(session: Session, handle: FlowHandle[Any]) -> int:
-    error = follow(session, handle)
+def _end(session: Session, handle: FlowHandle[Any], error: KitaruExecutionError | None) -> int:
+    """Print the result, or say what failed -> the exit status."""
     if session.as_json:
         item = as_data(KitaruClient().executions.get(handle.exec_id))
         if error is None:

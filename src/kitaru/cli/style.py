@@ -7,6 +7,7 @@ first line of an error must not wait for rich, and rich reads the same style nam
 from __future__ import annotations
 
 import os
+import sys
 from typing import NamedTuple, TextIO
 
 
@@ -105,6 +106,13 @@ def is_dumb() -> bool:
 def is_colourful(stream: TextIO | None) -> bool:
     """Whether to use colours there: on a terminal that has them, unless NO_COLOR says no."""
     return not os.environ.get("NO_COLOR") and not is_dumb() and is_terminal(stream)
+
+
+def start_of_line() -> str:
+    """What brings stderr to the start of a clean line, whatever stands there: an echoed ^C."""
+    if not is_terminal(sys.stderr):
+        return ""
+    return "\n" if is_dumb() else "\r\x1b[J"
 
 
 def speaks_unicode(stream: TextIO | None) -> bool:
