@@ -42,6 +42,7 @@ from kitaru.decoration import (
     is_coroutine_function,
     plain_function,
     refuse_generator,
+    refuse_unstorable_return,
 )
 from kitaru.errors import KitaruFeatureNotAvailableError, KitaruUsageError
 
@@ -441,6 +442,8 @@ def make_checkpoint(
     plain = plain_function(func)
     id = check_name("checkpoint", name) if name is not None else function_id(func, plain)
     refuse_generator("checkpoint", id, plain)
+    if unique and codec is None:
+        refuse_unstorable_return("checkpoint", id, plain)
     binder = Binder(func)
     if name is not None and unique:
         claim_name("checkpoint", id, plain)

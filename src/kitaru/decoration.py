@@ -9,6 +9,7 @@ from typing import Any
 
 from kitaru._core.names import check_name, shortened
 from kitaru._core.naming import module_name
+from kitaru._core.promised import unstorable_return
 from kitaru.errors import KitaruUsageError
 
 _CO_GENERATOR = 0x20
@@ -62,6 +63,17 @@ def refuse_generator(kind: str, id: str, plain: Any) -> None:
             f"{kind} {id!r} is a generator function: what it yields could not be recorded; "
             "return a list",
             code="generator-function",
+        )
+
+
+def refuse_unstorable_return(kind: str, id: str, plain: Any) -> None:
+    """Refuse an annotation which shows that no returned value could be recorded."""
+    found = unstorable_return(plain)
+    if found is not None:
+        raise KitaruUsageError(
+            f"{kind} {id!r} is annotated to return what cannot be stored: at {found.path}: a "
+            f"{found.kind}: {found.remedy}",
+            code="value-not-storable",
         )
 
 

@@ -44,6 +44,7 @@ from kitaru.decoration import (
     is_coroutine_function,
     plain_function,
     refuse_generator,
+    refuse_unstorable_return,
 )
 from kitaru.errors import (
     KitaruBackendError,
@@ -613,6 +614,7 @@ def _make_flow(
     plain = plain_function(func)
     id = check_name("flow", name) if name is not None else function_id(func, plain)
     refuse_generator("flow", id, plain)
+    refuse_unstorable_return("flow", id, plain)
     binder = Binder(func)
     for reserved in ("cache", "retries"):
         if reserved in binder.names:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
 from kitaru._core.values.codecs import write_of
@@ -57,7 +57,11 @@ def remedy_for(value: object) -> str:
     >>> remedy_for(memoryview(b""))
     'store bytes(view)'
     """
-    cls = type(value)
+    return remedy_for_class(type(value))
+
+
+def remedy_for_class(cls: type) -> str:
+    """What to do about values of a class that has no encoding."""
     for fits, remedy in _RULES:
         if fits(cls):
             return remedy
@@ -87,7 +91,9 @@ def remedy_for_leaf(tag: str) -> str:
 
 
 def _is_file(cls: type) -> bool:
-    return module_of(cls) in ("_io", "tempfile", "socket", "_socket", "ssl")
+    return module_of(cls) in ("_io", "io", "tempfile", "socket", "_socket", "ssl") or (
+        module_of(cls) == "typing" and cls.__name__ in ("IO", "TextIO", "BinaryIO")
+    )
 
 
 def _is_lock(cls: type) -> bool:
@@ -108,7 +114,7 @@ _RULES: tuple[tuple[Callable[[type], Any], str], ...] = (
         _SECRET,
     ),
     (
-        lambda cls: issubclass(cls, (types.CoroutineType, types.AsyncGeneratorType)),
+        lambda cls: issubclass(cls, (Coroutine, AsyncIterator)),
         "await it (or collect it) first and store what it gives",
     ),
     (

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from collections.abc import Iterator
 from enum import Enum
 from functools import cached_property
 from hashlib import blake2b
@@ -90,7 +91,7 @@ def is_pydantic(cls: type) -> bool:
     """Whether this is a pydantic model; False at no cost while pydantic is not in use."""
     module = sys.modules.get("pydantic.main")
     base = None if module is None else module.__dict__.get("BaseModel")
-    return base is not None and base is not cls and base in mro_of(cls)
+    return base is not None and base is not cls and any(base is each for each in mro_of(cls))
 
 
 def class_attribute(cls: type, name: str) -> Any:
@@ -107,6 +108,25 @@ def dataclass_fields(cls: type) -> dict[str, Any]:
     fields = class_attribute(cls, "__dataclass_fields__")
     real = sys.modules["dataclasses"].__dict__["_FIELD"]
     return {name: field for name, field in fields.items() if field._field_type is real}
+
+
+def field_annotations(cls: type, shape: Shape) -> Iterator[tuple[str, Any]]:
+    """The fields that ``__init__`` must set, each with its annotation as it stands."""
+    if shape.kind == "pydantic":
+        for name, field in class_attribute(cls, "__pydantic_fields__").items():
+            yield name, field.annotation
+    elif shape.kind == "dataclass":
+        for name, field in dataclass_fields(cls).items():
+            if field.init:
+                yield name, field.type
+    elif shape.kind == "attrs":
+        for attribute in class_attribute(cls, "__attrs_attrs__"):
+            if attribute.init:
+                yield attribute.name, attribute.type
+    else:
+        annotations = class_attribute(cls, "__annotations__")
+        if type(annotations) is dict:
+            yield from ((name, annotations.get(name)) for name in shape.fields)
 
 
 def _fingerprint(fields: tuple[str, ...]) -> str:
