@@ -31,7 +31,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -218,7 +218,12 @@ def follow(block: Block, folder: Path) -> None:
         assert looks_like(said, shown) or not shown.strip(), f"{what}\nthe document shows:\n{shown}"
 
 
-@pytest.mark.parametrize("story", all_stories(), ids=lambda story: str(story[0]))
+def as_parameter(story: list[Block]) -> Any:
+    marks = [pytest.mark.slow] if len(story) > 1 else []  # a story takes a reader's time
+    return pytest.param(story, id=str(story[0]), marks=marks)
+
+
+@pytest.mark.parametrize("story", [as_parameter(story) for story in all_stories()])
 def test_an_example_in_the_documentation_works_as_shown(story: list[Block], tmp_path: Path) -> None:
     folder = tmp_path / "project"  # below the home folder, as people have it
     make_project(folder)
