@@ -451,7 +451,7 @@ def make_checkpoint(
         func,
         CheckpointSpec(
             id=id,
-            name=name if name is not None else getattr(plain, "__name__", id),
+            name=id if name is not None else check_name("function", getattr(plain, "__name__", id)),
             fn=func,
             is_async=is_coroutine_function(plain),
             binder=binder,

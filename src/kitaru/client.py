@@ -12,9 +12,12 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from kitaru import app as _app
+from kitaru._core.checks import check_text
 from kitaru._core.lifecycle import FINISHED, State
+from kitaru._core.names import shortened
 from kitaru._core.naming import shown_name
 from kitaru._store.protocol import ExecutionRow, Head, Refused, Retry
+from kitaru.decoration import check_strings
 from kitaru.differences import Comparison
 from kitaru.errors import (
     KitaruFeatureNotAvailableError,
@@ -93,8 +96,12 @@ class Executions:
         aware datetime.
         """
         wanted = checked_status(status)
-        if isinstance(tags, str):
-            raise KitaruUsageError(f"tags={tags!r}: pass a list of tags", code="option-invalid")
+        for option, text in (("flow", flow), ("key", key)):
+            check_text(option, text)
+        tags = check_strings("tags", tags)
+        _check_instant("since", since)
+        if not isinstance(before, str):
+            _check_instant("before", before)
         found: Found = []
         limit = checked_limit(limit)
         alive = self._liveness()
@@ -129,10 +136,6 @@ class Executions:
 
     def _row_at(self, at: datetime) -> int | None:
         """The row of the first execution that began at this instant or later; None: none did."""
-        if at.tzinfo is None:
-            raise KitaruUsageError(
-                f"{at!r} has no time zone: pass an aware datetime", code="option-invalid"
-            )
         return self._app.store.first_from(id_prefix_at(at))
 
     def latest(
@@ -372,6 +375,16 @@ class KitaruClient:
         self.executions = Executions(app)
         self.artifacts = Artifacts()
         self.memories = Memories()
+
+
+def _check_instant(option: str, at: object) -> None:
+    """Refuse what is neither None nor an aware datetime."""
+    if at is None or (isinstance(at, datetime) and at.tzinfo is not None):
+        return
+    without = " has no time zone" if isinstance(at, datetime) else ""
+    raise KitaruUsageError(
+        f"{option}={shortened(at)}{without}: pass an aware datetime", code="option-invalid"
+    )
 
 
 def _what_runs_again(row: ExecutionRow, checkpoints: Sequence[str]) -> str:

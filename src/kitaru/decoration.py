@@ -115,7 +115,9 @@ def check_options(what: str, options: Iterable[str], known: Sequence[str]) -> No
 
 
 def check_strings(option: str, values: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(values, str) or not all(isinstance(value, str) for value in values):
+    # A set has no order, and an iterator could be read only once.
+    listed = isinstance(values, (list, tuple))
+    if not listed or not all(isinstance(value, str) for value in values):
         raise KitaruUsageError(
             f"{option}={shortened(values)}: pass a list of names", code="option-invalid"
         )

@@ -516,7 +516,7 @@ _RUN_OPTIONS = (
 
 
 def _checked_tags(tags: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(tags, str) or len(tags) > _MAX_TAGS:
+    if not isinstance(tags, (list, tuple)) or len(tags) > _MAX_TAGS:
         raise KitaruUsageError(
             f"tags={shortened(tags)}: pass a list of at most {_MAX_TAGS} names",
             code="option-invalid",
@@ -630,7 +630,7 @@ def _make_flow(
         func,
         FlowSpec(
             id=id,
-            name=name if name is not None else getattr(plain, "__name__", id),
+            name=id if name is not None else check_name("function", getattr(plain, "__name__", id)),
             fn=func,
             is_async=is_coroutine_function(plain),
             binder=binder,

@@ -282,7 +282,7 @@ class Retry:
             if isinstance(value, type):
                 value = (value,)
             if value is not None:
-                value = tuple(value)
+                value = tuple(value) if isinstance(value, (list, tuple, set)) else (value,)
                 if not all(isinstance(t, type) and issubclass(t, BaseException) for t in value):
                     raise KitaruUsageError(
                         f"Retry({name}={value!r}): pass exception classes, "

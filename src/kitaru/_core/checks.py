@@ -21,3 +21,14 @@ def check_timeout(timeout: object) -> None:
         raise KitaruUsageError(
             f"timeout={shortened(timeout)}: pass seconds, 0 or more, or None", code="option-invalid"
         )
+
+
+def check_text(option: str, text: object) -> None:
+    """Refuse what is neither None nor a text that can be looked for.
+
+    >>> check_text("flow", "hello")
+    """
+    if text is None:
+        return
+    if not isinstance(text, str) or any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise KitaruUsageError(f"{option}={shortened(text)}: pass a text", code="option-invalid")
