@@ -167,3 +167,12 @@ def test_what_tells_nobody_its_signature_takes_anything() -> None:
 
 def test_arguments_recorded_by_an_older_version_are_passed_all_the_same() -> None:
     assert Binder(plain).unbind({"a": 1, "b": 2, "gone": 3}) == ((1, 2), {"gone": 3})
+
+
+def test_a_misspelt_argument_suggests_the_one_that_was_meant() -> None:
+    def order(*, count: int, name: str = "") -> None: ...
+
+    with pytest.raises(KitaruUsageError, match=r"argument 'coutn' \(did you mean 'count'\?\)"):
+        Binder(order).bind((), {"coutn": 1})
+    with pytest.raises(KitaruUsageError, match="argument 'zebra': pass"):
+        Binder(order).bind((), {"zebra": 1})

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from kitaru._core.lifecycle import State
-from kitaru._core.names import shortened
+from kitaru._core.names import did_you_mean, shortened
 from kitaru._store.protocol import ExecutionRow, Store
 from kitaru.errors import (
     KitaruNotFoundError,
@@ -126,7 +126,8 @@ def checked_status(status: str | None) -> ExecutionStatus | None:
         return ExecutionStatus(status)
     except ValueError:
         raise KitaruUsageError(
-            f"status={shortened(status)}: pass one of {', '.join(ExecutionStatus)}",
+            f"status={shortened(status)}: pass one of {', '.join(ExecutionStatus)}."
+            + did_you_mean(str(status), ExecutionStatus),
             code="option-invalid",
         ) from None
 

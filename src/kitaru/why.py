@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from kitaru._core.names import did_you_mean
 from kitaru._core.naming import loaded_module
 from kitaru._engine.fingerprint import fingerprint
 from kitaru.differences import Comparison
@@ -41,7 +42,7 @@ def choose_calls(
     more = f" and {len(names) - MAX_CANDIDATES} more" if len(names) > MAX_CANDIDATES else ""
     raise KitaruNotFoundError(
         f"execution {exec_id} has no recorded call of a checkpoint {wanted!r}; "
-        f"recorded are: {listed}{more}",
+        f"recorded are: {listed}{more}.{did_you_mean(wanted, names)}",
         code="call-not-found",
     )
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kitaru._core.names import did_you_mean, nearest
 from kitaru.cli.canvas import (
     Line,
     Piece,
@@ -23,7 +24,6 @@ from kitaru.cli.canvas import (
     wrapped,
 )
 from kitaru.cli.listing import Listed, drawn_lines, plain_lines
-from kitaru.cli.nearest import nearest
 from kitaru.cli.times import ago, lasted, looks_like_time, parse_time
 from kitaru.errors import KitaruUsageError
 from kitaru.model import Execution, ExecutionStatus
@@ -210,6 +210,8 @@ def test_an_id_is_not_taken_for_a_time() -> None:
 
 
 def test_the_nearest_name_or_none() -> None:
-    assert nearest("compelted", ["completed", "failed"]) == ["completed"]
-    assert nearest("xyz", ["completed", "failed"]) == []
-    assert nearest("PRICE", ["price", "prize"]) == ["price"]
+    assert nearest("compelted", ["completed", "failed"]) == "completed"
+    assert nearest("xyz", ["completed", "failed"]) is None
+    assert nearest("PRICE", ["price", "prize"]) == "price"
+    assert did_you_mean("flw", ["flow"]) == " Did you mean 'flow'?"
+    assert did_you_mean("", ["flow"]) == ""

@@ -155,6 +155,12 @@ def test_why_explains_each_call_in_a_line(used: Project) -> None:
     assert (found["count"], found["items"][2]["changed"]) == (3, ["number"])
 
 
+def test_a_misspelt_checkpoint_suggests_the_nearest(used: Project) -> None:
+    done = used.run("executions", "why", newest(used), "prize")
+    assert done.returncode == 1
+    assert "recorded are: price. Did you mean 'price'?" in done.stderr
+
+
 def test_status_tells_the_store_and_the_counts(used: Project) -> None:
     item = used.ask("status")["item"]
     assert item["store"] == str(used.store)
@@ -213,6 +219,10 @@ def test_looking_makes_no_store(project: Project, words: list[str]) -> None:
         (["executions", "list", "--limit", "many"], "many"),
         (["executions", "list", "--limit", "0"], "limit=0"),
         (["executions", "list", "--since", "yesterday"], "is no time"),
+        (["executions", "list", "--status", "compelted"], "Did you mean 'completed'?"),
+        (["executions", "list", "--flw", "x"], "Did you mean '--flow'?"),
+        (["completion", "zhs"], "Did you mean 'zsh'?"),
+        (["-o", "jsn", "status"], "Did you mean 'json'?"),
         (["status", "extra"], "extra"),
         (["status", "-o", "yaml"], "yaml"),
     ],

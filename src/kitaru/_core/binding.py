@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any, NoReturn
 
+from kitaru._core.names import nearest
 from kitaru.errors import KitaruUsageError
 
 Bound = dict[str, object]
@@ -248,7 +249,10 @@ def _unexpected(layout: _Layout, extra: list[str]) -> str:
             "got some positional-only arguments passed as keyword arguments: "
             f"{', '.join(misplaced)!r}"
         )
-    return f"got an unexpected keyword argument {extra[0]!r}"
+    known = (*layout.positional[layout.positional_only :], *layout.keyword_only)
+    meant = nearest(extra[0], known)
+    hint = f" (did you mean {meant!r}?)" if meant else ""
+    return f"got an unexpected keyword argument {extra[0]!r}{hint}"
 
 
 def _missing(layout: _Layout, bound: Bound) -> str | None:

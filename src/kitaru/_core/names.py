@@ -7,6 +7,8 @@ stands for, nor whether it is taken.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from kitaru.errors import KitaruUsageError
 
 MAX_NAME_LENGTH = 200
@@ -102,3 +104,22 @@ def _checked(kind: str, name: str) -> str:
                 code="name-invalid",
             )
     return unicodedata.normalize("NFC", name)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that somebody meant who misspelt it, if one is near; case does not count.
+
+    >>> nearest("Compelted", ["completed", "failed"])
+    'completed'
+    """
+    import difflib
+
+    by_folded = {each.casefold(): each for each in known}
+    found = difflib.get_close_matches(name[:MAX_NAME_LENGTH].casefold(), by_folded, n=1)
+    return by_folded[found[0]] if found else None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``nearest`` as the end of a message: `` Did you mean 'completed'?``, or nothing."""
+    meant = nearest(name, known)
+    return "" if meant is None else f" Did you mean {meant!r}?"

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
+from kitaru._core.names import did_you_mean
 from kitaru.cli.output import Session
 from kitaru.errors import KitaruFeatureNotAvailableError
 
@@ -50,11 +52,31 @@ def common_options() -> list[click.Parameter]:
     ]
 
 
+_NO_CHOICE = re.compile(r"'(.*)' is not one of ")
+
+
+class _Suggesting(click.Command):
+    """Says which of the choices was meant, where one was misspelt."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.BadParameter as error:
+            choice = error.param.type if error.param is not None else None
+            found = _NO_CHOICE.match(error.message)
+            if not isinstance(choice, click.Choice) or not found:
+                raise
+            hint = did_you_mean(found[1], map(str, choice.choices))
+            raise click.BadParameter(
+                error.message + hint, error.ctx, error.param, error.param_hint
+            ) from None
+
+
 class ReaderLeft(Exception):
     """Whoever read our output has gone (``| head``). click would call that a failure."""
 
 
-class Command(click.Command):
+class Command(_Suggesting):
     """A command with the common options, and help whose examples keep their lines."""
 
     def __init__(self, *args: Any, examples: str = "", **kwargs: Any) -> None:
@@ -72,7 +94,7 @@ class Command(click.Command):
         _write_examples(formatter, self.examples)
 
 
-class Group(click.Group):
+class Group(_Suggesting, click.Group):
     """Commands by name -> (module, one line of help), loaded when called."""
 
     def __init__(

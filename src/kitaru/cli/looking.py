@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from kitaru import app as _app
+from kitaru._core.names import nearest
 from kitaru.cli.canvas import screen_of, write
 from kitaru.cli.explaining import why_lines
 from kitaru.cli.findings import status_lines
 from kitaru.cli.listing import Listed, drawn_lines, plain_lines
-from kitaru.cli.nearest import nearest
 from kitaru.cli.output import Session
 from kitaru.cli.place import existing_client
 from kitaru.cli.showing import execution_lines
@@ -98,9 +98,8 @@ def _nothing(executions: Executions, wanted: Wanted) -> str:
     if wanted.flow is not None:
         heads = executions.heads(limit=MAX_GUESSED)
         names = {name for head in heads for name in (head.flow_name, head.flow_id)}
-        near = [] if wanted.flow in names else nearest(wanted.flow, names)
-        if near:
-            return f"no executions of a flow {wanted.flow!r}; did you mean {near[0]!r}?"
+        if wanted.flow not in names and (meant := nearest(wanted.flow, names)):
+            return f"no executions of a flow {wanted.flow!r}; did you mean {meant!r}?"
     return "no executions like that"
 
 
