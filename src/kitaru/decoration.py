@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from kitaru._core.names import check_name, shortened
-from kitaru._core.naming import module_name
+from kitaru._core.naming import import_folder, module_name
 from kitaru._core.promised import unstorable_return
 from kitaru.errors import KitaruUsageError
 
@@ -87,13 +87,20 @@ _claimed: dict[tuple[str, str], tuple[str, str]] = {}
 
 
 def claim_name(kind: str, name: str, plain: Any) -> None:
-    """Give an explicit name to one function; the same function defined again may keep it."""
+    """Give an explicit name to one function; the same function defined again may keep it.
+
+    At a prompt and in a notebook the newest definition has it, as is the way
+    with names there: who edits a cell and runs it again means the new function.
+    """
+    module = str(getattr(plain, "__module__", ""))
     who = (
-        module_name(str(getattr(plain, "__module__", ""))),
+        module_name(module),
         str(getattr(plain, "__qualname__", type(plain).__qualname__)),
     )
     other = _claimed.setdefault((kind, name), who)
-    if other != who:
+    if other[0] == who[0] and import_folder(module) is None:
+        _claimed[kind, name] = who
+    elif other != who:
         raise KitaruUsageError(
             f"two different functions are {kind}s named {name!r}: {'.'.join(other)} and "
             f"{'.'.join(who)}. Give one of them another name=",
