@@ -1,12 +1,12 @@
 # The targets call Python, so that everything works without make too:
-#   python3 tools/check.py [quick] · python3 tools/docs.py · python3 tools/demo.py · python3 tools/setup_env.py
+#   python3 tools/check.py [quick | all] · python3 tools/docs.py · python3 tools/demo.py · python3 tools/setup_env.py
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help venv quick check docs demo bench bench-full
+.PHONY: help venv quick check check-all docs demo bench bench-full
 
 help: ## Show these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 venv: ## Make or refresh .venv (any Python >= 3.11 that is found)
 	@$(PYTHON) tools/setup_env.py
@@ -14,8 +14,11 @@ venv: ## Make or refresh .venv (any Python >= 3.11 that is found)
 quick: ## Static checks and the fast tests, for the loop; under a minute
 	@$(PYTHON) tools/check.py quick
 
-check: ## Everything: static checks, demo, all tests and documentation examples
+check: ## Everything: static checks, demo, all tests; the fast ones on every Python that is here
 	@$(PYTHON) tools/check.py
+
+check-all: ## All tests on every Python that is here, and with the lowest versions
+	@$(PYTHON) tools/check.py all
 
 docs: ## Build the documentation into site/, strictly: dead links fail
 	@$(PYTHON) tools/docs.py

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -38,7 +40,8 @@ def test_plain_make_lists_every_target() -> None:
         ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     listed = [line.split()[1] for line in done.stdout.splitlines()]
-    assert sorted(listed) == ["bench", "check", "demo", "docs", "help", "quick", "venv"]
+    targets = "bench bench-full check check-all demo docs help quick venv"
+    assert sorted(listed) == targets.split()
 
 
 def test_check_refuses_what_it_does_not_know() -> None:
@@ -101,3 +104,50 @@ def test_the_environment_is_made_anew_only_when_what_it_depends_on_changed(
     assert setup_env.wanted_stamp() == before
     project.write_text("[project]\nname = 'x'\n")
     assert setup_env.wanted_stamp() != before
+
+
+def test_lower_bounds_become_pins(setup_env: ModuleType) -> None:
+    project = """
+dependencies = [
+    "apsw>=3.51.3",
+    "pydantic>=2.12,<3",
+]
+test = [
+    # "not-this>=1",
+    "pyright[nodejs]>=1.1.400",
+    { include-group = "other" },
+]
+"""
+    assert setup_env.lowest_versions(project) == [
+        "apsw==3.51.3",
+        "pydantic==2.12",
+        "pyright==1.1.400",
+    ]
+
+
+def test_every_dependency_has_a_lower_bound_that_can_be_pinned(setup_env: ModuleType) -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    pinned = {pin.partition("==")[0] for pin in setup_env.lowest_versions(project)}
+    declared = tomllib.loads(project)
+    needed = declared["project"]["dependencies"] + declared["dependency-groups"]["test"]
+    for requirement in needed:
+        assert re.match(r"[\w-]+", requirement)[0] in pinned
+
+
+def test_other_pythons_are_told_by_version_and_our_own_is_none_of_them(
+    setup_env: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = interpreter(tmp_path, "python3.13", "echo 3.99")
+    interpreter(tmp_path, "python3.12", "echo 3.10")
+    monkeypatch.setattr(setup_env, "PYTHON", Path(sys.executable))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "none"))
+    assert setup_env.other_pythons() == {"3.99": newer}
+
+
+def test_an_environment_that_cannot_be_made_is_told_from_one_that_can(
+    setup_env: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = interpreter(tmp_path, "python3.12", "echo no space left >&2; exit 1")
+    assert not setup_env.install_elsewhere(broken, tmp_path / "env")
+    assert "no space left" in capsys.readouterr().err

@@ -1,8 +1,10 @@
-"""Run every check of the project, or the quick ones: `python tools/check.py [quick]`.
+"""Run every check of the project, the quick ones, or all on all: `check.py [quick | all]`.
 
 All steps run even when an earlier one fails, so that one run shows everything.
-The static checks run side by side, the demo after them, and pytest last: its
-summary is the last line. The exit status is non-zero if anything failed.
+The static checks run side by side; then the demo; then the tests on every other
+Python that is here and with the lowest versions of the dependencies (what is
+fast of them; with `all`, everything); and pytest last: its summary is the last
+line. The exit status is non-zero if anything failed.
 """
 
 from __future__ import annotations
@@ -55,21 +57,42 @@ def static_steps() -> list[Step]:
     ]
 
 
-def pytest_command(quick: bool) -> list[str]:
+WORKERS = str(min(2, os.cpu_count() or 1))
+
+# About this repository rather than about an interpreter: seen once is enough.
+SAME_EVERYWHERE = ("tests/test_docs.py", "tests/test_docs_site.py", "tests/test_tools.py")
+
+
+def pytest_command(python: Path, *options: str) -> list[str]:
     """One pytest run: the suite, the documentation's examples, the doctests of `src`."""
-    command = tool("pytest", "-q", "-n", str(min(2, os.cpu_count() or 1)))
-    if quick:
-        command += ["-m", "not slow"]
+    command = [str(python), "-m", "pytest", "-q", "-n", WORKERS, *options]
     # Doctests are looked for in the tests too: not in what is for the type checkers,
     # whose mistakes would raise, nor in plugins, which all bear one name.
     left_out = ["--ignore=tests/typing", "--ignore-glob=*/conftest.py"]
     return [*command, *left_out, "--doctest-modules", "tests", "src"]
 
 
-def clean_environment() -> dict[str, str]:
-    """Ours without KITARU_*: a developer's own store and settings stay out of it."""
+def elsewhere(everything: bool) -> list[Step]:
+    """The tests on the other Pythons, and on the lowest versions of what we depend on."""
+    pythons = {**setup_env.ensure_others(), "lowest versions": setup_env.ensure_lowest()}
+    options = [] if everything else ["-m", "not slow"]
+    options += [f"--ignore={path}" for path in SAME_EVERYWHERE]
+    steps = []
+    for name, python in pythons.items():
+        if python is None:
+            print(f"SKIPPED: the tests with {name}: its environment could not be made", flush=True)
+        else:
+            steps.append(perform(Step(name, pytest_command(python, *options))))
+    return steps
+
+
+def clean_environment(program: str) -> dict[str, str]:
+    """Ours without KITARU_*: a developer's own store and settings stay out of it.
+
+    What stands beside the program is found first: `kitaru` of the same environment.
+    """
     kept = {k: v for k, v in os.environ.items() if not k.startswith("KITARU_")}
-    kept["PATH"] = f"{BIN}{os.pathsep}{kept.get('PATH', os.defpath)}"
+    kept["PATH"] = f"{Path(program).parent}{os.pathsep}{kept.get('PATH', os.defpath)}"
     # The wrapper of pyright asks the network for a newer version otherwise.
     kept["PYRIGHT_PYTHON_IGNORE_WARNINGS"] = "1"
     kept.pop("PYTHONPATH", None)
@@ -82,7 +105,7 @@ def perform(step: Step) -> Step:
         done = subprocess.run(
             step.command,
             cwd=ROOT,
-            env=clean_environment(),
+            env=clean_environment(step.command[0]),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -106,7 +129,7 @@ def perform_loudly(name: str, command: list[str]) -> Step:
     print(f"check {name}", flush=True)
     began = time.monotonic()
     done = subprocess.run(
-        command, cwd=ROOT, env=clean_environment(), stdin=subprocess.DEVNULL, check=False
+        command, cwd=ROOT, env=clean_environment(command[0]), stdin=subprocess.DEVNULL, check=False
     )
     return Step(name, command, time.monotonic() - began, done.returncode)
 
@@ -122,25 +145,25 @@ def report(steps: list[Step]) -> None:
     print(flush=True)
 
 
-def check(quick: bool) -> int:
+def check(how: str) -> int:
     setup_env.ensure()
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         steps = list(pool.map(perform, static_steps()))
-    if not quick:
-        for reason in setup_env.ensure_others():
-            print(f"SKIPPED there: exits and signals. {reason}", flush=True)
+    if how != "quick":
         demo = [str(setup_env.PYTHON), "examples/code_census/demo.py", "--short", "--plain"]
         steps.append(perform_loudly("demo, shortened", demo))
+        steps += elsewhere(everything=how == "all")
     report(steps)
-    steps.append(perform_loudly("tests", pytest_command(quick)))
+    options = ["-m", "not slow"] if how == "quick" else []
+    steps.append(perform_loudly("tests", pytest_command(setup_env.PYTHON, *options)))
     return 1 if any(step.status for step in steps) else 0
 
 
 def main(arguments: list[str]) -> int:
-    if arguments not in ([], ["quick"]):
-        print("usage: python tools/check.py [quick]", file=sys.stderr)
+    if arguments not in ([], ["quick"], ["all"]):
+        print("usage: python tools/check.py [quick | all]", file=sys.stderr)
         return 2
-    return check(quick=bool(arguments))
+    return check(arguments[0] if arguments else "usual")
 
 
 if __name__ == "__main__":

@@ -107,63 +107,105 @@ def make_venv() -> None:
     run(python, "-m", "venv", "--clear", VENV)
 
 
-def pip_is_new_enough() -> bool:
+def pip_is_new_enough(python: Path) -> bool:
     """Dependency groups (PEP 735) need pip 25.1."""
     shown = subprocess.run(
-        [str(PYTHON), "-m", "pip", "--version"], capture_output=True, text=True, check=False
+        [str(python), "-m", "pip", "--version"], capture_output=True, text=True, check=False
     )
     found = re.match(r"pip (\d+)\.(\d+)", shown.stdout)
     return found is not None and (int(found[1]), int(found[2])) >= (25, 1)
 
 
-def install() -> None:
-    if STAMP.exists() and STAMP.read_text() == wanted_stamp():
+def is_installed(folder: Path) -> bool:
+    stamp = folder / STAMP.name
+    return stamp.exists() and stamp.read_text() == wanted_stamp()
+
+
+def install(folder: Path, group: str, *more: str | Path) -> None:
+    """The package, editable, and a dependency group of it; nothing if that is there already."""
+    if is_installed(folder):
         return
     # An interrupted install must not look finished.
-    STAMP.unlink(missing_ok=True)
-    pip = (PYTHON, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input")
-    if not pip_is_new_enough():
-        say("upgrading pip")
+    (folder / STAMP.name).unlink(missing_ok=True)
+    python = folder / "bin" / "python"
+    pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input")
+    if not pip_is_new_enough(python):
+        say(f"upgrading pip in {folder.name}")
         run(*pip, "install", "--upgrade", "pip>=25.1")
-    say("installing the package and its development tools (a minute the first time)")
-    run(*pip, "install", "-e", ".", "--group", "dev")
-    STAMP.write_text(wanted_stamp())
+    say(f"installing into {folder.name} (a minute or two the first time)")
+    run(*pip, "install", "-e", ".", "--group", group, *more)
+    (folder / STAMP.name).write_text(wanted_stamp())
 
 
-def ensure_others() -> list[str]:
-    """An environment for each other Python that is here -> why there is none, for those without.
+def install_elsewhere(python: str, folder: Path, *more: str | Path) -> bool:
+    """An environment beside ours, for the tests alone; False if it could not be made."""
+    try:
+        if not is_installed(folder):
+            say(f"making {folder.name} with {python}")
+            run(python, "-m", "venv", "--clear", folder)
+            install(folder, "test", *more)
+    except SystemExit:
+        return False  # it has said why
+    return True
 
-    The tests of exits and signals run on all of them, because interpreters
-    differ most in how they end.
-    """
-    missing: list[str] = []
-    done = {probed_version(str(PYTHON))}
+
+def other_pythons() -> dict[str, str]:
+    """Version -> interpreter, for each that is here and new enough but is not that of `.venv`."""
+    found: dict[str, str] = {}
+    own = probed_version(str(PYTHON))
     for python in candidates():
         version = probed_version(python)
-        if version is None or version < OLDEST or version in done:
-            continue
-        done.add(version)
-        name = ".".join(map(str, version))
-        folder = ROOT / f".venv-{name}"
-        stamp = folder / STAMP.name
-        if stamp.exists() and stamp.read_text() == wanted_stamp():
-            continue
-        say(f"making {folder.name}, to try exits and signals there too")
-        pip = (folder / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check")
-        try:
-            run(python, "-m", "venv", "--clear", folder)
-            run(*pip, "--no-input", "install", "-e", ".")
-        except SystemExit:
-            missing.append(f"Python {name}: {folder.name} could not be made")
-            continue
-        stamp.write_text(wanted_stamp())
-    return missing
+        if version is not None and version >= OLDEST and version != own:
+            found.setdefault(".".join(map(str, version)), python)
+    return dict(sorted(found.items()))
+
+
+def ensure_others() -> dict[str, Path | None]:
+    """An environment for each other Python that is here: name -> interpreter, None if none."""
+    made: dict[str, Path | None] = {}
+    for version, python in other_pythons().items():
+        folder = ROOT / f".venv-{version}"
+        done = install_elsewhere(python, folder)
+        made[f"Python {version}"] = folder / "bin" / "python" if done else None
+    return made
+
+
+LOWEST = ROOT / ".venv-lowest"
+
+
+def lowest_versions(project: str) -> list[str]:
+    """A pin at its lower bound for each `"name>=version"` of a pyproject.toml.
+
+    Read line by line, because Python 3.8, which may run this, has no tomllib.
+    """
+    return [
+        f"{name}=={version}"
+        for name, version in re.findall(r'^ {4}"([\w-]+)(?:\[[\w,]+\])?>=([\w.]+)', project, re.M)
+    ]
+
+
+def ensure_lowest() -> Path | None:
+    """An environment with every dependency at its lower bound; None if it cannot be made.
+
+    With the oldest Python that is here: to have both from the same time.
+    """
+    pythons = {
+        **other_pythons(),
+        ".".join(map(str, probed_version(str(PYTHON)) or ())): str(PYTHON),
+    }
+    oldest = min(pythons, key=lambda version: [int(part) for part in version.split(".")])
+    pins = ROOT / "build" / "lowest-versions.txt"
+    pins.parent.mkdir(exist_ok=True)
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    pins.write_text("\n".join(lowest_versions(project)) + "\n")
+    done = install_elsewhere(pythons[oldest], LOWEST, "--constraint", pins)
+    return LOWEST / "bin" / "python" if done else None
 
 
 def ensure() -> Path:
     """Make the environment if need be; return its interpreter."""
     make_venv()
-    install()
+    install(VENV, "dev")
     return PYTHON
 
 
