@@ -115,6 +115,29 @@ def test_every_public_name_of_the_test_kit_is_in_the_api_pages() -> None:
     assert set(re.findall(r"^::: kitaru\.testing\.(\w+)$", page, re.M)) == public
 
 
+NOW = sorted(set(kitaru.__all__) - set(api_names("later")))
+
+
+@pytest.mark.parametrize("name", NOW)
+def test_a_public_name_and_all_that_it_offers_have_docstrings(name: str) -> None:
+    thing = getattr(kitaru, name)
+    assert inspect.getdoc(thing)
+    members = vars(thing) if inspect.isclass(thing) else {}
+    silent = [
+        member
+        for member, found in members.items()
+        if not member.startswith("_")
+        and (callable(found) or isinstance(found, property))
+        and not inspect.getdoc(found)
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize("name", [n for n in NOW if inspect.isfunction(getattr(kitaru, n))])
+def test_a_public_function_has_an_example(name: str) -> None:
+    assert ">>> " in str(inspect.getdoc(getattr(kitaru, name)))
+
+
 def test_names_of_later_releases_stand_apart_until_they_are_there() -> None:
     later = json.loads((ROOT / "tests/data/public_names.json").read_text())["later"]
     expected = {*later["functions"], *later["classes"], *later["values"]}

@@ -138,7 +138,11 @@ class FutureList(list[CheckpointFuture[R]]):
 
 
 class Checkpoint(Generic[P, R_co]):
-    """A function whose outcomes are recorded; made by :func:`checkpoint`."""
+    """A function whose outcomes are recorded; made by :func:`checkpoint`.
+
+    Called in a flow, it returns the value. ``func`` is the plain function, for
+    unit tests. Outside a flow a call raises ``KitaruContextError``.
+    """
 
     def __init__(self, func: Callable[P, R_co], spec: CheckpointSpec, options: CallOptions) -> None:
         self.func = func
@@ -181,6 +185,16 @@ class Checkpoint(Generic[P, R_co]):
 
         ``id`` names the call: it is then found by that name instead of its
         inputs (unique in its parent). ``retries`` overrides the decorator's.
+
+        >>> from kitaru import flow
+        >>> @checkpoint
+        ... def charge(cents: int) -> str:
+        ...     return f"charged {cents}"
+        >>> @flow
+        ... def order(number: int) -> str:
+        ...     return charge.options(id=f"charge-{number}", retries=2)(500)
+        >>> order.run(42).wait()
+        'charged 500'
         """
         check_options("checkpoint.options()", unknown, ("id", "retries"))
         options = self._options
@@ -199,7 +213,19 @@ class Checkpoint(Generic[P, R_co]):
     @overload
     def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> CheckpointFuture[R_co]: ...
     def submit(self, /, *args: Any, **kwargs: Any) -> CheckpointFuture[Any]:
-        """Begin the call beside the caller; it takes its identity now."""
+        """Begin the call beside the caller; it takes its identity now.
+
+        >>> from kitaru import flow
+        >>> @checkpoint
+        ... def fetch(page: int) -> str:
+        ...     return f"page {page}"
+        >>> @flow
+        ... def book() -> str:
+        ...     first, second = fetch.submit(1), fetch.submit(2)
+        ...     return first.result() + ", " + second.result()
+        >>> book.run().wait()
+        'page 1, page 2'
+        """
         options = self._options
         if kwargs and "id" in kwargs and self._reserved_id:
             options = options.named(kwargs.pop("id"))
@@ -240,6 +266,16 @@ class Checkpoint(Generic[P, R_co]):
         are repeated, and so is ``kitaru.unmapped(xs)``. ``on_error="stop"``
         starts nothing more after a failure, ``"finish"`` runs all and then
         raises, ``"collect"`` puts exceptions among the results.
+
+        >>> from kitaru import flow
+        >>> @checkpoint
+        ... def square(number: int) -> int:
+        ...     return number * number
+        >>> @flow
+        ... def squares(numbers: list[int]) -> list[int]:
+        ...     return square.map(numbers, concurrency=8).results()
+        >>> squares.run([1, 2, 3]).wait()
+        [1, 4, 9]
         """
         self._refuse_taken(concurrency, on_error)
         return self._map_items(in_step(self.spec.name, iterables, keywords), concurrency, on_error)
@@ -270,7 +306,18 @@ class Checkpoint(Generic[P, R_co]):
         on_error: Literal["stop", "finish", "collect"] = "stop",
         **keywords: Any,
     ) -> FutureList[Any]:
-        """Like :meth:`map` over every combination; the last iterable varies fastest."""
+        """Like :meth:`map` over every combination; the last iterable varies fastest.
+
+        >>> from kitaru import flow
+        >>> @checkpoint
+        ... def cell(row: str, column: int) -> str:
+        ...     return f"{row}{column}"
+        >>> @flow
+        ... def sheet() -> list[str]:
+        ...     return cell.product(["a", "b"], [1, 2]).results()
+        >>> sheet.run().wait()
+        ['a1', 'a2', 'b1', 'b2']
+        """
         self._refuse_taken(concurrency, on_error)
         return self._map_items(combinations(iterables, keywords), concurrency, on_error)
 
@@ -546,6 +593,13 @@ def step(name: str, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) ->
 
     ``name`` identifies it; the rest is as for a decorated function. An
     ``async def`` function gives an awaitable.
+
+    >>> from kitaru import flow
+    >>> @flow
+    ... def longest(words: list[str]) -> str:
+    ...     return step("longest", max, words, key=len)
+    >>> longest.run(["sea", "river"]).wait()
+    'river'
     """
     made = make_checkpoint(fn, name=name, unique=False)
     return cast(R, made(*args, **kwargs))

@@ -82,6 +82,15 @@ class FlowHandle(Generic[R]):
     ``wait()``, ``await handle`` and ``get()`` give exactly what the flow
     returned, None included, or raise a ``KitaruExecutionError`` with
     ``exec_id``, ``status`` and ``failure_origin``.
+
+    >>> @flow
+    ... def greet(name: str) -> str:
+    ...     return f"Hello, {name}"
+    >>> handle = greet.run("river")
+    >>> handle.wait(timeout=60)
+    'Hello, river'
+    >>> handle.status.is_successful, handle.get()
+    (True, 'Hello, river')
     """
 
     def __init__(
@@ -112,6 +121,7 @@ class FlowHandle(Generic[R]):
 
     @property
     def exec_id(self) -> str:
+        """The execution's id. Ids ascend in time; commands take any unique part of one."""
         return self._exec_id
 
     @property
@@ -206,6 +216,7 @@ class FlowHandle(Generic[R]):
             await completion.wait_async()
 
     def cancel(self) -> NoReturn:
+        """Cancel the execution (a later release)."""
         raise KitaruFeatureNotAvailableError(
             "cancel() comes with a later release: end the process that runs it, then leave it",
             code="not-yet-available",
@@ -332,7 +343,11 @@ class RunOptions:
 
 
 class Flow(Generic[P, R]):
-    """A function whose lives are recorded; made by :func:`flow`."""
+    """A function whose lives are recorded; made by :func:`flow`.
+
+    ``func`` is the plain function, for unit tests. Calling a flow directly
+    raises ``KitaruUsageError``.
+    """
 
     def __init__(self, func: Callable[P, Any], spec: FlowSpec, options: RunOptions) -> None:
         import functools
@@ -467,12 +482,14 @@ class Flow(Generic[P, R]):
         return FlowHandle(exec_id, row.id, self.spec)
 
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
+        """Record an execution for a worker to run (a later release)."""
         raise KitaruFeatureNotAvailableError(
             "enqueue() needs workers, which come with a later release: use run()",
             code="not-yet-available",
         )
 
     def replay(self, exec_id: str, **options: Any) -> NoReturn:
+        """Make a new execution from an old one (a later release)."""
         raise KitaruFeatureNotAvailableError(
             "replay() comes with a later release: run() it anew, what did not change is reused",
             code="not-yet-available",

@@ -54,6 +54,7 @@ class ExecutionStatus(enum.StrEnum):
 
     @property
     def is_successful(self) -> bool:
+        """Whether it returned a result."""
         return self is self.COMPLETED
 
 
@@ -80,6 +81,8 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class PendingWait:
+    """A wait that nobody has answered yet (waits come with a later release)."""
+
     wait_id: str
     name: str
     question: str | None
@@ -90,6 +93,8 @@ class PendingWait:
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
+    """One line that user code logged (recorded logs come with a later release)."""
+
     message: str
     level: str | None
     timestamp: datetime
@@ -114,6 +119,8 @@ class CheckpointAttempt:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactRef:
+    """A saved artifact, without its value (artifacts come with a later release)."""
+
     artifact_id: str
     name: str
     kind: str
@@ -324,12 +331,15 @@ class Execution:
 
     @property
     def artifacts(self) -> tuple[ArtifactRef, ...]:
+        """What it saved (a later release)."""
         return tuple(self._client.list_artifacts(self.exec_id))
 
     def list_checkpoints(self) -> list[CheckpointCall]:
+        """The same as ``checkpoints``, as a list."""
         return list(self.checkpoints)
 
     def list_artifacts(self) -> list[ArtifactRef]:
+        """What it saved (a later release)."""
         return list(self.artifacts)
 
     def result(self) -> Any:
@@ -337,17 +347,22 @@ class Execution:
         return self._client.handle(self.exec_id).get()
 
     def refresh(self) -> Execution:
+        """The execution as it is now."""
         refreshed: Execution = self._client.get(self.exec_id)
         return refreshed
 
     def retry(self) -> Any:
+        """Run it again in this process if it failed -> its handle; see ``executions.retry``."""
         return self._client.retry(self.exec_id)
 
     def resume(self) -> Any:
+        """Go on with it in this process -> its handle; see ``executions.resume``."""
         return self._client.resume(self.exec_id)
 
     def cancel(self) -> Any:
+        """Cancel it (a later release)."""
         return self._client.cancel(self.exec_id)
 
     def replay(self, **options: Any) -> Any:
+        """Make a new execution from it (a later release)."""
         return self._client.replay(self.exec_id, **options)
