@@ -110,6 +110,7 @@ class Call:
         "inputs_reason",
         "kwargs",
         "metadata",
+        "modules",
         "n",
         "named",
         "number",
@@ -126,6 +127,8 @@ class Call:
     identity: bytes
     attempt: int
     fresh: bool
+    modules: int
+    """How many modules were loaded when the body began."""
 
     def __init__(
         self,

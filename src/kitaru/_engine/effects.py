@@ -9,6 +9,7 @@ into a procedure but :class:`Unwind`, which ends it.
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -150,6 +151,7 @@ class CallBody(Effect):
                 code="attempt-is-over",
             )
         call.started_at = run.env.now()
+        call.modules = len(sys.modules)
         if run.events.active:
             run.events.started(call)
         return here.set(Place(run, self.attempt, self.attempt.root))

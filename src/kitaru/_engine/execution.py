@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kitaru._core.lifecycle import State
 from kitaru._core.payload import Payload
 from kitaru._core.values import decode, encode, encode_failure, message_of
+from kitaru._core.values.classes import FRESH, take_fresh
 from kitaru._engine.call import Call
 from kitaru._engine.context import Place, here
 from kitaru._engine.debugging import was_quit
@@ -24,6 +25,7 @@ from kitaru._engine.run import Run
 from kitaru._engine.settle import Settle
 from kitaru._engine.unwind import Unwind, Why
 from kitaru._engine.waking import Latch
+from kitaru._engine.watch import say_local_classes
 from kitaru._store.protocol import ExecutionRow, Finish, Release, TryAgain
 from kitaru.errors import KitaruDivergenceError, KitaruValueError
 
@@ -235,10 +237,15 @@ def run_flow(life: Life) -> Steps[None]:
             result = Raised(unseen)
         if type(result) is not Raised:
             try:
+                if FRESH:
+                    take_fresh()
                 payload = encode(result, what=f"flow {life.flow.name}")
             except KitaruValueError as error:
                 result = Raised(error)
             else:
+                if FRESH:
+                    returned = f"flow {life.flow.name!r} returned"
+                    say_local_classes(run.services, returned, take_fresh())
                 facts = run.take_facts()
                 now = run.env.now()
                 finish = Finish(run.id, run.epoch, payload, None, (), None, facts, now)

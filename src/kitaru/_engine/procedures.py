@@ -23,11 +23,17 @@ from kitaru._core.values import (
     encode_pickled,
     is_exact,
 )
+from kitaru._core.values.classes import FRESH, take_fresh
 from kitaru._engine.effects import Ask, CallBody, Commit, Land, Pause, Raised, Steps
 from kitaru._engine.events import of_reuse
 from kitaru._engine.reuse import find_source, remember
 from kitaru._engine.settle import Settle
-from kitaru._engine.watch import watch_for_drift, watch_for_mutation, watch_for_volatile
+from kitaru._engine.watch import (
+    watch_for_classes,
+    watch_for_drift,
+    watch_for_mutation,
+    watch_for_volatile,
+)
 from kitaru._store.protocol import CallRow, Record
 from kitaru.errors import (
     FailureOrigin,
@@ -226,6 +232,8 @@ def record(call: Call, result: Any) -> Steps[Outcome | None]:
     """Commit an attempt's outcome; None if it failed and is to be tried again, after its delay."""
     run = call.run
     if type(result) is not Raised:
+        if FRESH:
+            take_fresh()
         try:
             write = encode_pickled if call.spec.pickled else encode
             payload = write(result, what=call.spec.name)
@@ -233,6 +241,8 @@ def record(call: Call, result: Any) -> Steps[Outcome | None]:
             error.checkpoint = call.spec.name
             result = Raised(error)
         else:
+            if FRESH:
+                watch_for_classes(call, take_fresh())
             yield _commit_row(call, CallState.COMPLETED, payload)
             if is_exact(result):
                 return Outcome(CallState.COMPLETED, None, result)

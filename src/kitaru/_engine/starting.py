@@ -9,11 +9,13 @@ from kitaru import settings
 from kitaru._core.inputs import digest_inputs, digest_tree
 from kitaru._core.objects import captured_values
 from kitaru._core.values import encode
+from kitaru._core.values.classes import FRESH, take_fresh
 from kitaru._engine.context import here
 from kitaru._engine.execution import Completion, FlowSpec
 from kitaru._engine.fingerprint import code_digest
 from kitaru._engine.runner import DECLARED_DEAD, Runner
 from kitaru._engine.services import Services
+from kitaru._engine.watch import say_local_classes
 from kitaru._store.protocol import ExecutionRow, Fenced, Start
 from kitaru.errors import (
     KitaruBackendError,
@@ -51,7 +53,11 @@ def start_execution(
         )
     bound = flow.binder.bind(args, kwargs)
     _check_fit(flow, bound)
+    if FRESH:
+        take_fresh()
     inputs = encode(bound, what=f"flow {flow.name}")
+    if FRESH:
+        say_local_classes(services, f"flow {flow.name!r} is given", take_fresh())
     env = services.env
     resolved = settings.current()
     new = Start(

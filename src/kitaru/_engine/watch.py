@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from kitaru._core.drift import differing_arguments
 from kitaru._core.inputs import digest_inputs
+from kitaru._core.values.paths import module_of, type_name
 from kitaru._core.volatile import find_volatile
 from kitaru._engine.events import of_call
 from kitaru._engine.fingerprint import code_digest
@@ -13,6 +16,7 @@ from kitaru.errors import FailureOrigin, KitaruDivergenceError, KitaruError
 
 if TYPE_CHECKING:
     from kitaru._engine.call import Call
+    from kitaru._engine.services import Services
     from kitaru._store.protocol import Place
 
 _REMEDY = (
@@ -117,6 +121,44 @@ def watch_for_mutation(call: Call) -> None:
     )
     call.run.note("mutation", message)
     call.run.services.say(message)
+
+
+def watch_for_classes(call: Call, classes: list[type]) -> None:
+    """Say of classes that a result brought along why another process may not find them.
+
+    One that a function made exists where that function has run; one whose module
+    was first loaded by this body is there in another life only if that loads it too.
+    """
+    late = [cls for cls in classes if _was_loaded_late(module_of(cls), call.modules)]
+    for cls in late:
+        module, name = module_of(cls), type_name(cls)
+        message = (
+            f"checkpoint {call.spec.name!r} returned a {name}, whose module was not loaded when "
+            "the body began: a resume that recalls the result without running the body would not "
+            f"find it. Put `import {module}` at the top of the flow's module"
+        )
+        call.run.note("class", message)
+        call.run.services.say(message, once=("class", call.spec.id, name))
+    rest = [cls for cls in classes if cls not in late]
+    say_local_classes(call.run.services, f"checkpoint {call.spec.name!r} returned", rest)
+
+
+def say_local_classes(services: Services, happened: str, classes: list[type]) -> None:
+    """Say once of each class that a function made where its values can be read."""
+    for cls in classes:
+        name = type_name(cls)
+        if "<locals>" in name:
+            services.say(
+                f"{happened} a {name}, a class that is made inside a function: it is recorded, and "
+                "can be read only by a process in which that class exists. Move it to the top "
+                f"level of {module_of(cls)}",
+                once=("class", happened, name),
+            )
+
+
+def _was_loaded_late(module: str, loaded: int) -> bool:
+    # Modules stand in the order in which they were loaded.
+    return module in islice(sys.modules, loaded, None)
 
 
 def watch_for_volatile(call: Call) -> None:

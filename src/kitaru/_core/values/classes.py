@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from threading import get_ident
 from types import ModuleType
 from typing import Any
 from weakref import WeakValueDictionary
@@ -19,6 +20,11 @@ from kitaru._core.naming import loaded_module, module_name
 from kitaru._core.values.paths import module_of, mro_of, namespace_of, qualname_of
 
 MAX_ANNOTATION_CLASSES = 1000
+
+_MAX_FRESH = 1000
+
+FRESH: list[tuple[int, type]] = []
+"""(thread, class) for each class that was met for the first time, until somebody asks."""
 
 _stored: WeakValueDictionary[str, type] = WeakValueDictionary()
 
@@ -36,6 +42,17 @@ def remember_class(name: str, cls: type) -> None:
     """Let ``find_class`` find a class that no module holds, such as one made in a function."""
     if _stored.get(name) is not cls:
         _stored[name] = cls
+        if len(FRESH) < _MAX_FRESH:
+            FRESH.append((get_ident(), cls))
+
+
+def take_fresh() -> list[type]:
+    """The classes that this thread has met for the first time since it last asked."""
+    me = get_ident()
+    mine = [entry for entry in FRESH if entry[0] == me]
+    for entry in mine:
+        FRESH.remove(entry)
+    return [cls for _, cls in mine]
 
 
 def find_class(module: str, qualname: str, hints: Sequence[type] = ()) -> type | None:
