@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from kitaru.errors import KitaruValueError as KitaruValueError
     from kitaru.errors import KitaruWaitValidationError as KitaruWaitValidationError
     from kitaru.flows import Flow as Flow
-    from kitaru.flows import FlowHandle as FlowHandle
     from kitaru.flows import flow as flow
+    from kitaru.handles import FlowHandle as FlowHandle
     from kitaru.later import Done as Done
     from kitaru.later import NotDone as NotDone
     from kitaru.later import Unknown as Unknown
@@ -84,7 +84,8 @@ _HOMES = {
     "KitaruLogRetrievalError KitaruNotFoundError KitaruRuntimeError KitaruStateError "
     "KitaruTimeoutError KitaruUsageError KitaruUserCodeError KitaruValueError "
     "KitaruWaitValidationError",
-    "flows": "Flow FlowHandle flow",
+    "flows": "Flow flow",
+    "handles": "FlowHandle",
     "later": "Done NotDone Unknown check llm load memory save sleep wait",
     "model": "ArtifactRef CheckpointAttempt CheckpointCall Execution ExecutionStatus "
     "FailureInfo LogEntry Note PendingWait Retry Why",

@@ -25,7 +25,7 @@ from kitaru.errors import (
     KitaruStateError,
     KitaruUsageError,
 )
-from kitaru.flows import FlowHandle
+from kitaru.handles import FlowHandle
 from kitaru.lookup import checked_limit, checked_status, find_row, id_prefix_at, stored_as
 from kitaru.model import CheckpointCall, Execution, ExecutionStatus, Why
 from kitaru.records import calls_of, execution_of, shown_inputs, status_of

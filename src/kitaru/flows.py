@@ -1,12 +1,9 @@
-"""``@flow``: functions whose lives are recorded; and the handles on those lives."""
+"""``@flow``: functions whose lives are recorded."""
 
 from __future__ import annotations
 
-import asyncio
-import sys
-import threading
 import types
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -24,16 +21,9 @@ from typing import (
 from kitaru import app as _app
 from kitaru import settings as _settings
 from kitaru._core.binding import Binder
-from kitaru._core.checks import check_timeout
 from kitaru._core.names import check_name, shortened
 from kitaru._core.naming import import_folder, module_name
-from kitaru._core.payload import Payload
-from kitaru._engine.debugging import was_quit
 from kitaru._engine.execution import FlowSpec
-from kitaru._engine.frames import folded
-from kitaru._engine.futures import asyncio_running
-from kitaru._engine.outcomes import open_result, raise_failure
-from kitaru._engine.unwind import Why
 from kitaru.decoration import (
     check_bool,
     check_function,
@@ -47,20 +37,15 @@ from kitaru.decoration import (
     refuse_unstorable_return,
 )
 from kitaru.errors import (
-    KitaruBackendError,
-    KitaruContextError,
-    KitaruError,
     KitaruFeatureNotAvailableError,
     KitaruNotFoundError,
     KitaruStateError,
-    KitaruTimeoutError,
     KitaruUsageError,
 )
+from kitaru.handles import FlowHandle
 
 if TYPE_CHECKING:
-    from kitaru._engine.execution import Completion
-    from kitaru._store.protocol import ExecutionRow
-    from kitaru.model import ExecutionStatus
+    pass
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -69,258 +54,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 Cache = bool | Literal["refresh"]
 
-POLL_SECONDS = 0.25
-"""How often a handle looks at an execution that runs in another process (S5)."""
-
-_FIRST_POLL_SECONDS = 0.02
 _MAX_TAGS = 32
-
-
-class FlowHandle(Generic[R]):
-    """A hold on one execution, running here or anywhere.
-
-    ``wait()``, ``await handle`` and ``get()`` give exactly what the flow
-    returned, None included, or raise a ``KitaruExecutionError`` with
-    ``exec_id``, ``status`` and ``failure_origin``.
-
-    >>> @flow
-    ... def greet(name: str) -> str:
-    ...     return f"Hello, {name}"
-    >>> handle = greet.run("river")
-    >>> handle.wait(timeout=60)
-    'Hello, river'
-    >>> handle.status.is_successful, handle.get()
-    (True, 'Hello, river')
-    """
-
-    def __init__(
-        self,
-        exec_id: str,
-        row_id: int,
-        flow: FlowSpec | None,
-        *,
-        adopts: bool = False,
-        completion: Completion | None = None,
-    ) -> None:
-        self._exec_id = exec_id
-        self._row_id = row_id
-        self._flow = flow
-        self._adopts = adopts and flow is not None
-        """Whether waiting here takes the execution over if its process dies."""
-        self._completion = completion
-        self._app = _app.current()
-        self._cause: BaseException | None = None
-        """The very exception that left the flow, if it ran here."""
-        self._given_up: KitaruBackendError | None = None
-        """Why this process stopped running it, although it owns it."""
-        self._said: set[str] = set()
-
-    def __repr__(self) -> str:
-        name = "?" if self._flow is None else self._flow.name
-        return f"<FlowHandle {name} {self._exec_id}>"
-
-    @property
-    def exec_id(self) -> str:
-        """The execution's id. Ids ascend in time; commands take any unique part of one."""
-        return self._exec_id
-
-    @property
-    def status(self) -> ExecutionStatus:
-        """What the execution is doing, read now: ``interrupted`` if its owner is dead."""
-        from kitaru.model import ExecutionStatus
-
-        state, _, owner = self._app.store.get_status(self._row_id)
-        if state.value in ("running", "cancelling") and not self._app.runner.is_alive(owner):
-            return ExecutionStatus.INTERRUPTED
-        return ExecutionStatus(state.value)
-
-    def get(self) -> R:
-        """The result if it is finished, else ``KitaruStateError``; at once."""
-        if not self.status.is_finished:
-            raise KitaruStateError(
-                f"execution {self._exec_id} is {self.status}: it has no result yet; "
-                "use wait(), or look again later",
-                code="no-result",
-            )
-        try:
-            return self._open(self._row())
-        except KitaruError as error:
-            raise folded(error) from error.__cause__  # why it failed stands above
-
-    def wait(self, timeout: float | None = None) -> R:
-        """Block until it is finished; return its result or raise its error.
-
-        ``timeout`` in seconds; after it ``KitaruTimeoutError``, and the
-        execution goes on. On a running event loop write ``await handle``.
-        """
-        check_timeout(timeout)
-        if asyncio_running():
-            raise KitaruContextError(
-                "wait() would block the running event loop: write `await handle`",
-                code="event-loop-would-block",
-            )
-        try:
-            return self._wait(timeout)
-        except KitaruError as error:
-            raise folded(error) from error.__cause__  # why it failed stands above
-
-    def _wait(self, timeout: float | None) -> R:
-        began = self._app.env.monotonic()
-        host = self._app.host
-        host.go_on()
-        pause_seconds = _FIRST_POLL_SECONDS
-        while True:
-            left = None if timeout is None else timeout - (self._app.env.monotonic() - began)
-            if left is not None and left <= 0:
-                raise self._timed_out(timeout, self._app.env.monotonic() - began)
-            try:
-                finished = self._look()
-                if finished is not None:
-                    return self._open(finished)
-                pause_seconds = self._pause(pause_seconds, left)
-            except KeyboardInterrupt:
-                if host.is_for_a_debugger():
-                    continue
-                if not _is_interactive():
-                    host.interrupt()
-                raise
-
-    def _pause(self, seconds: float, left: float | None) -> float:
-        completion = self._completion
-        if completion is not None:
-            completion.wait(left)
-            return _FIRST_POLL_SECONDS
-        threading.Event().wait(seconds if left is None else min(seconds, left))
-        return min(POLL_SECONDS, seconds * 2)
-
-    def __await__(self) -> Generator[Any, None, R]:
-        return self._wait_async().__await__()
-
-    async def _wait_async(self) -> R:
-        try:
-            return await self._follow_async()
-        except KitaruError as error:
-            raise folded(error) from error.__cause__  # why it failed stands above
-
-    async def _follow_async(self) -> R:
-        pause_seconds = _FIRST_POLL_SECONDS
-        while True:
-            finished = self._look()
-            if finished is not None:
-                return self._open(finished)
-            completion = self._completion
-            if completion is None:
-                await asyncio.sleep(pause_seconds)
-                pause_seconds = min(POLL_SECONDS, pause_seconds * 2)
-                continue
-            await completion.wait_async()
-
-    def cancel(self) -> NoReturn:
-        """Cancel the execution (a later release)."""
-        raise KitaruFeatureNotAvailableError(
-            "cancel() comes with a later release: end the process that runs it, then leave it",
-            code="not-yet-available",
-        )
-
-    # --- following -------------------------------------------------------------------
-
-    def _look(self) -> ExecutionRow | Payload | None:
-        """What it came to if it is finished: the recorded result where it ran here, or the row.
-
-        Else find out whom to wait for, taking over if need be.
-        """
-        completion = self._completion
-        if completion is not None:
-            if not completion.is_over:
-                return None
-            if completion.result is not None:
-                return completion.result
-            self._left_here(completion)
-        row = self._row()
-        if row.status.value in ("completed", "failed", "cancelled"):
-            return row
-        runner = self._app.runner
-        self._completion = runner.completion(self._exec_id)
-        if self._completion is not None:
-            return None
-        if self._given_up is not None and runner.is_own(row):
-            raise self._given_up
-        if runner.is_abandoned(row):
-            if self._adopts and self._flow is not None:
-                self._completion = runner.take(self._flow, row)
-            else:
-                self._say_abandoned(row)
-        return None
-
-    def _left_here(self, completion: Completion) -> None:
-        """It is over in this process: recorded, or lost, or the store is gone."""
-        self._completion = None
-        self._cause = completion.cause
-        unwound = completion.unwound
-        if unwound is None:
-            return
-        if unwound.why is Why.STORE_FAILED:
-            self._given_up = KitaruBackendError(
-                f"{unwound}. What it recorded is kept; when the cause is mended: "
-                f"kitaru executions resume {self._exec_id}",
-                code="recording-stopped",
-            )
-            raise self._given_up from unwound.error
-        if unwound.why is Why.HANDED_BACK:
-            quit = was_quit(unwound.error)
-            because = "a debugger in it was quit" if quit else "this process is ending"
-            raise KitaruStateError(
-                f"execution {self._exec_id} was handed back because {because}; "
-                f"it goes on with: kitaru executions resume {self._exec_id}",
-                code="process-interrupted",
-            )
-
-    def _say_abandoned(self, row: ExecutionRow) -> None:
-        if "abandoned" not in self._said:
-            self._said.add("abandoned")
-            self._app.services.say(
-                f"execution {self._exec_id} of flow {row.flow_name!r} is interrupted: the process "
-                f"that ran it is gone. Continue it with: kitaru executions resume {self._exec_id}"
-            )
-
-    def _row(self) -> ExecutionRow:
-        row = self._app.store.find_execution(self._exec_id)
-        if row is None:
-            raise KitaruNotFoundError(
-                f"execution {self._exec_id} is not in the store any more: it was deleted",
-                code="execution-not-found",
-            )
-        return row
-
-    def _open(self, finished: ExecutionRow | Payload) -> R:
-        if isinstance(finished, Payload):
-            name = self._exec_id if self._flow is None else self._flow.name
-            result: R = open_result(finished, name, self._flow)
-            return result
-        if finished.result is not None:
-            result = open_result(finished.result, finished.flow_name, self._flow)
-            return result
-        raise_failure(self._app.store, finished, self._cause)
-
-    def _timed_out(self, timeout: float | None, elapsed: float) -> KitaruTimeoutError:
-        status = self.status
-        says = f"execution {self._exec_id} is {status} after {elapsed:.1f} s"
-        if status.value == "interrupted":
-            next_step = f"nobody runs it; continue it: kitaru executions resume {self._exec_id}"
-        else:
-            next_step = f"it goes on; wait() again, or look: kitaru executions get {self._exec_id}"
-        return KitaruTimeoutError(
-            f"{says}: {next_step}",
-            exec_id=self._exec_id,
-            timeout_seconds=timeout,
-            elapsed_seconds=elapsed,
-            last_status=status,
-            code="wait-timed-out",
-        )
-
-
-def _is_interactive() -> bool:
-    return hasattr(sys, "ps1") or bool(sys.flags.interactive)
 
 
 class RunOptions:

@@ -19,7 +19,7 @@ from kitaru.cli.live import View
 from kitaru.cli.output import Session
 from kitaru.cli.style import start_of_line
 from kitaru.errors import KitaruExecutionError, KitaruStateError, KitaruTimeoutError
-from kitaru.flows import FlowHandle
+from kitaru.handles import FlowHandle
 from kitaru.model import ExecutionStatus
 
 FIRST_NEWS_SECONDS = 2.0

@@ -16,7 +16,7 @@ from kitaru.cli.place import existing_client, root_of_project
 from kitaru.cli.shown import as_data, print_result, recorded_result
 from kitaru.client import KitaruClient
 from kitaru.errors import KitaruExecutionError
-from kitaru.flows import FlowHandle
+from kitaru.handles import FlowHandle
 from kitaru.importing import (
     import_recorded,
     import_target,
