@@ -27,6 +27,8 @@ _HOMES = {
     "numpy": "arrays",
     "pandas": "frames",
     "PIL": "images",
+    "polars": "polars_frames",
+    "pyarrow": "arrow",
 }
 """Library -> our file with its codecs. The tags of a library begin with its name and a dot."""
 

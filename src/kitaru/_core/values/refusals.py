@@ -43,6 +43,8 @@ _BY_NAME: dict[str, str] = {
 
 
 _BY_LIBRARY = {
+    "polars": "of Polars, frames and series are stored: .collect() what is lazy",
+    "pyarrow": "of pyarrow, tables, record batches and arrays are stored: make it one of them",
     "PIL": "store image.copy() of it, which is in memory and lets go of the file",
     "numpy": "of numpy, arrays and scalars are stored: make it one, or a text",
     "pandas": "of pandas, frames, series, indexes and their cells are stored: make it one of them",
