@@ -215,7 +215,7 @@ def test_an_unknown_status_is_refused_with_the_known_ones(client: KitaruClient) 
 
 
 def test_tags_as_one_text_are_refused(client: KitaruClient) -> None:
-    with pytest.raises(KitaruUsageError, match="tags=.blue.: pass a list"):
+    with pytest.raises(KitaruUsageError, match=r"tags=.blue.: pass a list"):
         client.executions.list(tags="blue")
 
 

@@ -57,7 +57,8 @@ class FlowHandle(Generic[R]):
     returned, None included, or raise a ``KitaruExecutionError`` with
     ``exec_id``, ``status`` and ``failure_origin``.
 
-    >>> @flow
+    >>> import kitaru
+    >>> @kitaru.flow
     ... def greet(name: str) -> str:
     ...     return f"Hello, {name}"
     >>> handle = greet.run("river")
