@@ -16,7 +16,7 @@ from .terminal import Terminal, let_pass, make_gate
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 ASKS = """
-import logging, sys
+import logging, subprocess, sys
 from kitaru import checkpoint, flow
 
 logging.basicConfig(format="LOG %(message)s")  # keeps the stderr that it finds
@@ -51,6 +51,17 @@ def item(number: int) -> int:
         with open("gate") as gate:
             gate.read()
     return number
+
+@checkpoint(cache=False)
+def starts_programs() -> None:
+    with open("gate") as gate:
+        gate.read()
+    for _ in range(3):
+        subprocess.run(["sh", "-c", "echo one; echo two; echo three"], check=True)
+
+@flow
+def programs() -> None:
+    starts_programs()
 
 @flow
 def maps() -> int:
@@ -113,6 +124,19 @@ def test_what_a_flow_prints_logs_and_writes_comes_above_the_view_unbroken(asking
     rest = screen[said + 50 : -2]
     assert set(rest[:-1]) <= {"LOG logged", "half a line", "bytes"}
     assert sorted(rest[:3]) == ["LOG logged", "bytes", "half a line"]
+
+
+def test_what_programs_that_are_started_write_is_kept(asking: Project) -> None:
+    make_gate(asking)
+    terminal = Terminal(asking, "run", "asking.py:programs")
+    terminal.wait_for("running for")
+    let_pass(asking)
+    assert terminal.finish() == 0
+    *said, _, _, _ = terminal.screen
+    # The rest of a line that was drawn may stand behind what they write.
+    for line, written in zip(said[-9:], ["one", "two", "three"] * 3, strict=True):
+        assert line.startswith(written)
+    assert terminal.screen[-3].startswith("✔ starts_programs")
 
 
 def test_a_question_gets_the_terminal_for_itself(asking: Project) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +33,11 @@ def test_a_closed_stream_is_no_terminal() -> None:
     closed.close()
     assert not style.is_terminal(closed)
     assert not style.is_colourful(None)
+
+
+def test_the_page_on_the_live_view_shows_the_symbols_of_the_glossary() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "live-view.md").read_text()
+    rows = re.findall(r"^\| (\S) \| (\S) \|", page, re.M)
+    looks = {(look.symbol, look.plain_symbol) for look in style.LOOKS.values()}
+    assert len(rows) >= 8
+    assert set(rows) <= looks

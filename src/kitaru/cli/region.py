@@ -4,6 +4,10 @@ What the program prints meanwhile goes above them: ``sys.stdout`` and ``sys.stde
 are stood in for while the region is there. Nothing about the terminal itself is
 changed (no hidden cursor, no modes), so that even a killed program leaves it clean.
 
+Programs that ours starts write to the terminal themselves. From the first one on the
+cursor rests above the region and not below it, so that what they write comes before it
+and is erased by nobody, though the rest of a line of ours may stand behind it.
+
 The lock is held for a write to the terminal and nothing else.
 """
 
@@ -23,6 +27,10 @@ _DEFAULT_SIZE = (80, 24)
 _MAX_HELD = 8_192
 """Characters of an unfinished line that are kept back, at most."""
 
+_STARTS = frozenset(
+    ("subprocess.Popen", "os.system", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty")
+)
+
 _ESCAPES = re.compile(r"\x1b(\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\-_])")
 
 
@@ -36,6 +44,8 @@ class Region:
         self._frame: list[tuple[str, int]] = []
         """The lines that stand there now, and how wide they are."""
         self._held_lines = 0
+        self._others_write = False
+        self._cursor_is_above = False
         self._guests: list[Guest] = []
         self._stdin: Any = None
         self._over = False
@@ -83,11 +93,18 @@ class Region:
         """The region as it is to stand there, with the unfinished lines of others on top."""
         held = [guest.tail(self.size()[0] - 1) for guest in self._guests if guest.held]
         self._held_lines = len(held)
-        return "".join(line + "\n" for line in (*held, *(text for text, _ in self._frame)))
+        lines = [*held, *(text for text, _ in self._frame)]
+        self._cursor_is_above = self._others_write
+        if self._others_write:
+            # An empty line first, for theirs.
+            return "".join("\n" + line for line in lines) + f"\r\x1b[{len(lines)}A"
+        return "".join(line + "\n" for line in lines)
 
     def _erasing(self) -> str:
         if not self._frame and not self._held_lines:
             return ""
+        if self._cursor_is_above:
+            return "\x1b[J"
         columns, rows = self.size()
         # A window that was made narrower has wrapped what stood there.
         lines = self._held_lines + sum(max(1, -(-width // columns)) for _, width in self._frame)
@@ -113,6 +130,13 @@ class Region:
                 guest = Guest(self, name, stream)
                 self._guests.append(guest)
                 setattr(sys, name, guest)
+        sys.addaudithook(self._see)
+
+    def _see(self, event: str, arguments: object) -> None:
+        """An audit hook, the one way to learn that a program is about to be started."""
+        if event in _STARTS and not self._over:
+            self.make_way()
+            self._others_write = True
 
     def guard_input(self, asked: Callable[[], None]) -> None:
         """Call ``asked`` once before somebody reads from stdin: a question, a debugger."""
