@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from kitaru.cli.commands import Command
+from kitaru.cli.output import Session
 
 _HOW = {
     "bash": 'eval "$(kitaru completion bash)"      # in ~/.bashrc',
@@ -20,12 +21,16 @@ _HOW = {
     examples="\n".join(_HOW.values()),
 )
 @click.argument("shell", type=click.Choice(list(_HOW)))
-def completion(shell: str) -> None:
+@click.pass_obj
+def completion(session: Session, shell: str) -> None:
     from click.shell_completion import get_completion_class
 
     from kitaru.cli.root import kitaru
 
     found = get_completion_class(shell)
     assert found is not None
-    source = found(kitaru, {}, "kitaru", "_KITARU_COMPLETE").source()
-    click.echo(source)
+    script = found(kitaru, {}, "kitaru", "_KITARU_COMPLETE").source()
+    if session.as_json:
+        session.item({"shell": shell, "script": script})
+    else:
+        click.echo(script)

@@ -64,7 +64,9 @@ def list_(
 
 @click.command(
     cls=Command,
-    help="Show an execution and its checkpoints. Any unique part of its id will do.",
+    help="Show an execution: how it stands, its inputs, a preview of its result, its notes and "
+    "failure, and its calls as a tree with bars for how long they took. Any part of its id that "
+    "no other has will do.",
     examples="""
 kitaru executions get 01a2
 kitaru executions get 01a2 --result
@@ -116,8 +118,8 @@ def retry(session: Session, exec_id: str, code: str | None) -> int:
 
 @click.command(
     cls=Command,
-    help="Tell why each call of a checkpoint ran, or whose result it reused. Without a "
-    "checkpoint: every call.",
+    help="Tell why each call of a checkpoint ran, or whose result it reused, and show what differs "
+    "as a diff: arguments and code, old against new. Without a checkpoint: every call.",
     examples="""
 kitaru executions why 01a2
 kitaru executions why 01a2 fetch_page
