@@ -61,7 +61,7 @@ def open_store(path: Path) -> kitaru_app.Kitaru:
 
 def close_store(app: kitaru_app.Kitaru) -> None:
     app.runner.wait_idle(_END_SECONDS)
-    app.runner.retire()
+    app.runner.ownership.retire()
     app.store.close()
     kitaru_app.use(None)
 

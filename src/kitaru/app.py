@@ -59,7 +59,7 @@ class Kitaru:
             host=socket.gethostname(),
             pid=os.getpid(),
         )
-        self.services.is_owner = self.runner.is_owner
+        self.services.is_owner = self.runner.ownership.holds
         self.host = Host(self.runner, self._at_exit)
 
     def close(self, seconds: float) -> int:

@@ -337,7 +337,7 @@ class Executions:
 
         def alive(owner: int | None) -> bool:
             if owner not in known:
-                known[owner] = self._app.runner.is_alive(owner)
+                known[owner] = self._app.runner.ownership.is_alive(owner)
             return known[owner]
 
         return alive

@@ -105,7 +105,8 @@ class FlowHandle(Generic[R]):
         from kitaru.model import ExecutionStatus
 
         state, _, owner = self._app.store.get_status(self._row_id)
-        if state.value in ("running", "cancelling") and not self._app.runner.is_alive(owner):
+        alive = self._app.runner.ownership.is_alive
+        if state.value in ("running", "cancelling") and not alive(owner):
             return ExecutionStatus.INTERRUPTED
         return ExecutionStatus(state.value)
 
@@ -218,9 +219,9 @@ class FlowHandle(Generic[R]):
         self._completion = runner.completion(self._exec_id)
         if self._completion is not None:
             return None
-        if self._given_up is not None and runner.is_own(row):
+        if self._given_up is not None and runner.ownership.is_own(row):
             raise self._given_up
-        if runner.is_abandoned(row):
+        if runner.ownership.is_abandoned(row):
             if self._adopts and self._flow is not None:
                 self._completion = runner.take(self._flow, row)
             else:

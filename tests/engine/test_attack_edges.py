@@ -206,5 +206,5 @@ def test_an_interruption_of_run_leaves_no_execution_without_a_life() -> None:
     unfinished = running.store.list_unfinished(
         project=running.project, flow_ids=[one.spec.id], limit=10
     )
-    alone = [row for row in unfinished if not running.runner.is_abandoned(row)]
+    alone = [row for row in unfinished if not running.runner.ownership.is_abandoned(row)]
     assert [execution(row.exec_id).status.value for row in alone] == []

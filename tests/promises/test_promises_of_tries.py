@@ -26,7 +26,7 @@ def hand_back_and_begin_anew() -> None:
     """What a stop and a start of the process do: the next use makes a new Kitaru."""
     runner = app.current().runner
     runner.drain(PATIENCE_SECONDS)
-    runner.retire()
+    runner.ownership.retire()
     end_app()
 
 
@@ -140,7 +140,7 @@ def test_a_process_that_was_declared_dead_is_told_so() -> None:
             at=1,
         )
     )
-    running.store.apply(DeclareDead(running.runner.owner(), running.env.now()))
+    running.store.apply(DeclareDead(running.runner.ownership.number(), running.env.now()))
     resumed = KitaruClient().executions.resume("01a00000-0000-7000-8000-000000000001")
     with pytest.raises(KitaruBackendError, match="declared dead"):
         resumed.wait(PATIENCE_SECONDS)

@@ -74,7 +74,7 @@ class Host:
             self._finish_executions()
         restore_terminal()
         if not self._runner.busy:
-            self._runner.retire()
+            self._runner.ownership.retire()
 
     def _finish_executions(self) -> None:
         what, seconds = self._at_exit()

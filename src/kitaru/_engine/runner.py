@@ -25,6 +25,7 @@ from kitaru._core.values import encode_failure
 from kitaru._engine.drivers import drive, drive_async
 from kitaru._engine.execution import Completion, FlowSpec, Life, is_finished, run_flow
 from kitaru._engine.liveness import Liveness
+from kitaru._engine.ownership import Ownership
 from kitaru._engine.pool import Pool
 from kitaru._engine.run import Run
 from kitaru._engine.services import Services
@@ -32,13 +33,10 @@ from kitaru._engine.unwind import Unwind, Why
 from kitaru._store.protocol import (
     NO_FACTS,
     Claim,
-    DeclareDead,
     ExecutionRow,
     Fenced,
     Finish,
-    Owner,
     Refused,
-    RegisterOwner,
     Release,
     Start,
     Started,
@@ -59,9 +57,6 @@ DECLARED_DEAD = (
 )
 
 _DRAIN_POLL_SECONDS = 0.02
-
-_OWNER_CHECK_SECONDS = 0.02
-"""How long a look at our own lock holds good; the epoch fences in any case."""
 
 _MAX_ADOPT = 100
 """Executions looked at in one scan; the next scan comes half a second later."""
@@ -86,17 +81,11 @@ class Runner:
         self.store = services.store
         self.events = services.events
         self._env = services.env
-        self._liveness = liveness
-        self._host = host
-        self._pid = pid
+        self.ownership = Ownership(self.store, liveness, self._env, host=host, pid=pid)
         self._max_flows = max_concurrency
         self._flows = Pool("flow", max_concurrency)
         self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
-        self._registering = threading.Lock()
-        self._owner: int | None = None
-        self._lock_name: str | None = None
-        self._owner_until = 0.0
         self._active: dict[str, Life] = {}
         self._sync_active = 0
         self._starting = 0
@@ -108,73 +97,11 @@ class Runner:
         self.adopting: Callable[[], Mapping[str, FlowSpec]] | None = None
         """Set by recover(): the flows whose abandoned executions are adopted."""
 
-    # --- ownership -------------------------------------------------------------------
-
-    def owner(self) -> int:
-        """This process's row among the owners; registered, lock first, at first need."""
-        owner = self._owner
-        if owner is None:
-            with self._registering:
-                owner = self._owner
-                if owner is None:
-                    owner = self._register()
-        return owner
-
-    def _register(self) -> int:
-        name = self._liveness.register()
-        write = RegisterOwner(name, self._pid, self._host, self._env.now())
-        registered: Owner = self.store.apply(write)
-        self._lock_name = name
-        self._owner = registered.id
-        return registered.id
-
-    def is_owner(self) -> bool:
-        """Whether this process may still own executions.
-
-        False once its lock file was closed under it or removed: others then
-        take it for dead, and are right to.
-        """
-        now = self._env.monotonic()
-        if now < self._owner_until:
-            return True
-        holds = self._lock_name is None or self._liveness.holds(self._lock_name)
-        if holds:
-            self._owner_until = now + _OWNER_CHECK_SECONDS
-        return holds
-
     def close(self) -> None:
         """Be done: let the threads for flows go."""
         self.adopting = None
         self._flows.close()
-        self.retire()
-
-    def retire(self) -> None:
-        """Stop being an owner, at a clean exit with nothing left to own."""
-        with self._lock:
-            owner, name = self._owner, self._lock_name
-            self._owner = self._lock_name = None
-        if owner is None or name is None:
-            return
-        try:
-            self.store.apply(DeclareDead(owner, self._env.now()))
-        except (Refused, KitaruBackendError):
-            pass  # the released lock says the same
-        self._liveness.release(name)
-
-    def is_alive(self, owner: int | None) -> bool:
-        """Whether a process that owns (or serves) executions lives."""
-        if owner is None:
-            return False
-        if owner == self._owner:
-            return True
-        record = self.store.get_owner(owner)
-        return record.died_at is None and self._liveness.alive(record.lock_name)
-
-    def is_abandoned(self, row: ExecutionRow) -> bool:
-        """Whether nobody alive runs, or is going to run, an unfinished execution."""
-        if row.status in (State.RUNNING, State.CANCELLING):
-            return not self.is_alive(row.owner)
-        return row.status is State.PENDING and not self.is_alive(row.home)
+        self.ownership.retire()
 
     # --- starting -----------------------------------------------------------------------
 
@@ -187,7 +114,7 @@ class Runner:
         here if it is abandoned. Born running if there is room, so that the
         whole of a flow costs one commit more than its checkpoints and its end.
         """
-        self.owner()
+        self.ownership.number()
         counted = False
         try:
             with self._lock:
@@ -222,7 +149,7 @@ class Runner:
         self, flow: FlowSpec, new: Start, context: Context | None, *, room: bool
     ) -> tuple[ExecutionRow, Completion | None]:
         """Record it, and launch or queue it; no completion if its key existed."""
-        owner = self.owner()
+        owner = self.ownership.number()
         self.events.look()
         # Known before it is committed: another thread with the same key must find
         # who runs it here, and not take it for something that was dropped.
@@ -295,11 +222,7 @@ class Runner:
 
     def may_take(self, row: ExecutionRow) -> bool:
         """Whether an unfinished execution is nobody's who lives, or was dropped here."""
-        return self.is_abandoned(row) or self.is_own(row)
-
-    def is_own(self, row: ExecutionRow) -> bool:
-        """Recorded as this process's. If it does not run here, it was given up here."""
-        return row.owner is not None and row.owner == self._owner
+        return self.ownership.is_abandoned(row) or self.ownership.is_own(row)
 
     def completion(self, exec_id: str) -> Completion | None:
         with self._lock:
@@ -320,7 +243,7 @@ class Runner:
             found = self._interrupted[flow.id] = {
                 row.inputs_digest: row.exec_id
                 for row in rows
-                if row.key is None and self.is_abandoned(row)
+                if row.key is None and self.ownership.is_abandoned(row)
             }
         return found
 
@@ -363,7 +286,7 @@ class Runner:
         self.events.look()
         self.events.written(row, claim, row)
         if candidate.row.status is State.RUNNING and candidate.row.owner is not None:
-            self._forget_owner(candidate.row.owner)
+            self.ownership.forget(candidate.row.owner)
         if row.deaths >= MAX_DEATHS:
             self._fail_poisoned(candidate, row)
             return
@@ -373,13 +296,8 @@ class Runner:
                 self._alone = None
             self._launch(candidate, row)
 
-    def _forget_owner(self, owner: int) -> None:
-        """Its death is committed; what it left beside the store can go."""
-        if owner != self._owner:
-            self._liveness.forget(self.store.get_owner(owner).lock_name)
-
     def _claim_of(self, row: ExecutionRow) -> Claim:
-        owner = self.owner()
+        owner = self.ownership.number()
         now = self._env.now()
         if row.status is State.PENDING:
             return Claim(row.id, row.epoch, owner, None, now)
@@ -391,18 +309,12 @@ class Runner:
 
     def _give_up(self, candidate: Candidate, error: Exception) -> None:
         """Somebody else was quicker, or the store is gone: waiters look at the store again."""
-        if isinstance(error, Fenced) and self._is_declared_dead():
+        if isinstance(error, Fenced) and self.ownership.is_declared_dead():
             candidate.completion.unwound = Unwind(Why.STORE_FAILED, DECLARED_DEAD, error)
         else:
             why = Why.LOST if isinstance(error, Refused) else Why.STORE_FAILED
             candidate.completion.unwound = Unwind(why, str(error), error)
         self._forget(candidate.completion)
-
-    def _is_declared_dead(self) -> bool:
-        try:
-            return self._owner is not None and self.store.get_owner(self._owner).died_at is not None
-        except KitaruBackendError:
-            return False
 
     def _release(self, row: ExecutionRow, epoch: int) -> None:
         release = Release(row.id, epoch, NO_FACTS, self._env.now())
@@ -456,8 +368,8 @@ class Runner:
         if life.taken_from is not None:
             run.note(
                 "takeover",
-                f"taken over by process {self._pid} at epoch {run.epoch}, because the process "
-                f"that ran it (owner {life.taken_from}) had died",
+                f"taken over by process {self.ownership.pid} at epoch {run.epoch}, because the "
+                f"process that ran it (owner {life.taken_from}) had died",
             )
         if self._alone == life.row.exec_id:
             run.on_progress = lambda: self._no_suspect(life.row.exec_id)
@@ -545,7 +457,7 @@ class Runner:
             for row in rows:
                 keeper = row.home if row.status is State.PENDING else row.owner
                 if keeper not in alive:
-                    alive[keeper] = self.is_alive(keeper)
+                    alive[keeper] = self.ownership.is_alive(keeper)
                 if not alive[keeper]:
                     self.take(flows[row.flow_id], row)
         self.dispatch()

@@ -67,7 +67,7 @@ def gather(app: _app.Kitaru) -> Standing:
     info = app.store.info()
     now = instant(app.env.now())
     owners = app.store.list_owners()
-    alive = [owner for owner in owners if app.runner.is_alive(owner.id)]
+    alive = [owner for owner in owners if app.runner.ownership.is_alive(owner.id)]
     interrupted = list(_interrupted(app))
     recorded, growth = _growth(app, info, now)
     return Standing(
@@ -129,7 +129,7 @@ def _interrupted(app: _app.Kitaru) -> Iterator[ExecutionRow]:
     ):
         for row in rows:
             if row.owner not in alive:
-                alive[row.owner] = app.runner.is_alive(row.owner)
+                alive[row.owner] = app.runner.ownership.is_alive(row.owner)
             if not alive[row.owner]:
                 yield row
         before = rows[-1].id
