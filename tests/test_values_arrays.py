@@ -131,7 +131,7 @@ SCALARS = [
     np.ulonglong(5),
     np.intp(5),
     np.datetime64("2024-02-29T01:02", "ns"),
-    np.datetime64("NaT"),
+    np.datetime64("NaT", "us"),
     np.datetime64(5, "25s"),
     np.timedelta64(-3, "D"),
     np.str_("a\0é\0"),

@@ -12,6 +12,7 @@ import enum
 import functools
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -307,11 +308,17 @@ def test_attrs_objects_that_keep_their_hash_can_be_hashed_when_they_come_back() 
         assert there_and_back({value: 1}) == {value: 1}
 
 
+def array_of_text() -> array.array[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.13 on
+        return array.array("u", "ä")
+
+
 @pytest.mark.parametrize(
     ("value", "remedy"),
     [
         (re.compile("a" * 1001), "store its `.pattern`"),
-        (array.array("u", "ä"), r"\.tolist\(\)"),
+        (array_of_text(), r"\.tolist\(\)"),
         (NotImplemented, "return None"),
         (functools.partial(len), "what it is called with"),
     ],
