@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kitaru._store.project import Root, find_root, read_table
+from kitaru._store.project import Root, _is_installed, find_root, read_table
 from kitaru.errors import KitaruUsageError
 
 
@@ -168,3 +168,10 @@ def test_a_table_that_is_no_text_is_an_error_that_names_the_file(tmp_path: Path)
     (tmp_path / "pyproject.toml").write_bytes(b"[tool.kitaru]\nx = '\xff'")
     with pytest.raises(KitaruUsageError, match=r"pyproject\.toml"):
         read_table(str(tmp_path))
+
+
+@pytest.mark.parametrize("prefix", ["/opt/homebrew", "/home/linuxbrew/.linuxbrew", "/opt/local"])
+def test_the_prefix_of_a_package_manager_is_no_project(prefix: str) -> None:
+    # Homebrew's is a git checkout, so that `kitaru` installed there would record in it.
+    assert _is_installed(f"{prefix}/bin")
+    assert not _is_installed(f"{prefix}/app")

@@ -15,6 +15,7 @@ from hashlib import blake2b
 from typing import NoReturn
 
 from kitaru._core.payload import Payload
+from kitaru._store.syncing import sync, sync_folder
 from kitaru.env import Env
 from kitaru.errors import KitaruBackendError
 
@@ -49,10 +50,10 @@ class Blobs:
             # Also for a file that stood there: who renamed it may not have come
             # to this line yet.
             folder = os.path.dirname(path)
-            _sync_folder(folder)
+            sync_folder(folder)
             if folder not in self._synced:
-                _sync_folder(self._folder)
-                _sync_folder(os.path.dirname(self._folder))
+                sync_folder(self._folder)
+                sync_folder(os.path.dirname(self._folder))
                 self._synced.add(folder)
         except OSError as error:
             _refuse(error, path)
@@ -78,7 +79,7 @@ class Blobs:
                 file.write(data)
                 file.flush()
                 self._env.crash_point("blob_written")
-                os.fsync(handle)
+                sync(handle)
             self._env.crash_point("blob_synced")
             os.rename(temporary, path)
             self._env.crash_point("blob_renamed")
@@ -86,14 +87,6 @@ class Blobs:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
-
-
-def _sync_folder(folder: str) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _refuse(error: OSError, path: str) -> NoReturn:

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from kitaru._core.names import check_name
 from kitaru._store import filesystems
 from kitaru._store.project import find_root, home_folder
+from kitaru._store.syncing import sync_folder
 from kitaru.errors import KitaruBackendError, KitaruFeatureNotAvailableError, KitaruUsageError
 from kitaru.notices import notice
 
@@ -201,22 +202,14 @@ def _make(folder: str) -> bool:
     for path in reversed(missing):
         with contextlib.suppress(FileExistsError):  # another process is as quick
             os.mkdir(path, 0o700)
-        _sync_name(path)
+        sync_folder(os.path.dirname(path))
     try:
         os.mkdir(folder, 0o700)
     except FileExistsError:
         return False
-    _sync_name(folder)
+    # Its name too, or a power cut may take the whole store with it.
+    sync_folder(os.path.dirname(folder))
     return True
-
-
-def _sync_name(folder: str) -> None:
-    """Make a new folder's name durable, or a power cut may take the whole store with it."""
-    descriptor = os.open(os.path.dirname(folder), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_owner(folder: str) -> None:

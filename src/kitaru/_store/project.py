@@ -126,7 +126,8 @@ def _is_installed(folder: str) -> bool:
     if os.path.exists(os.path.join(environment, "pyvenv.cfg")):
         return True
     known = {os.path.realpath(p) for p in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
-    known |= {"/usr", "/usr/local"}
+    # Homebrew's prefix is a git checkout: it would pass for a project.
+    known |= {"/usr", "/usr/local", "/opt/homebrew", "/home/linuxbrew/.linuxbrew", "/opt/local"}
     home = home_folder()
     if home is not None:
         known.add(os.path.realpath(os.path.join(home, ".local")))

@@ -23,6 +23,7 @@ import apsw
 
 from kitaru._store.rows import Row
 from kitaru._store.sqlite.errors import NOTHING_WRITTEN, backend_error
+from kitaru._store.syncing import sync
 from kitaru._store.writes import Conflict
 from kitaru.env import process
 from kitaru.errors import KitaruBackendError
@@ -59,7 +60,7 @@ def _lengthen(path: str, size: int) -> None:
         missing = size - os.fstat(descriptor).st_size
         if missing > 0:
             os.write(descriptor, bytes(missing))
-            os.fsync(descriptor)
+            sync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -25,6 +25,7 @@ from kitaru._store.sqlite.database import (
     connect,
 )
 from kitaru._store.sqlite.errors import backend_error
+from kitaru._store.syncing import sync_folder
 from kitaru.env import Env
 from kitaru.errors import KitaruBackendError
 
@@ -149,7 +150,7 @@ def _make(
         # Unlike a rename, a link never replaces what another process has just made.
         with contextlib.suppress(FileExistsError):
             os.link(temporary, path)
-        _sync_folder(os.path.dirname(path))
+        sync_folder(os.path.dirname(path))
         env.crash_point("store_linked")
     finally:
         for suffix in ("", "-wal", "-shm"):
@@ -231,7 +232,7 @@ def _back_up(connection: apsw.Connection, path: str, meta: Meta, env: Env) -> st
     finally:
         copy.close()
     os.rename(temporary, final)
-    _sync_folder(folder)
+    sync_folder(folder)
     env.crash_point("backup_written")
     return final
 
@@ -256,11 +257,3 @@ def _migrate(connection: apsw.Connection, migration: Migration, env: Env, querie
 def _version(connection: apsw.Connection, queries: Queries) -> int:
     rows: list[Any] = connection.execute(queries.read_meta).fetchall()
     return Meta(*rows[0]).schema_version
-
-
-def _sync_folder(folder: str) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
