@@ -34,7 +34,7 @@ COMPUTED = {"code", "info.code", "error.code"}
 
 NEXT_STEP = re.compile(
     r"\b(add|ask|await|call|change|check|choose|collect|convert|copy|decorate|define|drop|end|"
-    r"flatten|follow|free|give|go|leave|log|look|make|mend|move|name|pass|put|read|rename|report|"
+    r"flatten|follow|install|free|give|go|leave|log|look|make|mend|move|name|pass|put|read|rename|report|"
     r"resume|restore|retry|return|run|say|see|show|split|start|stop|store|take|try|upgrade|use|"
     r"unpickle|wait|wrap|write|did you mean|there are)\b",
     re.I,

@@ -104,6 +104,7 @@ _USAGE = {
     "flow-not-found": "The module has no flow of that name.",
     "flow-target-invalid": "What was to be run names no flow.",
     "module-not-found": "There is no such module or file.",
+    "no-such-code": "There is no error code of that name.",
     # Which store
     "store-folder-taken": "The folder for the store holds other things.",
     "store-not-found": "There is no store yet.",

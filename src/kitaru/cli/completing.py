@@ -56,3 +56,10 @@ def checkpoints(executions: Executions, context: click.Context) -> Iterable[Comp
     calls = executions.list_checkpoints(context.params["exec_id"])
     for name in dict.fromkeys(call.name for call in calls):
         yield CompletionItem(name)
+
+
+def codes(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
+    from kitaru.codes import CODES
+
+    found = [code for code in CODES if begun.lower() in code]
+    return [CompletionItem(code, help=CODES[code][1]) for code in found]

@@ -47,6 +47,7 @@ kitaru = Group(
         "executions": ("kitaru.cli.root", "List, show, resume, retry and explain."),
         "status": ("kitaru.cli.status", "Show the store, and who runs what."),
         "doctor": ("kitaru.cli.doctor", "Check the store, the settings and the machine."),
+        "explain": ("kitaru.cli.explain", "Explain an error by its code."),
         "completion": ("kitaru.cli.completion", "Print what makes a shell complete our words."),
     },
     later={
