@@ -288,3 +288,59 @@ def test_a_retry_after_a_change_reads_with_the_upcast_and_loses_nothing(own_stor
     assert retry(shop, handle.exec_id).wait() == 150
     assert ran == ["order", "charge", "declined", "charge"]
     assert calls(handle.exec_id)[0].state.value == "completed"
+
+
+@kitaru.flow
+def stubborn() -> int:
+    try:
+        order_of_today()
+    except KitaruValueError:
+        ran.append("caught")
+    return charge(1)
+
+
+def test_nothing_new_runs_on_top_of_a_record_that_cannot_be_read(own_store: Path) -> None:
+    ran[:] = []
+    shape_of_today(HEADS["dataclass"] + "euros: float")
+    handle = stubborn.run()
+    with pytest.raises(KitaruUserCodeError, match="declined"):
+        handle.wait()
+    module = today("dataclass", "cents: int")
+    ran[:] = []
+    with pytest.raises(KitaruUserCodeError, match=r"order_of_today: at \$: shapes_under_test"):
+        retry(stubborn, handle.exec_id).wait()
+    assert ran == ["caught"]
+    kitaru.upcast(module.Order)(lambda old: module.Order(round(old["euros"] * 100)))
+    ran[:] = ["declined"]
+    assert retry(stubborn, handle.exec_id).wait() == 1
+    assert ran == ["declined", "charge"]
+
+
+@kitaru.checkpoint
+def order_by_name(name: str) -> Any:
+    ran.append(name)
+    fields = {"euros": 1.5} if "euros" in name else {"cents": 3}
+    return sys.modules[name.partition(" ")[0]].Order(**fields)
+
+
+@kitaru.flow
+def fetching(name: str) -> Any:
+    return order_by_name(name)
+
+
+def test_a_result_that_cannot_be_read_here_is_not_reused_and_the_reason_is_on_record(
+    own_store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "shapes_under_test euros"
+    shape_of_today(HEADS["pydantic"] + "euros: float")
+    first = fetching.run(name)
+    first.wait()
+    shape_of_today(HEADS["pydantic"] + "euros: float\n    twice: int = pydantic.Field(gt=0)")
+    ran[:] = []
+    with pytest.raises(KitaruUserCodeError, match="ValidationError"):
+        fetching.run(name).wait()
+    assert ran == [name]  # it was run, and failed by today's class, not by the record
+    [call] = kitaru.KitaruClient().executions.latest().checkpoints
+    assert call.reason == (
+        f"what {first.exec_id} recorded is of a class that is not loaded here or has changed"
+    )

@@ -64,6 +64,12 @@ def reused(exec_id: str) -> str:
 
 
 @lru_cache(maxsize=1024)
+def unreadable(exec_id: str) -> str:
+    """There is an outcome, but of a class that is not loaded here or has changed."""
+    return _reason("unreadable", source=exec_id)
+
+
+@lru_cache(maxsize=1024)
 def input_changed(names: tuple[str, ...]) -> str:
     """Arguments with values that were never recorded before."""
     more = {"more": len(names) - MAX_LISTED} if len(names) > MAX_LISTED else {}
@@ -196,6 +202,9 @@ def _trim(number: float) -> str:
 
 _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "never": lambda _: "never recorded",
+    "unreadable": lambda found: (
+        f"what {found['source']} recorded is of a class that is not loaded here or has changed"
+    ),
     "unseen": lambda _: "never recorded with these inputs",
     "code": _say_code,
     "input": _say_input,

@@ -230,3 +230,13 @@ def file_facts(path: object) -> str | None:
     except (OSError, ValueError, TypeError):
         return None
     return f"{stat.st_size}:{stat.st_mtime_ns}"
+
+
+def hints_of(call: Call) -> tuple[type, ...]:
+    """The classes that the return annotation of a call's checkpoint mentions."""
+    spec = call.spec
+    if spec.hints is None:
+        from kitaru._core.hints import return_classes
+
+        spec.hints = return_classes(spec.fn)
+    return spec.hints

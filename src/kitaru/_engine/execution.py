@@ -231,8 +231,8 @@ def run_flow(life: Life) -> Steps[None]:
         if run.ended is not None:
             yield from leave(life, run.ended)
             return
-        if run.diverged is not None:
-            result = Raised(run.diverged)
+        if run.stopped_by is not None:
+            result = Raised(run.stopped_by)
         elif not failed and unseen is not None:
             result = Raised(unseen)
         if type(result) is not Raised:

@@ -24,6 +24,7 @@ from kitaru._core.values import (
     is_exact,
 )
 from kitaru._core.values.classes import FRESH, take_fresh
+from kitaru._engine.call import hints_of
 from kitaru._engine.effects import Ask, CallBody, Commit, Land, Pause, Raised, Steps
 from kitaru._engine.events import of_reuse
 from kitaru._engine.reuse import find_source, remember
@@ -97,24 +98,24 @@ class Outcome:
         if self.payload is None:
             return self.value
         if self.state is CallState.COMPLETED:
-            if call.spec.pickled:
-                return decode_pickled(self.payload, what=call.spec.name, hints=hints_of(call))
-            # The store compared the digest, or the bytes have never left this process.
-            return decode(self.payload, what=call.spec.name, hints=hints_of(call), checked=True)
+            try:
+                return self._read(self.payload, call)
+            except KitaruValueError as error:
+                # Nothing new starts on top of what cannot be read, whatever the flow makes
+                # of the error: once the code is mended, a retry goes on from here.
+                call.run.stopped_by = call.run.stopped_by or error
+                raise
         exc = decode_failure(self.payload).exception
         call.run.remember_failure(exc, call.identity, call.spec.name)
         if self.traceback is not None:
             exc = exc.with_traceback(self.traceback)
         raise exc
 
-
-def hints_of(call: Call) -> tuple[type, ...]:
-    spec = call.spec
-    if spec.hints is None:
-        from kitaru._core.hints import return_classes
-
-        spec.hints = return_classes(spec.fn)
-    return spec.hints
+    def _read(self, payload: Payload, call: Call) -> Any:
+        if call.spec.pickled:
+            return decode_pickled(payload, what=call.spec.name, hints=hints_of(call))
+        # The store compared the digest, or the bytes have never left this process.
+        return decode(payload, what=call.spec.name, hints=hints_of(call), checked=True)
 
 
 # --- recall ----------------------------------------------------------------------

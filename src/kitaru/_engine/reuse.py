@@ -9,6 +9,8 @@ from kitaru._core import reuse as rules
 from kitaru._core.identity import reuse_key, reuse_scope, version_digest
 from kitaru._core.payload import Payload
 from kitaru._core.values import PICKLED
+from kitaru._core.values.codec import is_readable
+from kitaru._engine.call import hints_of
 from kitaru._engine.fingerprint import Fingerprint, fingerprint
 from kitaru._engine.fingerprint.kept import keep_files
 from kitaru._store.protocol import CodeRow, SourceRow
@@ -49,12 +51,14 @@ def find_source(call: Call) -> Source | None:
     if value == "refresh":
         call.inputs_reason = rules.refreshed(who)
         return None
-    found = _newest_unused(call, key)
+    unreadable: list[str] = []
+    found = _newest_unused(call, key, unreadable)
     for alias in spec.aliases:
         # What the checkpoint recorded under a former name is its own.
-        found = found or _newest_unused(call, _key(call, alias))
+        found = found or _newest_unused(call, _key(call, alias), unreadable)
     if found is None:
-        call.inputs_reason = _why_missed(call, key)
+        missed = rules.unreadable(unreadable[0]) if unreadable else _why_missed(call, key)
+        call.inputs_reason = missed
         return None
     run.services.say(
         f"checkpoint {spec.name!r} reuses a result recorded by execution {found[0]} "
@@ -74,7 +78,8 @@ def _key(call: Call, checkpoint: str) -> bytes:
     return reuse_key(scope, call.inputs.ordered, call.n)
 
 
-def _newest_unused(call: Call, key: bytes) -> tuple[str, Source] | None:
+def _newest_unused(call: Call, key: bytes, unreadable: list[str]) -> tuple[str, Source] | None:
+    """The newest source that no call of this execution has used and this process can read."""
     run = call.run
     ttl_seconds = call.spec.cache_ttl_seconds
     now = run.env.now()
@@ -84,14 +89,22 @@ def _newest_unused(call: Call, key: bytes) -> tuple[str, Source] | None:
         found = run.store.find_reusable(key, execution=run.id, before=before, since=since)
         if found is None:
             return None
-        # A pickle is read only for a checkpoint that asks for it: for others it is none.
-        readable = found.payload.codec != PICKLED or call.spec.pickled
         # One source serves one call of an execution: two samples stay two.
-        if readable and run.use_source(found.id):
+        if not _is_readable(call, found.payload):
+            unreadable.append(found.exec_id)
+        elif run.use_source(found.id):
             reason = rules.reused(found.exec_id)
             seconds = (found.ended_at - found.started_at) / 1e6
             return found.exec_id, Source(found.id, found.payload, reason, seconds)
         before = found.id
+
+
+def _is_readable(call: Call, payload: Payload) -> bool:
+    """Whether this process can read a source without running code of the user's."""
+    if payload.codec == PICKLED:
+        # A pickle is read only for a checkpoint that asks for it: for others it is none.
+        return call.spec.pickled
+    return is_readable(payload, hints_of(call))
 
 
 def _why_missed(call: Call, key: bytes) -> str:

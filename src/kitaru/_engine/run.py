@@ -36,7 +36,7 @@ from kitaru._store.protocol import (
     Store,
 )
 from kitaru.env import process
-from kitaru.errors import KitaruBackendError, KitaruDivergenceError
+from kitaru.errors import KitaruBackendError, KitaruError
 
 if TYPE_CHECKING:
     from kitaru._engine.events import Event
@@ -120,8 +120,8 @@ class Run:
         self.attempt = row.attempt
         self.seq = itertools.count()
         self.top = Attempt(None)
-        self.diverged: KitaruDivergenceError | None = None
-        """Why a strict flow must stop."""
+        self.stopped_by: KitaruError | None = None
+        """Why nothing may start any more: a strict flow drifted, a record cannot be read."""
         self.outcomes: dict[bytes, Recalled] = {}
         self._order: list[int] = []
         self.tries: dict[bytes, Tries] = {}
@@ -157,9 +157,9 @@ class Run:
         if self.ended is not None:
             self._tell()
             raise self.ended
-        if self.diverged is not None:
-            # Whatever the flow made of it: a strict one stops.
-            raise self.diverged
+        if self.stopped_by is not None:
+            # Whatever the flow made of it.
+            raise self.stopped_by
         if process.id != self.pid:
             raise Unwind(
                 Why.FORKED,

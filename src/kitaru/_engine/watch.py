@@ -72,14 +72,14 @@ def _tell(call: Call, drifted: Place, arguments: str) -> None:
     reason = f"{what} changed: {happens}"
     run.note("drift", message, of_call(call, "call.drifted", reason=reason))
     if strict:
-        run.diverged = run.diverged or KitaruDivergenceError(
+        run.stopped_by = run.stopped_by or KitaruDivergenceError(
             f"strict flow: {message}",
             exec_id=run.exec_id,
             failure_origin=FailureOrigin.DIVERGENCE,
             checkpoint=spec.name,
             code="call-drifted",
         )
-        raise run.diverged
+        raise run.stopped_by
     run.services.say(message, once=("drift", run.exec_id, spec.id))
 
 

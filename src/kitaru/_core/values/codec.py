@@ -18,10 +18,13 @@ from kitaru._core.values.registered import EXACT
 from kitaru._core.values.secrets import refuse_secrets
 from kitaru._core.values.text import dump, may_hold_tags, parse
 from kitaru._core.values.writer import Writer
-from kitaru.errors import KitaruError
+from kitaru.errors import KitaruError, KitaruValueError
 from kitaru.masking import NEEDLES
 
 CODEC = "json"
+
+_MAX_LOOKED_INTO = 1024 * 1024
+"""Values beyond are not read twice, only to know whether they can be."""
 
 
 def is_exact(value: object) -> bool:
@@ -122,6 +125,22 @@ def decode(
         text, attached = attachments.split(payload.data)
         return read_tree(tree, text, what, hints, attached)
     return read_tree(tree, payload.data, what, hints)
+
+
+def is_readable(payload: Payload, hints: Sequence[type]) -> bool:
+    """Whether the value can be read here as it was, without asking a class that has changed."""
+    if len(payload.data) > _MAX_LOOKED_INTO or not may_hold_tags(payload.data):
+        return True
+    try:
+        tree = open_payload(payload, "", checked=True)
+        is_attached = payload.codec == attachments.CODEC
+        attached = attachments.split(payload.data)[1] if is_attached else None
+        reader = Reader("", hints, attached=attached)
+        reader.may_convert = False
+        reader.value(tree, "$", 0)
+    except (KitaruValueError, RecursionError):
+        return False
+    return True
 
 
 def open_payload(payload: Payload, what: str, *, checked: bool = False) -> Any:
