@@ -16,6 +16,7 @@ import pytest
 
 import kitaru
 from kitaru import settings as module
+from kitaru._core.limits import DEFAULT_LIMITS
 from kitaru.errors import KitaruFeatureNotAvailableError, KitaruUsageError
 from kitaru.settings import (
     BUILT_IN,
@@ -85,12 +86,16 @@ def test_every_option_can_be_said_in_every_place(root: Path) -> None:
         "at_exit": "leave",
         "at_exit_seconds": 2.5,
         "full_traceback": True,
+        "limits": {"max_depth": 150},
     }
     assert set(values) == set(BUILT_IN)
     names = {f"KITARU_{name.upper()}": str(value) for name, value in values.items()}
-    table = "\n".join(f"{name} = {json.dumps(value)}" for name, value in values.items())
+    names["KITARU_LIMITS"] = "max_depth=150"
+    lines = [f"{name} = {json.dumps(value)}" for name, value in values.items() if name != "limits"]
+    table = "\n".join([*lines, "limits = { max_depth = 150 }"])
+    expected = values | {"limits": DEFAULT_LIMITS._replace(max_depth=150)}
     for found in (resolve(root, **names), resolve(root, table)):
-        assert {name: getattr(found, name) for name in values} == values
+        assert {name: getattr(found, name) for name in values} == expected
         assert "built-in" not in found.origin.values()
     configure(**values)
     assert set(resolve(root).origin.values()) == {"configure()"}
@@ -139,10 +144,6 @@ def test_an_unknown_option_names_the_nearest() -> None:
 
 
 def test_an_option_of_a_later_release_says_so(root: Path) -> None:
-    with pytest.raises(KitaruFeatureNotAvailableError, match="'limits'"):
-        configure(limits={})  # type: ignore[arg-type]
-    with pytest.raises(KitaruFeatureNotAvailableError, match="KITARU_LIMITS"):
-        resolve(root, KITARU_LIMITS="x")
     with pytest.raises(KitaruFeatureNotAvailableError, match="worker"):
         configure(runner="worker")
 
@@ -364,3 +365,63 @@ def test_settings_import_nothing_heavy() -> None:
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd="/")
+
+
+# --- limits -------------------------------------------------------------------------------
+
+
+def test_limits_are_said_one_by_one_and_the_others_stay(root: Path) -> None:
+    assert resolve(root).limits == (64 << 20, 100, 200)
+    said = "limits = { max_depth = 120, max_name_characters = 300 }"
+    assert resolve(root, said).limits == (64 << 20, 120, 300)
+    found = resolve(root, said, KITARU_LIMITS="max_depth=130, max_payload_bytes=2048")
+    assert found.limits == (2048, 130, 300)
+    configure(limits={"max_depth": 140})
+    configure(limits={"max_payload_bytes": 4096})
+    found = resolve(root, said, KITARU_LIMITS="max_depth=130, max_payload_bytes=2048")
+    assert found.limits == (4096, 140, 300)
+    assert found.origin["limits"] == "configure()"
+    assert str(found.limits) == "max_payload_bytes=4096, max_depth=140, max_name_characters=300"
+
+
+def test_limits_have_a_table_of_their_own_in_pyproject(root: Path) -> None:
+    (root / "pyproject.toml").write_text("[tool.kitaru.limits]\nmax_depth = 120\n")
+    assert resolve(root).limits.max_depth == 120
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ({"depth": 5}, "'depth' is no limit; did you mean 'max_depth'"),
+        ({"max_depth": 0}, "max_depth=0: pass a whole number from 10 to 200"),
+        ({"max_depth": 201}, "from 10 to 200"),
+        ({"max_depth": True}, "from 10 to 200"),
+        ({"max_depth": 100.0}, "from 10 to 200"),
+        ({"max_payload_bytes": 10**12}, "from 1,024 to 1,073,741,824"),
+        ({"max_name_characters": 100}, "from 200 to 1,000"),
+        ({5: 5}, "5 is no limit"),
+        ("max_depth", "name each limit"),
+        (150, "name each limit"),
+    ],
+)
+def test_a_wrong_limit_is_refused_and_changes_nothing(root: Path, value: Any, said: str) -> None:
+    with pytest.raises(KitaruUsageError, match=said):
+        configure(limits=value)
+    assert resolve(root).limits == (64 << 20, 100, 200)
+
+
+@pytest.mark.parametrize("text", ["max_depth", "max_depth=", "max_depth=x", "150", "max_dept=150"])
+def test_a_variable_that_spells_no_limits_is_refused(root: Path, text: str) -> None:
+    with pytest.raises(KitaruUsageError, match="KITARU_LIMITS"):
+        resolve(root, KITARU_LIMITS=text)
+
+
+def test_limits_hold_for_names_at_once() -> None:
+    from kitaru._core.names import check_name
+
+    with pytest.raises(KitaruUsageError, match="use at most 200"):
+        check_name("flow", "x" * 250)
+    configure(limits={"max_name_characters": 250})
+    assert check_name("flow", "x" * 250) == "x" * 250
+    with pytest.raises(KitaruUsageError, match="use at most 250"):
+        check_name("flow", "x" * 251)

@@ -329,7 +329,7 @@ def test_an_unknown_codec_is_refused() -> None:
         b"\xff",
         b"\xef\xbb\xbf1",
         b"[" * 5000 + b"]" * 5000,
-        b"[" * 200 + b"]" * 200,
+        b"[" * 201 + b"]" * 201,
         b"9" * 5000,
         b'{"$kitaru":"unheard-of"}',
         b'{"$kitaru":1}',

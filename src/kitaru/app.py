@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kitaru import settings as _settings
+from kitaru._core.limits import use as use_limits
 from kitaru._engine.execution import FlowSpec
 from kitaru._engine.host import Host
 from kitaru._engine.liveness import Liveness, LockFiles
@@ -108,6 +109,7 @@ def _compose() -> Kitaru:
     from kitaru._store.sqlite.store import SqliteStore
 
     settings = _settings.resolve()
+    use_limits(settings.limits)
     location = find_store(
         settings.store,
         cwd=_settings.current_folder(),

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Never
 
+from kitaru._core.limits import BOUNDS, DEFAULT_LIMITS, Limits, found_by
+from kitaru._core.limits import use as use_limits
 from kitaru._core.names import check_name, shortened
 from kitaru._core.retry import check_retries
 from kitaru._store import project as projects
@@ -47,6 +49,8 @@ class Settings:
     """None: as long as it takes."""
     full_traceback: bool
     """Whether tracebacks of failed executions show Kitaru's own frames too."""
+    limits: Limits
+    """What values and names may measure."""
     origin: Mapping[str, str]
 
 
@@ -67,11 +71,10 @@ BUILT_IN: Mapping[str, Any] = {
     "at_exit": "finish",
     "at_exit_seconds": None,
     "full_traceback": False,
+    "limits": DEFAULT_LIMITS._asdict(),
 }
 
 _VARIABLES = tuple(f"KITARU_{name.upper()}" for name in BUILT_IN)
-
-_LATER = frozenset({"limits"})
 
 _configured: dict[str, Choice] = {}
 _configuring = threading.Lock()
@@ -88,6 +91,7 @@ def configure(
     at_exit: Literal["finish", "leave"] | None = None,
     at_exit_seconds: float | None = None,
     full_traceback: bool | None = None,
+    limits: Mapping[str, int] | None = None,
     **unknown: Never,
 ) -> None:
     """Set defaults for this process; they win over the environment and pyproject.toml.
@@ -114,6 +118,7 @@ def configure(
             "at_exit": at_exit,
             "at_exit_seconds": at_exit_seconds,
             "full_traceback": full_traceback,
+            "limits": limits,
             **unknown,
         },
     )
@@ -138,7 +143,7 @@ def say(who: str, options: Mapping[str, object]) -> None:
                     f"{name}={_in_use[name]!r} already. Say it before the first flow is run",
                     code="setting-too-late",
                 )
-        _configured = {**_configured, **said}
+        _configured = _over(_configured, said)
 
 
 _in_use: dict[str, object] = {}
@@ -168,6 +173,7 @@ def forget_configuration() -> None:
     with _configuring:
         global _configured
         _configured = {}
+    use_limits(DEFAULT_LIMITS)
 
 
 def resolve(
@@ -184,11 +190,21 @@ def resolve(
     cwd = current_folder() if cwd is None else cwd
     root = projects.find_root(cwd=cwd, main_file=main_file or projects.main_file()).folder
     chosen = {name: Choice(value, "built-in") for name, value in BUILT_IN.items()}
-    chosen |= _said_by_pyproject(root)
-    chosen |= _said_by_environment(os.environ if environ is None else environ, cwd)
-    chosen |= _configured
+    chosen = _over(chosen, _said_by_pyproject(root))
+    chosen = _over(chosen, _said_by_environment(os.environ if environ is None else environ, cwd))
+    chosen = _over(chosen, _configured)
     origin = {name: choice.who for name, choice in chosen.items()}
-    return Settings(**{name: choice.value for name, choice in chosen.items()}, origin=origin)
+    values = {name: choice.value for name, choice in chosen.items()}
+    values["limits"] = Limits(**values["limits"])
+    return Settings(**values, origin=origin)
+
+
+def _over(chosen: Mapping[str, Choice], said: Mapping[str, Choice]) -> dict[str, Choice]:
+    """What was chosen with what was said on top; of limits, those that are not named stay."""
+    if "limits" in chosen and "limits" in said:
+        value, who = said["limits"]
+        said = {**said, "limits": Choice({**chosen["limits"].value, **value}, who)}
+    return {**chosen, **said}
 
 
 _current: tuple[Mapping[str, Choice], tuple[str | None, ...], Settings] | None = None
@@ -208,7 +224,11 @@ def current() -> Settings:
     configured = _configured
     found = resolve()
     _current = (configured, said, found)
+    use_limits(found.limits)
     return found
+
+
+found_by(lambda: current().limits)
 
 
 def forget_current() -> None:
@@ -341,6 +361,27 @@ def _checked_seconds(value: object, said_by: str) -> float:
     )
 
 
+def _checked_limits(value: object, said_by: str) -> dict[str, int]:
+    if not isinstance(value, Mapping):
+        raise KitaruUsageError(
+            f'{said_by}={shortened(value)}: name each limit, as in {{"max_depth": 150}}',
+            code="option-invalid",
+        )
+    checked = {}
+    for name, limit in value.items():
+        wrong = f"{said_by}: {shortened(name)} is no limit"
+        _check_is_option(name if type(name) is str else "", wrong, {n: n for n in BOUNDS})
+        least, most = BOUNDS[name]
+        if type(limit) is not int or not least <= limit <= most:
+            raise KitaruUsageError(
+                f"{said_by}: {name}={shortened(limit)}: pass a whole number from {least:,} to "
+                f"{most:,}",
+                code="option-invalid",
+            )
+        checked[name] = limit
+    return checked
+
+
 _CHECKS: Mapping[str, Callable[[object, str], Any]] = {
     "store": _checked_store,
     "project": _checked_project,
@@ -351,6 +392,7 @@ _CHECKS: Mapping[str, Callable[[object, str], Any]] = {
     "at_exit": _checked_at_exit,
     "at_exit_seconds": _checked_seconds,
     "full_traceback": _checked_switch,
+    "limits": _checked_limits,
 }
 
 
@@ -399,9 +441,16 @@ def _parsed(name: str, variable: str, text: str) -> object:
         return _SWITCHES[text.lower()]
     if name in ("retries", "max_concurrency") and re.fullmatch(r"-?[0-9]{1,18}", text):
         return int(text)
+    if name == "limits":
+        pairs = [part.partition("=") for part in text.split(",")]
+        return {key.strip(): _number_or_text(number.strip()) for key, _, number in pairs}
     if name == "at_exit_seconds" and re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{0,18})?", text):
         return float(text)
     return text
+
+
+def _number_or_text(text: str) -> object:
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else text
 
 
 def _absolute(store: str, folder: str) -> str:
@@ -431,11 +480,6 @@ def _is_option(name: str, wrong: str, known: Mapping[str, str]) -> bool:
 def _check_is_option(name: str, wrong: str, known: Mapping[str, str]) -> None:
     if name in known:
         return
-    if name.removeprefix("KITARU_").lower() in _LATER:
-        raise KitaruFeatureNotAvailableError(
-            f"{wrong} yet: it comes with a later release; take it out until then",
-            code="not-yet-available",
-        )
     import difflib
 
     near = difflib.get_close_matches(name, known, n=1)

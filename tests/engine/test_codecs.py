@@ -225,3 +225,50 @@ def test_an_exact_codec_hands_on_the_very_object() -> None:
         return gives() is one
 
     assert takes.run().wait() is True
+
+
+# --- limits ------------------------------------------------------------------------------
+
+
+@checkpoint(name="nests", cache=False)
+def nests(depth: int) -> Any:
+    value: Any = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
+@flow(name="nesting")
+def nesting(depth: int) -> int:
+    value, found = nests(depth), 1
+    while value:
+        value, found = value[0], found + 1
+    return found
+
+
+def test_limits_hold_from_the_next_run_and_what_was_recorded_stays_readable() -> None:
+    with pytest.raises(KitaruExecutionError, match="more than 100 deep"):
+        nesting.run(150).wait()
+    kitaru.configure(limits={"max_depth": 160})
+    handle = nesting.run(150)
+    assert handle.wait() == 150
+    kitaru.configure(limits={"max_depth": 20})
+    with pytest.raises(KitaruExecutionError, match="more than 20 deep"):
+        nesting.run(150).wait()
+    (call,) = kitaru.KitaruClient().executions.get(handle.exec_id).checkpoints
+    assert len(str(call.result())) == 300
+
+
+@flow(name="takes anything")
+def takes_anything(value: Any) -> int:
+    return len(value)
+
+
+def test_the_limit_of_a_payload_holds_for_inputs_and_for_pickles() -> None:
+    kitaru.configure(limits={"max_payload_bytes": 2048})
+    with pytest.raises(KitaruValueError, match="more than 2,048 bytes"):
+        takes_anything.run("x" * 3000)
+    with pytest.raises(KitaruExecutionError, match="more than 2,048 bytes"):
+        uses_odd.run("x" * 2000, fails=False).wait()
+    kitaru.configure(limits={"max_payload_bytes": 4096})
+    assert takes_anything.run("x" * 3000).wait() == 3000

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from kitaru._core.limits import DEFAULT_LIMITS, looked_up
 from kitaru.errors import KitaruUsageError
 
-MAX_NAME_LENGTH = 200
+MAX_NAME_LENGTH = DEFAULT_LIMITS.max_name_characters
 
 _SHOWN = 60
 
@@ -30,7 +31,7 @@ def check_name(kind: str, name: object) -> str:
 
     ``kind`` says whose name it is ("flow", "key" …) and only serves the
     message. Raises ``KitaruUsageError`` for anything but an exact ``str`` of 1
-    to 200 characters without control characters and surrogates.
+    to 200 characters (or what the limits say) without control characters and surrogates.
 
     >>> check_name("key", "order-42")
     'order-42'
@@ -44,13 +45,15 @@ def check_name(kind: str, name: object) -> str:
         )
     # NFC shortens a text to a quarter at most in practice; what is longer than
     # that is refused before any work in proportion to its size.
-    if len(name) <= 4 * MAX_NAME_LENGTH:
+    limit = MAX_NAME_LENGTH
+    if len(name) > limit:
+        limit = looked_up().max_name_characters
+    if len(name) <= 4 * limit:
         name = _checked(kind, name)
-        if len(name) <= MAX_NAME_LENGTH:
+        if len(name) <= limit:
             return name
     raise KitaruUsageError(
-        f"the {kind} name {shortened(name)} has {len(name):,} characters: "
-        f"use at most {MAX_NAME_LENGTH}",
+        f"the {kind} name {shortened(name)} has {len(name):,} characters: use at most {limit}",
         code="name-invalid",
     )
 

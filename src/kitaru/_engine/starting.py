@@ -51,6 +51,7 @@ def start_execution(
             "release; call its plain function, or run it outside",
             code="not-yet-available",
         )
+    resolved = settings.current()
     bound = flow.binder.bind(args, kwargs)
     _check_fit(flow, bound)
     if FRESH:
@@ -59,7 +60,6 @@ def start_execution(
     if FRESH:
         say_local_classes(services, f"flow {flow.name!r} is given", take_fresh())
     env = services.env
-    resolved = settings.current()
     new = Start(
         exec_id=env.new_id(),
         project=services.project,

@@ -5,6 +5,7 @@ for digests, ``encode_failure`` and ``decode_failure`` for exceptions. The
 format is described in ``docs/decisions/0003-the-value-format.md``.
 """
 
+from kitaru._core.limits import DEFAULT_LIMITS, Limits
 from kitaru._core.values.classes import classes_in, find_class
 from kitaru._core.values.codec import decode, encode, is_exact
 from kitaru._core.values.failures import (
@@ -14,7 +15,6 @@ from kitaru._core.values.failures import (
     encode_failure,
     failure_info,
 )
-from kitaru._core.values.paths import DEFAULT_LIMITS, Limits
 from kitaru._core.values.pickled import PICKLED, decode_pickled, encode_pickled
 from kitaru._core.values.preview import preview
 from kitaru._core.values.text import dump

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from kitaru._core.limits import DEFAULT_LIMITS, Limits, in_force
 from kitaru._core.payload import Payload, is_intact, seal
 from kitaru._core.values import attachments
-from kitaru._core.values.paths import DEFAULT_LIMITS, Limits, looking_failed, problem
+from kitaru._core.values.paths import looking_failed, problem
 from kitaru._core.values.reader import Reader
 from kitaru._core.values.registered import EXACT
 from kitaru._core.values.secrets import refuse_secrets
@@ -43,7 +44,7 @@ def encode(value: Any, *, what: str, limits: Limits | None = None) -> Payload:
     '{"n":{"$kitaru":"tuple","v":[1]}}'
     """
     if limits is None:
-        limits = DEFAULT_LIMITS
+        limits = in_force()
     writer = Writer(None, False, what, limits)
     attached: list[attachments.Data] = []
     writer.attached = attached

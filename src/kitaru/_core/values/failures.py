@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 
+from kitaru._core.limits import Limits
 from kitaru._core.payload import Payload, seal
 from kitaru._core.values import exceptions
 from kitaru._core.values.classes import find_class
 from kitaru._core.values.codec import CODEC, open_payload
-from kitaru._core.values.paths import Limits, module_of, type_name
+from kitaru._core.values.paths import module_of, type_name
 from kitaru._core.values.reader import Reader
 from kitaru._core.values.secrets import masked_tree
 from kitaru._core.values.shapes import namespace_of_object

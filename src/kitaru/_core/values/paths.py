@@ -6,7 +6,7 @@ rendered (``$.items[3].client``) only when something went wrong.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from kitaru.errors import KitaruValueError
 
@@ -15,16 +15,6 @@ Path = Any
 
 MAX_STEP_CHARACTERS = 80
 MAX_STEPS = 20
-
-
-class Limits(NamedTuple):
-    """What a value may measure. Beyond it: ``KitaruValueError``, before anything is recorded."""
-
-    max_payload_bytes: int = 64 * 1024 * 1024
-    max_depth: int = 100
-
-
-DEFAULT_LIMITS = Limits()
 
 
 def render(path: Path) -> str:

@@ -10,21 +10,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from kitaru._core.limits import Limits, in_force
 from kitaru._core.payload import Payload, seal
 from kitaru._core.values.codec import decode
-from kitaru._core.values.paths import DEFAULT_LIMITS, Limits, problem, type_name
+from kitaru._core.values.paths import problem, type_name
 from kitaru.masking import NEEDLES, secret_in
 
 PICKLED = "pickle"
 
 
-def encode_pickled(value: Any, *, what: str, limits: Limits = DEFAULT_LIMITS) -> Payload:
+def encode_pickled(value: Any, *, what: str, limits: Limits | None = None) -> Payload:
     """The sealed pickle of a value that could be unpickled again.
 
     Raises ``KitaruValueError`` for what cannot be pickled or read back, or is too large.
     """
     import pickle
 
+    limits = limits or in_force()
     try:
         data = pickle.dumps(value, protocol=5)
     except Exception as error:

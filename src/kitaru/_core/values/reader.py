@@ -13,12 +13,13 @@ from collections.abc import Callable, Sequence
 from enum import Flag
 from typing import Any
 
+from kitaru._core.limits import READABLE, Limits
 from kitaru._core.values import attachments, exceptions, parts
 from kitaru._core.values.changes import convert, convert_member, misfit_of, remedy
 from kitaru._core.values.classes import find_class
 from kitaru._core.values.codecs import read_of
 from kitaru._core.values.leaves import READERS
-from kitaru._core.values.paths import DEFAULT_LIMITS, Limits, Path, problem
+from kitaru._core.values.paths import Path, problem
 from kitaru._core.values.rebuilding import Recorded, rebuild
 from kitaru._core.values.shapes import (
     MISSING,
@@ -41,7 +42,7 @@ class Reader:
         self,
         what: str,
         hints: Sequence[type] = (),
-        limits: Limits = DEFAULT_LIMITS,
+        limits: Limits = READABLE,
         attached: memoryview | None = None,
     ) -> None:
         self.what = what

@@ -12,6 +12,7 @@ from enum import Enum, Flag
 from itertools import pairwise
 from typing import Any
 
+from kitaru._core.limits import Limits, in_force
 from kitaru._core.values import attachments, exceptions, parts
 from kitaru._core.values.classes import remember_class
 from kitaru._core.values.codecs import library_write_of, write_of
@@ -22,8 +23,6 @@ from kitaru._core.values.leaves import (
     write_paired_surrogates,
 )
 from kitaru._core.values.paths import (
-    DEFAULT_LIMITS,
-    Limits,
     Path,
     looking_failed,
     problem,
@@ -58,7 +57,7 @@ def to_tree(
     drop_defaults: bool = False,
     path: str = "$",
     what: str = "",
-    limits: Limits = DEFAULT_LIMITS,
+    limits: Limits | None = None,
 ) -> Any:
     """The tree of a value: plain JSON values as themselves, all else tagged.
 
@@ -74,7 +73,7 @@ def to_tree(
     {'at': {'$kitaru': 'tuple', 'v': [1, 2]}}
     """
     try:
-        return Writer(fallback, drop_defaults, what, limits).tree(value, path, 0)
+        return Writer(fallback, drop_defaults, what, limits or in_force()).tree(value, path, 0)
     except RecursionError:
         raise problem(
             what, path, "the value is nested too deep; flatten it", code="value-too-deep"
