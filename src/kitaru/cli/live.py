@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -85,6 +84,7 @@ class EventView(View):
     """
 
     def __init__(self) -> None:
+        self._now: Callable[[], float] = float  # 0.0, until there is a clock
         self._lock = threading.Lock()
         self._progress: dict[str, Progress] = {}
         self._exec_id: str | None = None
@@ -96,6 +96,7 @@ class EventView(View):
         """Somebody reads from the terminal (a question, a debugger): it is theirs."""
 
     def start(self, services: Services) -> None:
+        self._now = services.env.monotonic
         self._end_listening = services.events.listen(self.take)
         self._thread = threading.Thread(target=self._run, name="kitaru-view", daemon=True)
         self._thread.start()
@@ -104,10 +105,10 @@ class EventView(View):
         with self._lock:
             self._exec_id = exec_id
             # Others that run here are not shown.
-            self._progress = {exec_id: self._progress.get(exec_id) or Progress(time.monotonic())}
+            self._progress = {exec_id: self._progress.get(exec_id) or Progress(self._now())}
 
     def take(self, event: Event) -> None:
-        now = time.monotonic()
+        now = self._now()
         with self._lock:
             progress = self._progress.get(event.exec_id)
             if progress is None:
@@ -180,7 +181,7 @@ class LiveView(EventView):
 
     def _draw(self) -> None:
         columns, rows = self._region.size()
-        now = time.monotonic()
+        now = self._now()
         with self._lock:
             progress = self._mine()
             if progress is None:
@@ -198,7 +199,7 @@ class LiveView(EventView):
     def _close(self, word: str | None) -> None:
         lines: list[Line] = []
         if self.heard_anything:
-            now = time.monotonic()
+            now = self._now()
             with self._lock:
                 progress = self._mine()
                 assert progress is not None
@@ -235,13 +236,13 @@ class PlainView(EventView):
                 self._news.append("more calls failed; from here on they are only counted")
 
     def _run(self) -> None:
-        due = time.monotonic() + NEWS_SECONDS
+        due = self._now() + NEWS_SECONDS
         while not self._stop.wait(_LOOK_SECONDS):
             if self._tell_news():
-                due = time.monotonic() + NEWS_SECONDS
-            elif time.monotonic() >= due:
+                due = self._now() + NEWS_SECONDS
+            elif self._now() >= due:
                 self._tell_progress()
-                due = time.monotonic() + NEWS_SECONDS
+                due = self._now() + NEWS_SECONDS
 
     def _tell_news(self) -> bool:
         with self._lock:
@@ -253,7 +254,7 @@ class PlainView(EventView):
         return bool(news)
 
     def _tell_progress(self) -> None:
-        now = time.monotonic()
+        now = self._now()
         with self._lock:
             progress = self._mine()
             if progress is None or not progress.heard:
@@ -273,7 +274,7 @@ class PlainView(EventView):
         if word is not None and self.heard_anything:
             progress = self._mine()
             assert progress is not None
-            line = summary(progress, word, now=time.monotonic(), unicode=False)
+            line = summary(progress, word, now=self._now(), unicode=False)
             self._session.progress(plain(line[2:]))
 
 
