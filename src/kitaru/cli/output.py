@@ -22,9 +22,7 @@ from kitaru.cli.style import (
     MACHINE,
     WARNING,
     is_colourful,
-    is_dumb,
     is_terminal,
-    look_of,
     paint,
 )
 from kitaru.codes import CODE_OF_ORIGIN, Kind, kind_of
@@ -315,28 +313,3 @@ def print_fields(fields: Iterable[tuple[str, object]]) -> None:
             print_text(f"{name:<12}{lines[0]}")
             for line in lines[1:]:
                 print_text(f"{'':<12}{line}")
-
-
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table: drawn for a terminal, aligned plain columns for everything else."""
-    rows = [[cleaned(cell.replace("\n", " ")) for cell in row] for row in rows]
-    if is_terminal(sys.stdout) and not is_dumb():
-        _draw_table(head, rows)
-        return
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    for row in (head, *rows):
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        click.echo(_encodable("  ".join(cells).rstrip()))
-
-
-def _draw_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in head:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell, style=look_of(cell).style) for cell in row))
-    Console(highlight=False).print(table)

@@ -1,7 +1,7 @@
 """One glossary for the eye: each status and source has one colour, one symbol and one word.
 
 Also what a stream can show of that. Needs nothing but the standard library: the
-first line of an error must not wait for rich, and rich reads the same style names.
+first line of an error must not wait for anything to load.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class Look(NamedTuple):
 
     word: str
     style: str
-    """A style of rich's: a colour, perhaps after ``bold`` or ``dim``."""
+    """A colour, perhaps after ``bold`` or ``dim``: see :func:`paint`."""
     symbol: str
     plain_symbol: str
     """For streams that cannot encode the other; it stands for itself without colour, too."""
