@@ -197,8 +197,8 @@ def painted(line: Line, screen: Screen) -> str:
 
 def write(lines: Sequence[Line], screen: Screen, stream: TextIO | None = None) -> None:
     """Write the lines at once; the stream's encoding decides what cannot be shown."""
-    stream = stream or sys.stdout
+    to: TextIO = stream or sys.stdout
     text = "".join(painted(line, screen) + "\n" for line in lines)
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
-    stream.flush()
+    encoding = getattr(to, "encoding", None) or "utf-8"
+    to.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    to.flush()
