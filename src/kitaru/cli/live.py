@@ -138,7 +138,6 @@ class EventView(View):
     def close(self, word: str | None = None) -> None:
         if self._is_closed:
             return
-        self._is_closed = True
         self._stop.set()
         if self._end_listening is not None:
             self._end_listening()
@@ -146,6 +145,8 @@ class EventView(View):
             # Bounded: a terminal that takes nothing (Ctrl-S) must not keep us.
             self._thread.join(1.0)
         self._close(word)
+        # Last: interrupted by Ctrl-C, it is done again on the way out.
+        self._is_closed = True
 
     def _close(self, word: str | None) -> None:
         raise NotImplementedError
