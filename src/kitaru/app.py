@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from kitaru import settings as _settings
-from kitaru._core.limits import use as use_limits
 from kitaru._engine.execution import FlowSpec
 from kitaru._engine.host import Host
 from kitaru._engine.liveness import Liveness, LockFiles
@@ -104,21 +103,10 @@ def _make() -> Kitaru:
 
 
 def _compose() -> Kitaru:
-    from kitaru._store.location import find_store, prepare, project_name
-    from kitaru._store.project import main_file
-    from kitaru._store.sqlite.store import SqliteStore
+    # Not at the top: `import kitaru` must not load the database driver.
+    from kitaru.opening import open_store
 
-    settings = _settings.resolve()
-    use_limits(settings.limits)
-    location = find_store(
-        settings.store,
-        cwd=_settings.current_folder(),
-        main_file=main_file(),
-        said_by=settings.origin["store"],
-    )
-    prepare(location)
-    project = project_name(settings.project, location)
-    store = SqliteStore.open(location.folder, env=_env, project=project, root=location.root)
+    settings, location, store = open_store(_env)
     _settings.hold(
         store=location.folder, project=store.project, max_concurrency=settings.max_concurrency
     )

@@ -8,37 +8,20 @@ flow that is to run here has to be known here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Any, NoReturn
 
 from kitaru import app as _app
-from kitaru._core.checks import check_text
 from kitaru._core.lifecycle import FINISHED, State
-from kitaru._core.names import shortened
 from kitaru._core.naming import shown_name
-from kitaru._store.protocol import ExecutionRow, Head, Refused, Retry
-from kitaru.decoration import check_strings
-from kitaru.differences import Comparison
+from kitaru._store.protocol import ExecutionRow, Refused, Retry
 from kitaru.errors import (
     KitaruFeatureNotAvailableError,
-    KitaruNotFoundError,
     KitaruStateError,
-    KitaruUsageError,
 )
 from kitaru.handles import FlowHandle
-from kitaru.lookup import checked_limit, checked_status, find_row, id_prefix_at, stored_as
-from kitaru.model import CheckpointCall, Execution, ExecutionStatus, Why
-from kitaru.records import calls_of, execution_of, shown_inputs, status_of
-from kitaru.why import choose_calls, explain_call
-
-DEFAULT_LIMIT = 100
-
-_PAGE = 200
-
-Found = list[Execution]
-Calls = list[CheckpointCall]
-Reasons = list[Why]
-
+from kitaru.looking import Looking
+from kitaru.model import ExecutionStatus
+from kitaru.records import status_of
 
 _LEAVE_OUT = ": leave it out until then"
 
@@ -55,136 +38,20 @@ def _later(name: str, instead: str = "") -> Callable[..., NoReturn]:
     return method
 
 
-class Executions:
+class Executions(Looking):
     """``client.executions``. An execution is named by its id or any unique part of it."""
 
     def __init__(self, app: _app.Kitaru) -> None:
+        super().__init__(
+            app.store, project=app.project, root=app.root, is_alive=app.runner.ownership.is_alive
+        )
         self._app = app
-
-    # --- looking -------------------------------------------------------------------------
-
-    def get(self, exec_id: str) -> Execution:
-        """The execution as it is now.
-
-        Raises ``KitaruNotFoundError`` if there is none, and ``KitaruStateError``
-        with the candidates if the part of an id fits several.
-        """
-        return self._record(self.find_row(exec_id), self._liveness())
 
     def handle(self, exec_id: str) -> FlowHandle[Any]:
         """A handle on the execution: it follows, and takes nothing over."""
         row = self.find_row(exec_id)
         flow = _app.find_flow(row.flow_id)
         return FlowHandle(row.exec_id, row.id, None if flow is None else flow.spec)
-
-    def list(
-        self,
-        *,
-        flow: str | None = None,
-        status: ExecutionStatus | str | None = None,
-        limit: int = DEFAULT_LIMIT,
-        tags: Sequence[str] = (),
-        before: str | datetime | None = None,
-        since: datetime | None = None,
-        key: str | None = None,
-    ) -> Found:
-        """Executions, newest first; at most ``limit``.
-
-        ``flow`` is a flow's name or id; ``tags`` must all be there; ``before``
-        is an execution (or part of its id) or an instant: those that are older
-        than it; ``since`` an instant: those that are not. An instant is an
-        aware datetime.
-        """
-        wanted = checked_status(status)
-        for option, text in (("flow", flow), ("key", key)):
-            check_text(option, text)
-        tags = check_strings("tags", tags)
-        _check_instant("since", since)
-        if not isinstance(before, str):
-            _check_instant("before", before)
-        found: Found = []
-        limit = checked_limit(limit)
-        alive = self._liveness()
-        last = self._row_at(before) if isinstance(before, datetime) else None
-        if isinstance(before, str):
-            last = self.find_row(before).id
-        first = None if since is None else self._row_at(since)
-        if since is not None and first is None:
-            return []
-        while len(found) < limit:
-            rows = self._app.store.list_executions(
-                project=self._app.project,
-                flow=flow,
-                statuses=stored_as(wanted),
-                before=last,
-                since=first,
-                key=key,
-                limit=_PAGE,
-            )
-            for row in rows:
-                if wanted is not None and status_of(row, alive) is not wanted:
-                    continue
-                execution = self._record(row, alive)
-                if set(tags) <= set(execution.tags):
-                    found.append(execution)
-                    if len(found) == limit:
-                        break
-            if len(rows) < _PAGE:
-                break
-            last = rows[-1].id
-        return found
-
-    def _row_at(self, at: datetime) -> int | None:
-        """The row of the first execution that began at this instant or later; None: none did."""
-        return self._app.store.first_from(id_prefix_at(at))
-
-    def latest(
-        self, *, flow: str | None = None, status: ExecutionStatus | str | None = None
-    ) -> Execution:
-        """The newest execution, or ``KitaruNotFoundError``."""
-        found = self.list(flow=flow, status=status, limit=1)
-        if not found:
-            of = "" if flow is None else f" of flow {flow!r}"
-            being = "" if status is None else f" that is {status}"
-            raise KitaruNotFoundError(
-                f"there is no execution{of}{being} in project {self._app.project!r}: "
-                "run a flow first, or see `kitaru executions list`",
-                code="execution-not-found",
-            )
-        return found[0]
-
-    def list_checkpoints(self, exec_id: str) -> Calls:
-        """The recorded calls of an execution, in the order in which they were made."""
-        return calls_of(self._app.store, self.find_row(exec_id))
-
-    def why(self, exec_id: str, checkpoint: str | None = None) -> Reasons:
-        """Why each call of a checkpoint ran or was reused; without one, every call.
-
-        ``checkpoint`` is its name, its id, or the id of one call.
-
-        >>> import kitaru
-        >>> @kitaru.checkpoint(cache=False)
-        ... def guess() -> int:
-        ...     return 6
-        >>> @kitaru.flow
-        ... def game() -> int:
-        ...     return guess()
-        >>> handle = game.run()
-        >>> handle.wait()
-        6
-        >>> for why in KitaruClient().executions.why(handle.exec_id, "guess"):
-        ...     print(why.source, "-", why.reason)
-        ran - switched off by @checkpoint(cache=False)
-        """
-        row = self.find_row(exec_id)
-        calls = choose_calls(calls_of(self._app.store, row), checkpoint, row.exec_id)
-        comparison = Comparison(
-            self._app.store,
-            project=self._app.project,
-            flow_id=row.flow_id,
-            execution=row.id,
-        )
-        return [explain_call(call, self._app.root, comparison) for call in calls]
 
     # --- acting ------------------------------------------------------------------------------
 
@@ -236,22 +103,6 @@ class Executions:
     list_artifacts = _later("artifacts.list", "; a call's result() is its value")
 
     # --- for the command line: the same questions, before anything is imported -----------------
-
-    def count_calls(self, exec_id: str, *, limit: int) -> tuple[int, int]:
-        """(calls that succeeded, attempts that failed), of ``limit`` recorded ones at most."""
-        return self._app.store.count_outcomes(exec_id, limit=limit)
-
-    def preview_result(self, exec_id: str) -> Any:
-        """The recorded result as plain JSON data, at most 4 KiB of it; None if there is none."""
-        return shown_inputs(self.find_row(exec_id).result)
-
-    def heads(self, *, limit: int) -> Sequence[Head]:
-        """The names of the newest executions: what somebody may have meant."""
-        return self._app.store.list_heads(project=self._app.project, limit=limit)
-
-    def find_row(self, exec_id: str) -> ExecutionRow:
-        """The row of the one execution whose id is, or contains, ``exec_id``."""
-        return find_row(self._app.store, self._app.project, exec_id)
 
     def check_resumable(self, row: ExecutionRow) -> None:
         """Raise ``KitaruStateError`` unless resuming this execution here makes sense."""
@@ -322,26 +173,6 @@ class Executions:
         found = (self._app.store.find_checkpoint(row.id, call) for call in row.failed_calls)
         return [shown_name(name, row.code_module) for name in found if name is not None]
 
-    def _record(self, row: ExecutionRow, alive: Callable[[int | None], bool]) -> Execution:
-        return execution_of(
-            row,
-            status=status_of(row, alive),
-            notes=self._app.store.list_notes(row.id),
-            attempts=self._app.store.list_attempts(row.id),
-            client=self,
-        )
-
-    def _liveness(self) -> Callable[[int | None], bool]:
-        """Whether an owner lives; each is probed once."""
-        known: dict[int | None, bool] = {}
-
-        def alive(owner: int | None) -> bool:
-            if owner not in known:
-                known[owner] = self._app.runner.ownership.is_alive(owner)
-            return known[owner]
-
-        return alive
-
 
 class Artifacts:
     """``client.artifacts`` (a later release)."""
@@ -375,16 +206,6 @@ class KitaruClient:
         self.executions = Executions(app)
         self.artifacts = Artifacts()
         self.memories = Memories()
-
-
-def _check_instant(option: str, at: object) -> None:
-    """Refuse what is neither None nor an aware datetime."""
-    if at is None or (isinstance(at, datetime) and at.tzinfo is not None):
-        return
-    without = " has no time zone" if isinstance(at, datetime) else ""
-    raise KitaruUsageError(
-        f"{option}={shortened(at)}{without}: pass an aware datetime", code="option-invalid"
-    )
 
 
 def _what_runs_again(row: ExecutionRow, checkpoints: Sequence[str]) -> str:

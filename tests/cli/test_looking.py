@@ -298,6 +298,22 @@ def test_version_and_help_load_neither_engine_nor_driver_nor_tables(words: list[
     assert done.stderr.strip() == "[]"
 
 
+def test_a_list_loads_neither_engine_nor_tables_nor_an_event_loop(used: Project) -> None:
+    heavy = ("kitaru.app", "kitaru.flows", "kitaru._engine.execution", "kitaru.why", "rich",
+             "asyncio", "concurrent.futures", "pydantic")  # fmt: skip
+    code = (
+        "import sys\nfrom kitaru.cli.entry import perform\n"
+        "sys.modules['__main__'].__dict__.pop('__file__', None)\n"
+        "assert perform(['executions', 'list']) == 0\n"
+        f"print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True,
+        cwd=used.folder, env=used.environment(),
+    )  # fmt: skip
+    assert done.stderr.strip() == "[]"
+
+
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     assert perform(["--version"]) == 0
     assert capsys.readouterr().out == f"kitaru {__version__}\n"

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import kitaru as package
-from kitaru import app as _app
 from kitaru import settings
 from kitaru._store import filesystems
 from kitaru.cli.canvas import Piece, screen_of, write
@@ -32,7 +31,7 @@ from kitaru.cli.findings import (
     setting_lines,
 )
 from kitaru.cli.output import Session
-from kitaru.cli.place import find, is_made
+from kitaru.cli.place import Place, existing, find, is_made
 from kitaru.cli.standing import Standing, gather
 from kitaru.errors import KitaruError
 
@@ -77,21 +76,24 @@ def _findings(check_seconds: float | None) -> Iterator[Finding]:
         return
     yield from _about_disk(location.folder)
     try:
-        standing = gather(_app.current())
+        place = existing()
+        standing = gather(place)
     except KitaruError as error:
         yield Finding("store", "problem", str(error))
         return
     text = f"{location.folder} ({location.found_by}), project {standing.project!r}"
     yield Finding("store", "ok", text)
-    yield from _about_store(standing, check_seconds)
+    yield from _about_store(place, standing, check_seconds)
 
 
-def _about_store(standing: Standing, check_seconds: float | None) -> Iterator[Finding]:
+def _about_store(
+    place: Place, standing: Standing, check_seconds: float | None
+) -> Iterator[Finding]:
     yield about_size(standing)
     growth = growth_text(standing.growth, standing.bytes_per_day)
     yield Finding("growth", "ok", growth)
     try:
-        examined = _app.current().store.examine(seconds=check_seconds)
+        examined = place.store.examine(seconds=check_seconds)
     except KitaruError as error:
         yield Finding("integrity", "problem", str(error))
     else:

@@ -15,22 +15,22 @@ import click
 from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
-    from kitaru.client import Executions
+    from kitaru.looking import Looking
 
 MAX_OFFERED = 100
 
 
 def _quietly(
-    find: Callable[[Executions, click.Context], Iterable[CompletionItem]],
+    find: Callable[[Looking, click.Context], Iterable[CompletionItem]],
 ) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
     def complete(
         context: click.Context, parameter: click.Parameter, begun: str
     ) -> list[CompletionItem]:
         try:
             with open(os.devnull, "w") as nobody, contextlib.redirect_stderr(nobody):
-                from kitaru.cli.place import existing_client
+                from kitaru.cli.place import existing
 
-                found = list(find(existing_client().executions, context))
+                found = list(find(existing().executions, context))
         except Exception:
             return []
         return [item for item in found if begun.lower() in item.value.lower()][:MAX_OFFERED]
@@ -39,20 +39,20 @@ def _quietly(
 
 
 @_quietly
-def execution_ids(executions: Executions, context: click.Context) -> Iterable[CompletionItem]:
+def execution_ids(executions: Looking, context: click.Context) -> Iterable[CompletionItem]:
     for head in executions.heads(limit=MAX_OFFERED):
         yield CompletionItem(head.exec_id, help=f"{head.flow_name} {head.status.value}")
 
 
 @_quietly
-def flows(executions: Executions, context: click.Context) -> Iterable[CompletionItem]:
+def flows(executions: Looking, context: click.Context) -> Iterable[CompletionItem]:
     heads = executions.heads(limit=1_000)
     for name in dict.fromkeys(head.flow_name for head in heads):
         yield CompletionItem(name)
 
 
 @_quietly
-def checkpoints(executions: Executions, context: click.Context) -> Iterable[CompletionItem]:
+def checkpoints(executions: Looking, context: click.Context) -> Iterable[CompletionItem]:
     calls = executions.list_checkpoints(context.params["exec_id"])
     for name in dict.fromkeys(call.name for call in calls):
         yield CompletionItem(name)

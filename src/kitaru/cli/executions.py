@@ -77,7 +77,7 @@ kitaru executions get 01a2 -o json
 @click.option("--result", is_flag=True, help="Print only what the flow returned.")
 @click.pass_obj
 def get(session: Session, exec_id: str, result: bool) -> None:
-    from kitaru.cli.looking import show_execution
+    from kitaru.cli.inspecting import show_execution
 
     show_execution(session, exec_id, only_result=result)
 
@@ -129,6 +129,6 @@ kitaru executions why 01a2 fetch_page
 @click.argument("checkpoint", required=False, shell_complete=checkpoints)
 @click.pass_obj
 def why(session: Session, exec_id: str, checkpoint: str | None) -> None:
-    from kitaru.cli.looking import explain_calls
+    from kitaru.cli.inspecting import explain_calls
 
     explain_calls(session, exec_id, checkpoint)

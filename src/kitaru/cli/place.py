@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+import socket
+from collections.abc import Callable
+from datetime import datetime
+from typing import NamedTuple
 
-from kitaru import app as _app
 from kitaru import settings
+from kitaru._engine.liveness import LockFiles
+from kitaru._engine.ownership import Ownership
 from kitaru._store.location import FOLDER_NAME, Location, find_store
 from kitaru._store.project import find_root, home_folder, main_file
-from kitaru.client import KitaruClient
+from kitaru._store.protocol import Store
+from kitaru.env import Env, SystemEnv
 from kitaru.errors import KitaruNotFoundError
+from kitaru.looking import Looking
+from kitaru.opening import open_store
+from kitaru.records import instant
 
 
 def find() -> Location:
@@ -27,8 +36,22 @@ def is_made(folder: str) -> bool:
     return os.path.exists(os.path.join(folder, "kitaru.db"))
 
 
-def existing_client() -> KitaruClient:
-    """A client of a store that is there: looking must not make one in the wrong folder."""
+class Place(NamedTuple):
+    """A store that is there, opened, and what looking at it takes. No engine is loaded for it."""
+
+    store: Store
+    project: str
+    env: Env
+    is_alive: Callable[[int | None], bool]
+    executions: Looking
+
+    @property
+    def now(self) -> datetime:
+        return instant(self.env.now())
+
+
+def insist_on_store() -> None:
+    """Refuse to look where no store is: looking must not make one in the wrong folder."""
     location = find()
     if not is_made(location.folder):
         raise KitaruNotFoundError(
@@ -36,10 +59,20 @@ def existing_client() -> KitaruClient:
             "your project, name a store with --store FOLDER, or run a flow first",
             code="store-not-found",
         )
-    return KitaruClient()
 
 
-def root_of_project() -> str | None:
+def existing() -> Place:
+    """The store that is there, to look at."""
+    insist_on_store()
+    env = SystemEnv()
+    _, location, store = open_store(env)
+    liveness = LockFiles(location.folder, env=env)
+    others = Ownership(store, liveness, env, host=socket.gethostname(), pid=os.getpid())
+    looking = Looking(store, project=store.project, root=location.root, is_alive=others.is_alive)
+    return Place(store, store.project, env, others.is_alive, looking)
+
+
+def root_of_project(store: Store) -> str | None:
     """The project root of the store in use: below it a recorded folder is believed.
 
     The folder in which its ``.kitaru`` lies. A store that was named and is no
@@ -51,7 +84,7 @@ def root_of_project() -> str | None:
     if os.path.basename(location.folder) == FOLDER_NAME:
         return os.path.dirname(location.folder)
     if location.kind == "said":
-        return location.root if _was_made_for(location) else None
+        return location.root if _was_made_for(location, store) else None
     home = home_folder()
     above_home = home is not None and os.path.join(home, "").startswith(
         os.path.join(location.root, "")
@@ -59,8 +92,8 @@ def root_of_project() -> str | None:
     return None if above_home else location.root
 
 
-def _was_made_for(location: Location) -> bool:
+def _was_made_for(location: Location, store: Store) -> bool:
     """Whether the store says that it is this project's, and this is a project."""
-    recorded = _app.current().store.info().get("root")
+    recorded = store.info().get("root")
     here = find_root(cwd=settings.current_folder(), main_file=main_file())
     return here.marked and here.folder == location.root == recorded

@@ -12,7 +12,7 @@ from kitaru.cli.arguments import read_arguments
 from kitaru.cli.follow import catch_sigterm, follow
 from kitaru.cli.live import showing
 from kitaru.cli.output import Session
-from kitaru.cli.place import existing_client, root_of_project
+from kitaru.cli.place import insist_on_store, root_of_project
 from kitaru.cli.shown import as_data, print_result, recorded_result
 from kitaru.client import KitaruClient
 from kitaru.errors import KitaruExecutionError
@@ -56,7 +56,8 @@ def run_target(
 
 def resume(session: Session, exec_id: str, code: str | None) -> int:
     catch_sigterm()
-    executions = existing_client().executions
+    insist_on_store()
+    executions = KitaruClient().executions
     row = executions.find_row(exec_id)
     executions.check_resumable(row)
     with showing(session) as view:
@@ -70,7 +71,8 @@ def resume(session: Session, exec_id: str, code: str | None) -> int:
 
 def retry(session: Session, exec_id: str, code: str | None) -> int:
     catch_sigterm()
-    executions = existing_client().executions
+    insist_on_store()
+    executions = KitaruClient().executions
     row = executions.find_row(exec_id)
     executions.check_retryable(row)
     with showing(session) as view:
@@ -83,7 +85,7 @@ def retry(session: Session, exec_id: str, code: str | None) -> int:
 
 def _import(session: Session, row: ExecutionRow, code: str | None) -> None:
     session.keep_stdout_for_result()
-    import_recorded(row, root=root_of_project(), code=code)
+    import_recorded(row, root=root_of_project(_app.current().store), code=code)
 
 
 def _end(session: Session, handle: FlowHandle[Any], error: KitaruExecutionError | None) -> int:
@@ -91,11 +93,15 @@ def _end(session: Session, handle: FlowHandle[Any], error: KitaruExecutionError 
     if session.as_json:
         item = as_data(KitaruClient().executions.get(handle.exec_id))
         if error is None:
-            item["result"] = recorded_result(handle.exec_id)
+            item["result"] = _result(handle)
         session.item(item)
     elif error is None:
-        print_result(recorded_result(handle.exec_id))
+        print_result(_result(handle))
     if error is None:
         return 0
     session.fail(error)
     return 1
+
+
+def _result(handle: FlowHandle[Any]) -> Any:
+    return recorded_result(KitaruClient().executions.find_row(handle.exec_id))

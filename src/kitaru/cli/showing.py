@@ -51,7 +51,8 @@ def execution_lines(
     """``result`` is a preview, or None where there is none."""
     if not screen.drawn:
         screen = screen._replace(columns=PLAIN_COLUMNS)
-    lines = [_title(execution, screen), *fields(_about(execution, result, screen, now), screen)]
+    title = clipped(_title(execution, screen), screen.columns, ellipsis=screen.ellipsis)
+    lines = [title, *fields(_about(execution, result, screen, now), screen)]
     if execution.failure is not None:
         text = cleaned(without_our_frames(execution.failure.traceback).rstrip())
         last = len(text.splitlines()) - 1

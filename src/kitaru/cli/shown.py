@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from kitaru._core.reuse import duration
+from kitaru._store.protocol import ExecutionRow
 from kitaru.cli.output import print_text
-from kitaru.client import KitaruClient
 from kitaru.records import result_tree
-
-MAX_CALLS_SHOWN = 50
 
 
 def as_data(record: Any) -> Any:
@@ -38,26 +35,10 @@ def print_result(tree: Any) -> None:
     print_text(tree if isinstance(tree, str) else json.dumps(tree, ensure_ascii=False))
 
 
-def recorded_result(exec_id: str) -> Any:
+def recorded_result(row: ExecutionRow) -> Any:
     """What the flow returned, as it is recorded: no class of the user's is needed to show it."""
-    row = KitaruClient().executions.find_row(exec_id)
     assert row.result is not None
     return result_tree(row.result, f"the result of execution {row.exec_id}")
-
-
-def moment(at: datetime) -> str:
-    return at.strftime("%Y-%m-%d %H:%M:%S")
-
-
-def took(start: datetime | None, end: datetime | None) -> str:
-    if start is None or end is None:
-        return ""
-    seconds = max(timedelta(), end - start).total_seconds()
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else duration(seconds)
-
-
-def _compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def size(count: int) -> str:

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from kitaru import app as _app
 from kitaru._core.lifecycle import State
 from kitaru._store.protocol import ExecutionRow, Owner, Recorded
+from kitaru.cli.place import Place
 from kitaru.lookup import id_prefix_at
 from kitaru.model import ExecutionStatus
 from kitaru.records import instant
@@ -63,31 +63,31 @@ class Standing(NamedTuple):
         return int(self.growth.per_day(self.size.total * share))
 
 
-def gather(app: _app.Kitaru) -> Standing:
-    info = app.store.info()
-    now = instant(app.env.now())
-    owners = app.store.list_owners()
-    alive = [owner for owner in owners if app.runner.ownership.is_alive(owner.id)]
-    interrupted = list(_interrupted(app))
-    recorded, growth = _growth(app, info, now)
+def gather(place: Place) -> Standing:
+    info = place.store.info()
+    now = instant(place.env.now())
+    owners = place.store.list_owners()
+    alive = [owner for owner in owners if place.is_alive(owner.id)]
+    interrupted = list(_interrupted(place))
+    recorded, growth = _growth(place, info, now)
     return Standing(
         info=info,
-        project=app.project,
+        project=place.project,
         size=measure(info["location"]),
         recorded=recorded,
         growth=growth,
-        executions=_by_status(app, interrupted),
+        executions=_by_status(place, interrupted),
         alive=alive,
         dead=[owner for owner in owners if owner not in alive],
         interrupted=interrupted,
     )
 
 
-def _growth(app: _app.Kitaru, info: dict[str, Any], now: datetime) -> tuple[Recorded, Growth]:
+def _growth(place: Place, info: dict[str, Any], now: datetime) -> tuple[Recorded, Growth]:
     age_days = (now - instant(info["created_at"])) / timedelta(days=1)
     days = min(max(age_days, 0.0), GROWTH_DAYS)
-    first = app.store.first_from(id_prefix_at(now - timedelta(days=GROWTH_DAYS)))
-    recorded = app.store.count_recorded(since=1 << 62 if first is None else first)
+    first = place.store.first_from(id_prefix_at(now - timedelta(days=GROWTH_DAYS)))
+    recorded = place.store.count_recorded(since=1 << 62 if first is None else first)
     return recorded, Growth(days, recorded.recent_executions, recorded.recent_calls)
 
 
@@ -108,10 +108,10 @@ def measure(folder: str) -> Size:
     return Size(sum(sizes.values()), sizes["blobs"], sizes["backups"], left > 0)
 
 
-def _by_status(app: _app.Kitaru, interrupted: Sequence[ExecutionRow]) -> dict[str, int]:
+def _by_status(place: Place, interrupted: Sequence[ExecutionRow]) -> dict[str, int]:
     """Executions by status; the interrupted ones, whose owner is dead, are told apart."""
     recorded = {
-        state.value: n for state, n in app.store.count_executions(project=app.project).items()
+        state.value: n for state, n in place.store.count_executions(project=place.project).items()
     }
     for row in interrupted:
         recorded[row.status.value] = recorded.get(row.status.value, 0) - 1
@@ -120,16 +120,16 @@ def _by_status(app: _app.Kitaru, interrupted: Sequence[ExecutionRow]) -> dict[st
     return {name: n for name, n in recorded.items() if n > 0}
 
 
-def _interrupted(app: _app.Kitaru) -> Iterator[ExecutionRow]:
+def _interrupted(place: Place) -> Iterator[ExecutionRow]:
     alive: dict[int | None, bool] = {}
     before: int | None = None
     states = (State.RUNNING, State.CANCELLING)
-    while rows := app.store.list_executions(
-        project=app.project, statuses=states, before=before, limit=200
+    while rows := place.store.list_executions(
+        project=place.project, statuses=states, before=before, limit=200
     ):
         for row in rows:
             if row.owner not in alive:
-                alive[row.owner] = app.runner.ownership.is_alive(row.owner)
+                alive[row.owner] = place.is_alive(row.owner)
             if not alive[row.owner]:
                 yield row
         before = rows[-1].id

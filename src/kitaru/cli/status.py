@@ -19,6 +19,6 @@ kitaru status -o json
 )
 @click.pass_obj
 def status(session: Session) -> None:
-    from kitaru.cli.looking import show_status
+    from kitaru.cli.inspecting import show_status
 
     show_status(session)
