@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -272,3 +275,35 @@ def test_the_limit_of_a_payload_holds_for_inputs_and_for_pickles() -> None:
         uses_odd.run("x" * 2000, fails=False).wait()
     kitaru.configure(limits={"max_payload_bytes": 4096})
     assert takes_anything.run("x" * 3000).wait() == 3000
+
+
+@pytest.mark.parametrize(
+    ("library", "value", "name"),
+    [
+        ("pandas", "pandas.DataFrame({'a': [1]})", "DataFrame"),
+        ("numpy", "[numpy.float32(1)]", "numpy.float32"),
+        ("PIL.Image", "PIL.Image.new('L', (1, 1))", "PIL.Image.Image"),
+    ],
+)
+def test_a_library_that_only_the_body_imports_is_told_at_once(
+    library: str, value: str, name: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "late.py"
+    script.write_text(
+        "import kitaru\n"
+        f"kitaru.configure(store={str(tmp_path / 'store')!r})\n"
+        "@kitaru.checkpoint\n"
+        "def late():\n"
+        f"    import {library}\n"
+        f"    return {value}\n"
+        "@kitaru.flow\n"
+        "def uses():\n"
+        "    late()\n"
+        "if __name__ == '__main__':\n"
+        "    uses.run().wait()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert f"{name}, whose module was not loaded when the body began" in done.stderr
+    assert f"`import {library}` at the top" in done.stderr

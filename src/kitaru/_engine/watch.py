@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kitaru._core.drift import differing_arguments
 from kitaru._core.inputs import digest_inputs
+from kitaru._core.values.codecs import module_to_import
 from kitaru._core.values.paths import module_of, type_name
 from kitaru._core.volatile import find_volatile
 from kitaru._engine.events import of_call
@@ -129,9 +130,9 @@ def watch_for_classes(call: Call, classes: list[type]) -> None:
     One that a function made exists where that function has run; one whose module
     was first loaded by this body is there in another life only if that loads it too.
     """
-    late = [cls for cls in classes if _was_loaded_late(module_of(cls), call.modules)]
+    late = [cls for cls in classes if _was_loaded_late(module_to_import(cls), call.modules)]
     for cls in late:
-        module, name = module_of(cls), type_name(cls)
+        module, name = module_to_import(cls), type_name(cls)
         message = (
             f"checkpoint {call.spec.name!r} returned a {name}, whose module was not loaded when "
             "the body began: a resume that recalls the result without running the body would not "

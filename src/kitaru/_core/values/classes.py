@@ -42,8 +42,13 @@ def remember_class(name: str, cls: type) -> None:
     """Let ``find_class`` find a class that no module holds, such as one made in a function."""
     if _stored.get(name) is not cls:
         _stored[name] = cls
-        if len(FRESH) < _MAX_FRESH:
-            FRESH.append((get_ident(), cls))
+        meet(cls)
+
+
+def meet(cls: type) -> None:
+    """Note that values of this class are stored for the first time."""
+    if len(FRESH) < _MAX_FRESH:
+        FRESH.append((get_ident(), cls))
 
 
 def take_fresh() -> list[type]:

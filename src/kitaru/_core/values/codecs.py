@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kitaru._core.values import registered
+from kitaru._core.values.classes import meet
 from kitaru._core.values.paths import Path, module_of, problem
 
 if TYPE_CHECKING:
@@ -54,7 +55,16 @@ def library_write_of(cls: type) -> Write | None:
     made: Write | None = _home(library).write_of(cls)
     if made is not None:
         _written[cls] = made
+        meet(cls)
     return made
+
+
+def module_to_import(cls: type) -> str:
+    """What a program imports to have this class: of a library, not the file it is made in."""
+    if cls in _written:
+        library = module_of(cls).partition(".")[0]
+        return _NEEDED.get(library, library)
+    return module_of(cls)
 
 
 def read_of(tag: str, reader: Reader, path: Path) -> Read | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kitaru._core.values.classes import name_of
+from kitaru._core.values.classes import name_of, remember_class
 from kitaru._core.values.paths import Path, problem, type_name
 from kitaru._core.values.text import TAG
 
@@ -86,6 +86,7 @@ def _write(writer: Writer, value: Any, path: Path, depth: int) -> Any:
             show(tree, _shown(codec, value))
         return tree
     tree["of"] = name_of(codec.cls)
+    remember_class(tree["of"], codec.cls)
     if codec.preview is not None:
         tree["shows"] = writer.tree(_shown(codec, value), path, depth + 1)
     tree["v"] = writer.binary(data, path)
