@@ -19,6 +19,7 @@ from kitaru._core.naming import module_name_of_file
 from kitaru._store.protocol import ExecutionRow
 from kitaru.errors import KitaruError, KitaruStateError, KitaruUsageError
 from kitaru.flows import Flow
+from kitaru.target import file_of, is_file
 
 
 class ModuleFailed(KitaruStateError):
@@ -32,50 +33,14 @@ class ModuleFailed(KitaruStateError):
 # --- by name: MODULE_OR_FILE:FLOW ------------------------------------------------------------
 
 
-def split_target(target: str) -> tuple[str, str]:
-    """(module or file, flow) of ``MODULE_OR_FILE:FLOW``."""
-    where, colon, name = target.rpartition(":")
-    if not colon or not where or not name:
-        raise KitaruUsageError(
-            f"{target!r} names no flow: write MODULE:FLOW or FILE:FLOW, for example "
-            "`kitaru run my_flows.py:hello`",
-            code="flow-target-invalid",
-        )
-    return where, name
-
-
-def is_file(where: str) -> bool:
-    """Whether this means a file, not a module."""
-    return where.endswith(".py") or os.sep in where
-
-
-def stand_for_script(where: str, *, cwd: str) -> None:
-    """Let settings and store be found as if the file had been started as a script."""
-    sys.modules["__main__"].__file__ = _file(where, cwd)
-
-
-def _file(where: str, cwd: str) -> str:
-    path = os.path.abspath(os.path.join(cwd, os.path.expanduser(where)))
-    if not os.path.isfile(path):
-        raise KitaruUsageError(
-            f"there is no file {path!r}: name one that is there", code="module-not-found"
-        )
-    return path
-
-
 def import_target(where: str, name: str, *, cwd: str) -> Flow[Any, Any]:
     """The flow ``name`` of a module (found from ``cwd``) or of a file."""
     if is_file(where):
-        path = _file(where, cwd)
+        path = file_of(where, cwd)
         module_id, folder = module_name_of_file(path)
         module = import_from(folder, module_id)
         _check_came_from(module, os.path.realpath(path), "this file")
     else:
-        if not all(part.isidentifier() for part in where.split(".")):
-            raise KitaruUsageError(
-                f"{where!r} is no module's name and no file: write my.module",
-                code="flow-target-invalid",
-            )
         module = import_from(cwd, where)
     return flow_in(module, name)
 

@@ -314,6 +314,22 @@ def test_a_list_loads_neither_engine_nor_tables_nor_an_event_loop(used: Project)
     assert done.stderr.strip() == "[]"
 
 
+@pytest.mark.parametrize("words", [["no-such-command"], ["run", "nowhere.py:hello"],
+                                   ["run", "no flow"], ["run", "--wrong", "x"]])  # fmt: skip
+def test_an_error_that_the_words_show_loads_no_engine_either(words: list[str]) -> None:
+    heavy = ("asyncio", "kitaru._engine", "kitaru.app")
+    code = (
+        "import sys\nfrom kitaru.cli.entry import perform\n"
+        f"assert perform({words!r}) == 2\n"
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "[]"
+    assert "error in use:" in done.stderr
+
+
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
     assert perform(["--version"]) == 0
     assert capsys.readouterr().out == f"kitaru {__version__}\n"

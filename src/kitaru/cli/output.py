@@ -246,9 +246,9 @@ def user_traceback(error: BaseException) -> str:
 
     if isinstance(error, KitaruExecutionError):
         return without_our_frames(error.failure.traceback) if error.failure is not None else ""
-    from kitaru.importing import ModuleFailed
-
-    if isinstance(error, ModuleFailed) and error.__cause__ is not None:
+    # Not imported for this: it brings the engine along, and an error is to be there at once.
+    importing = sys.modules.get("kitaru.importing")
+    if importing and isinstance(error, importing.ModuleFailed) and error.__cause__ is not None:
         import traceback
 
         return without_our_frames("".join(traceback.format_exception(error.__cause__)))

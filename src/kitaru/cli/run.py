@@ -49,6 +49,12 @@ def run(
     key: str | None,
     no_cache: bool,
 ) -> int:
+    from kitaru import settings
+    from kitaru.target import split_target
+
+    # First: the engine takes its time to load, a mistyped file need not.
+    split_target(target, cwd=settings.current_folder())
+
     from kitaru.cli.running import run_target
 
     return run_target(session, target, values, as_json=as_json, key=key, no_cache=no_cache)

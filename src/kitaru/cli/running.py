@@ -17,13 +17,8 @@ from kitaru.cli.shown import as_data, print_result, recorded_result
 from kitaru.client import KitaruClient
 from kitaru.errors import KitaruExecutionError
 from kitaru.handles import FlowHandle
-from kitaru.importing import (
-    import_recorded,
-    import_target,
-    is_file,
-    split_target,
-    stand_for_script,
-)
+from kitaru.importing import import_recorded, import_target
+from kitaru.target import is_file, split_target, stand_for_script
 
 
 def run_target(
@@ -37,8 +32,8 @@ def run_target(
 ) -> int:
     """Import the flow, run it, print its result -> the exit status."""
     catch_sigterm()
-    where, name = split_target(target)
     cwd = settings.current_folder()
+    where, name = split_target(target, cwd=cwd)
     session.keep_stdout_for_result()
     with showing(session) as view:
         if is_file(where):

@@ -1,0 +1,49 @@
+"""``MODULE_OR_FILE:FLOW`` as words: what can be told of it before anything is imported.
+
+Needs nothing, so that a command with a mistyped file says so at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from kitaru.errors import KitaruUsageError
+
+
+def split_target(target: str, *, cwd: str) -> tuple[str, str]:
+    """(module or file, flow); raises ``KitaruUsageError`` if it cannot be either."""
+    where, colon, name = target.rpartition(":")
+    if not colon or not where or not name:
+        raise KitaruUsageError(
+            f"{target!r} names no flow: write MODULE:FLOW or FILE:FLOW, for example "
+            "`kitaru run my_flows.py:hello`",
+            code="flow-target-invalid",
+        )
+    if is_file(where):
+        file_of(where, cwd)
+    elif not all(part.isidentifier() for part in where.split(".")):
+        raise KitaruUsageError(
+            f"{where!r} is no module's name and no file: write my.module",
+            code="flow-target-invalid",
+        )
+    return where, name
+
+
+def is_file(where: str) -> bool:
+    """Whether this means a file, not a module."""
+    return where.endswith(".py") or os.sep in where
+
+
+def stand_for_script(where: str, *, cwd: str) -> None:
+    """Let settings and store be found as if the file had been started as a script."""
+    sys.modules["__main__"].__file__ = file_of(where, cwd)
+
+
+def file_of(where: str, cwd: str) -> str:
+    path = os.path.abspath(os.path.join(cwd, os.path.expanduser(where)))
+    if not os.path.isfile(path):
+        raise KitaruUsageError(
+            f"there is no file {path!r}: name one that is there", code="module-not-found"
+        )
+    return path
