@@ -101,8 +101,8 @@ class Comparison:
         return Difference("code", name, old, new, note)
 
     def _text(self, part: str, version: RecordedCode) -> str | None:
-        files = parse_arguments(version.files or "{}")
-        home = home_of(part, files)
+        files = _json(version.files)
+        home = home_of(part, files) if isinstance(files, dict) else None
         if home is None:
             return None
         try:

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from kitaru import __version__
+from kitaru.cli.canvas import columns_of
 from kitaru.cli.entry import named_command, perform
 from kitaru.cli.output import cleaned, json_line, without_our_frames
 from kitaru.cli.root import executions, kitaru
@@ -372,6 +373,28 @@ def test_a_terminal_gets_colours_unless_it_says_no(used: Project) -> None:
 def test_a_terminal_of_20_columns_shows_the_whole_id(used: Project) -> None:
     shown = on_a_terminal(used, "executions", "list", COLUMNS="20", NO_COLOR="1")
     assert newest(used).rpartition("-")[2] in shown.replace("\r\n", "").replace(" ", "")
+
+
+SIZES = [20, 40, 80, 120]
+
+
+@pytest.mark.parametrize("columns", SIZES)
+def test_what_looks_fits_any_terminal(used: Project, columns: int) -> None:
+    exec_id = newest(used)
+    for words in (["executions", "list"], ["executions", "get", exec_id], ["status"], ["doctor"],
+                  ["executions", "why", exec_id]):  # fmt: skip
+        shown = on_a_terminal(used, *words, COLUMNS=str(columns), NO_COLOR="1", LC_ALL="C.UTF-8")
+        lines = shown.replace("\r\n", "\n").splitlines()
+        assert lines
+        assert max(map(columns_of, lines)) <= columns, (words, lines)
+        assert "\x1b" not in shown
+
+
+def test_a_terminal_that_speaks_ascii_only_gets_ascii(used: Project) -> None:
+    for words in (["executions", "list"], ["executions", "get", newest(used)], ["doctor"]):
+        shown = on_a_terminal(used, *words, TERM="dumb", PYTHONIOENCODING="ascii")
+        assert shown.isascii(), shown
+        assert "+ " in shown
 
 
 def test_a_message_cannot_steer_the_terminal(project: Project) -> None:

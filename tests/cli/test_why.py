@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
 from kitaru.cli.canvas import Screen, length, painted
@@ -143,6 +144,32 @@ def test_a_store_from_before_sources_were_kept_says_that_they_were_not(project: 
     assert "was not kept" in difference["note"]
     assert project.run("executions", "why", failed["exec_id"]).returncode == 0
     assert project.run("executions", "get", failed["exec_id"]).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "update codes set files = '[1, 2]'",
+        'update codes set files = \'{"helper": 7, "shop": "zz"}\', unseen = \'{}\'',
+        "update codes set parts = '[]', files = replace(printf('%20000c', ' '), ' ', '[')",
+        "update codes set parts = replace(printf('%20000c', ' '), ' ', '['), unseen = 'no'",
+        "update sources set text = x'00'",
+        "update calls set reason = '{\"why\": [1]}', arguments = '[]', inputs = '7'",
+        "update calls set inputs = replace(printf('%20000c', ' '), ' ', '[')",
+        "update calls set checkpoint = char(27) || '[2J', branch = '////'",
+    ],
+)
+def test_rows_that_somebody_else_wrote_do_no_harm(shop: Project, harm: str) -> None:
+    run(shop, 2)
+    write(shop, "helper.py", HELPER.replace("amount, 1", "amount, 2"))
+    exec_id = run(shop, 3)
+    connection = apsw.Connection(str(shop.store / "kitaru.db"))
+    connection.execute(harm)
+    connection.close()
+    for words in (["why", exec_id], ["get", exec_id], ["list"]):
+        done = shop.run("executions", *words)
+        assert (done.returncode, done.stderr) == (0, ""), words
+        assert "\x1b" not in done.stdout
 
 
 # --- layouts -----------------------------------------------------------------------------------

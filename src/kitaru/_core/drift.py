@@ -88,6 +88,6 @@ def parse_arguments(text: str) -> dict[str, str]:
     """Name -> hex digest; empty if it is no such JSON (a record of another make)."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -17,6 +17,8 @@ from kitaru.model import Difference, Why
 
 FOLD_ABOVE = 8
 MAX_DIFF_LINES = 60
+MAX_COMPARED_LINES = 3_000
+"""Time grows with the product of what is compared."""
 AROUND = 20
 """Characters shown of what two long lines have in common before they differ."""
 
@@ -125,7 +127,7 @@ def _diff(difference: Difference) -> list[tuple[str, str]]:
         return []
     if difference.kind == "argument":
         before, after = _readable(before), _readable(after)
-    old, new = ((text or "").splitlines() for text in (before, after))
+    old, new = ((text or "").splitlines()[:MAX_COMPARED_LINES] for text in (before, after))
     if len(old) == len(new) == 1:
         old[0], new[0] = _where_they_differ(old[0], new[0])
     found: list[tuple[str, str]] = []

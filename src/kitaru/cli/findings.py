@@ -17,6 +17,7 @@ from kitaru.cli.times import full
 Level = Literal["ok", "warning", "problem"]
 
 MAX_LISTED = 5
+MAX_VALUE_COLUMNS = 24
 LITTLE_ROOM_BYTES = 1_000_000_000
 NO_ROOM_BYTES = 50_000_000
 
@@ -204,15 +205,23 @@ def status_lines(standing: Standing, screen: Screen) -> list[Line]:
 
 def setting_lines(rows: Sequence[tuple[str, str, str]], screen: Screen) -> list[Line]:
     """Settings with their values and who set each."""
-    widths = [max((len(row[column]) for row in rows), default=0) + 2 for column in (0, 1)]
+    names = max((len(name) for name, _, _ in rows), default=0) + 2
+    values = max((len(v) for _, v, _ in rows if len(v) <= MAX_VALUE_COLUMNS), default=0) + 2
+    roomy = not screen.drawn or names + values + MAX_VALUE_COLUMNS // 2 <= screen.columns
     lines: list[Line] = []
     for name, value, who in rows:
+        value, said_by = one_line(value), Piece(one_line(who), style.DIM)
         look = style.DIM if who == "built-in" else ""
-        if screen.drawn and sum(widths) + 12 > screen.columns:
-            lines += _folded([Piece(f"{name} = {one_line(value)}", look)], screen)
-            lines += [[Piece("  "), *each] for each in _folded([Piece(f"({who})", style.DIM)],
-                                                              screen, margin=2)]  # fmt: skip
+        if roomy and len(value) <= values:
+            cells = [Piece(padded(name, names), look), Piece(padded(value, values))]
+            lines += _folded([*cells, said_by], screen)
             continue
-        cells = [Piece(padded(name, widths[0]), look), Piece(padded(one_line(value), widths[1]))]
-        lines += _folded([*cells, Piece(who, style.DIM)], screen)
+        if roomy:
+            margin, first, *rest = names, *_folded([Piece(value)], screen, margin=names)
+            lines.append([Piece(padded(name, names), look), *first])
+        else:
+            margin, rest = 2, []
+            lines += _folded([Piece(f"{name} = {value}", look)], screen)
+        rest += _folded([said_by], screen, margin=margin)
+        lines += [[Piece(" " * margin), *line] for line in rest]
     return lines

@@ -21,6 +21,7 @@ from kitaru.cli.canvas import (
     columns_of,
     cut,
     fields,
+    folded,
     length,
     one_line,
     padded,
@@ -62,9 +63,11 @@ def execution_lines(
             for number, line in enumerate(text.splitlines())
         ]
     if calls:
-        lines += [[], [Piece("calls  ", style.DIM), *_totals(calls, screen)]]
+        totals = [Piece("calls  ", style.DIM), *_totals(calls, screen)]
+        lines += [[], *folded(totals, screen.columns)]
         lines += tree_lines(build(calls), screen)
     advice = _advice(execution)
+    # Not folded: the terminal's own wrapping leaves a command that can be copied.
     return [*lines, [], [Piece(advice, style.DIM)]] if advice else lines
 
 
