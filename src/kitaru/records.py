@@ -19,7 +19,8 @@ from kitaru._core.naming import shown_name
 from kitaru._core.payload import Payload
 from kitaru._core.reuse import explain
 from kitaru._core.values import decode, failure_info, preview
-from kitaru._core.values.codec import open_payload
+from kitaru._core.values.codec import open_payload, text_bytes
+from kitaru._core.values.preview import without_data
 from kitaru._store.protocol import (
     CallRow,
     ExecutionRow,
@@ -145,21 +146,22 @@ def shown_inputs(payload: Payload | None) -> Any:
     if payload is None:
         return None
     try:
-        if len(payload.data) > MAX_PARSED_BYTES:
+        if text_bytes(payload) > MAX_PARSED_BYTES:
             raise KitaruValueError(
                 f"{len(payload.data):,} bytes: read them with result()", code="value-too-large"
             )
-        tree = open_payload(payload, "the inputs")
+        tree = without_data(open_payload(payload, "the inputs"))
     except KitaruValueError as error:
         return {"(not shown)": str(error), "digest": payload.digest.hex()}
-    if len(payload.data) <= MAX_SHOWN_BYTES:
-        return tree
     return json.loads(preview(tree, MAX_SHOWN_BYTES))
 
 
 def result_tree(payload: Payload, what: str) -> Any:
-    """A recorded value as plain JSON data, with tags where it is more than that."""
-    return open_payload(payload, what)
+    """A recorded value as plain JSON data, with tags where it is more than that.
+
+    Arrays, tables and images are shown by what they are and how large, without their data.
+    """
+    return without_data(open_payload(payload, what))
 
 
 def _json(text: str | None) -> Any:

@@ -206,6 +206,30 @@ def test_arrays_go_from_checkpoint_to_checkpoint_and_are_reused(rows: int) -> No
     assert result.shape == (rows, 10)
 
 
+@flow(name="keeps arrays")
+def keeps(table: Any, name: str) -> Any:
+    return {"table": table, "also": [table[:2], np.float32(1.5)], "name": name}
+
+
+@pytest.mark.parametrize("rows", [3, 500_000])
+def test_looking_shows_dtype_shape_and_size_and_no_data(
+    rows: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = keeps.run(np.zeros(rows), "x")
+    handle.wait()
+    found = kitaru.KitaruClient().executions.get(handle.exec_id)
+    table = {"$kitaru": "numpy.ndarray", "dtype": "<f8", "shape": [rows], "v": {"bytes": 8 * rows}}
+    assert found.inputs == {"table": table, "name": "x"}
+    monkeypatch.setattr(
+        "sys.argv", ["kitaru", "executions", "get", handle.exec_id, "--result", "-o", "json"]
+    )
+    with contextlib.suppress(SystemExit):
+        cli()
+    shown = json.loads(capsys.readouterr().out)["item"]["result"]
+    assert shown["table"] == table
+    assert shown["also"][1] == {"$kitaru": "numpy.scalar", "dtype": "<f4", "v": 1.5}
+
+
 def test_an_exact_codec_hands_on_the_very_object() -> None:
     class Frozen:
         pass

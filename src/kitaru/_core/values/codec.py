@@ -179,6 +179,12 @@ def open_payload(payload: Payload, what: str, *, checked: bool = False) -> Any:
         raise Reader(what).malformed("$", "not JSON") from None
 
 
+def text_bytes(payload: Payload) -> int:
+    """How long the JSON of a payload is, without what is attached to it."""
+    end = payload.data.find(b"\0") if payload.codec == attachments.CODEC else -1
+    return len(payload.data) if end < 0 else end
+
+
 def is_plain(data: bytes) -> bool:
     """Whether the tree of these bytes is the value itself: no tags, and certainly not too deep."""
     return (

@@ -9,6 +9,38 @@ from kitaru._core.values.text import TAG, dump
 
 _HEAD_CHARACTERS = 120
 
+_WITH_DATA = ("codec", "large-bytes", "large-bytearray", "numpy.ndarray")
+_LIBRARIES_WITH_DATA = ("polars.", "pyarrow.", "PIL.")
+
+
+def without_data(tree: Any) -> Any:
+    """The tree with the sizes of arrays, tables, images and the like in place of their data.
+
+    >>> without_data({"$kitaru": "numpy.ndarray", "dtype": "|i1", "shape": [1], "v": "AQ=="})
+    {'$kitaru': 'numpy.ndarray', 'dtype': '|i1', 'shape': [1], 'v': {'bytes': 1}}
+    """
+    if type(tree) is list:
+        return [without_data(item) for item in tree]
+    if type(tree) is not dict:
+        return tree
+    shown = {name: without_data(part) for name, part in tree.items()}
+    tag = tree.get(TAG)
+    if type(tag) is str and (tag in _WITH_DATA or tag.startswith(_LIBRARIES_WITH_DATA)):
+        size_bytes = _size_bytes(tree.get("v"))
+        if size_bytes is not None:
+            shown["v"] = {"bytes": size_bytes}
+    return shown
+
+
+def _size_bytes(node: Any) -> int | None:
+    """How much data stands behind a node; None if it is no data but a value."""
+    if type(node) is str:
+        return len(node) // 4 * 3 - node[-2:].count("=")
+    if type(node) is list and len(node) == 2 and all(type(part) is int for part in node):
+        length: int = node[1]
+        return length
+    return None
+
 
 def preview(tree: Any, max_bytes: int = 4096) -> str:
     """JSON text of a tree (of arguments: name -> tree), at most ``max_bytes`` of UTF-8.
