@@ -18,6 +18,10 @@ MAX_PLAIN_INT = 1 << 2000
 """Integers beyond are written in hexadecimal: ``sys.set_int_max_str_digits`` allows
 640 digits at least, so that no setting of it can make a value unreadable."""
 
+MAX_FRACTION_DIGITS = 10_000
+"""In hexadecimal, of each part. To make a fraction takes time with their square: what a
+store holds must not cost minutes."""
+
 
 class Leaf(NamedTuple):
     """How values of one exact type are written and read.
@@ -175,13 +179,16 @@ def _read_uuid(text: str) -> Any:
     return UUID(_text(text))
 
 
-def _write_fraction(value: Any) -> list[str]:
-    return [hex(value.numerator), hex(value.denominator)]
+def _write_fraction(value: Any) -> list[str] | None:
+    parts = [hex(value.numerator), hex(value.denominator)]
+    return parts if max(map(len, parts)) <= MAX_FRACTION_DIGITS else None
 
 
 def _read_fraction(parts: list[str]) -> Any:
     from fractions import Fraction
 
+    if max(map(len, parts)) > MAX_FRACTION_DIGITS:
+        raise ValueError("too long")
     return Fraction(int(parts[0], 16), int(parts[1], 16))
 
 

@@ -135,10 +135,16 @@ class Reader:
 
     def _unique(self, make: Callable[[list[Any]], Any], tree: Any, path: Path, depth: int) -> Any:
         items = self.items(tree, path, depth)
+        self._refuse_collisions(items, path)
         made = make(items)
         if len(made) != len(items):
             raise self.malformed(path, "an item twice in a set")
         return made
+
+    def _refuse_collisions(self, keys: list[Any], path: Path) -> None:
+        """Thousands of keys of one hash, which only an attack has, would take for ever."""
+        if len(keys) > _MANY_KEYS and len(set(map(hash, keys))) < len(keys) // 2:
+            raise self.malformed(path, "keys that were chosen to collide")
 
     def _pairs(self, tree: dict[str, Any], path: Path, depth: int) -> list[tuple[Any, Any]]:
         read: list[tuple[Any, Any]] = []
@@ -152,6 +158,7 @@ class Reader:
 
     def _mapping(self, make: Callable[[Any], Any], tree: Any, path: Path, depth: int) -> Any:
         pairs = self._pairs(tree, path, depth)
+        self._refuse_collisions([key for key, _ in pairs], path)
         made = make(pairs)
         if len(made) != len(pairs):
             raise self.malformed(path, "a key twice in a dict")
@@ -241,11 +248,11 @@ class Reader:
             return self._flag(cls, members, name, tree, path)
         member = members.get(name)
         if member is None:
-            misfit = f"{shape.name} has no member {name!r} any more; add it again"
+            misfit = f"{shape.name} has no member {name[:80]!r} any more; add it again"
         elif "v" in tree and dump(to_tree(member._value_), sort=True) != dump(tree["v"], sort=True):
             misfit = (
-                f"{shape.name}.{name} has another value than when it was recorded; give it back "
-                "its value, or give the new meaning a new name"
+                f"{shape.name}.{name[:80]} has another value than when it was recorded; give it "
+                "back its value, or give the new meaning a new name"
             )
         else:
             return member
@@ -270,7 +277,7 @@ class Reader:
                 raise problem(
                     self.what,
                     path,
-                    f"{tree['of']} has no bit {name!r} of the recorded value now; add it again",
+                    f"{tree['of']} has no bit {name[:80]!r} of the recorded value; add it again",
                     code="class-changed",
                 )
         known = class_attribute(cls, "_value2member_map_").get(value)
@@ -323,6 +330,7 @@ def _copied(tree: Any) -> Any:
 
 
 def _not_found(kind: str, module: str, qualname: str) -> str:
+    module, qualname = module[:_MAX_SHOWN], qualname[:_MAX_SHOWN]
     if "<locals>" in qualname:
         remedy = (
             "a class that is made inside a function cannot be found again: move it to the top "
@@ -341,6 +349,10 @@ def _not_found(kind: str, module: str, qualname: str) -> str:
         f"{remedy}. The recorded value is kept as it is"
     )
 
+
+_MANY_KEYS = 1000
+_MAX_SHOWN = 300
+"""Characters of a recorded name that a message shows."""
 
 _OBJECTS = {"dataclass", "attrs", "namedtuple", "pydantic"}
 """Kinds of classes that may have become one another."""

@@ -89,6 +89,8 @@ def remedy_for_leaf(tag: str) -> str:
     """What to do about a value whose kind has an encoding, but which has none itself."""
     if tag == "array":
         return "store its .tolist()"
+    if tag == "fraction":
+        return "its parts have more than 10,000 digits: store them as a tuple"
     return "its time zone cannot be read back: use zoneinfo.ZoneInfo or UTC"
 
 
