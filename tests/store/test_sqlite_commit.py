@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import Any
 import apsw
 import pytest
 
+from kitaru._core.payload import seal
 from kitaru._store.commit import Ticket
 from kitaru._store.protocol import NO_FACTS, Fenced, Record
 from kitaru._store.sqlite.store import SqliteStore
@@ -339,6 +341,17 @@ def test_a_large_payload_is_one_compressed_file_of_its_owner_alone(
     assert {p.stat().st_mode & 0o777 for p in (tmp_path / "blobs").iterdir()} == {0o700}
     assert file.stat().st_size < 2_000
     assert run_sql(store, "select count(*) from calls where data is null") == [(2,)]
+
+
+@pytest.mark.parametrize("size", [40_000, 200_000])
+def test_what_does_not_shrink_is_written_as_it_is_and_read_back(
+    store: SqliteStore, tmp_path: Path, size: int
+) -> None:
+    noise = random.Random(1).randbytes(size)
+    store.apply(Record(1, 1, facts(call_row(ONE, payload=seal("attachments", noise)))))
+    (file,) = blob_files(tmp_path)
+    assert size <= file.stat().st_size < size + 200
+    assert store.load_payload(1).data == noise
 
 
 def test_a_damaged_blob_is_written_again_by_the_next_who_needs_it(
