@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +77,34 @@ def test_the_script_for_a_shell_calls_us_back_and_is_a_script(project: Project, 
             check=False,
         )  # fmt: skip
         assert (checked.returncode, checked.stderr) == (0, "")
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="this system has no bash")
+def test_bash_itself_completes_a_flow_and_the_tail_of_an_id(used: Project) -> None:
+    exec_id = used.ask("executions", "list")["items"][0]["exec_id"]
+    bin_folder = Path(sys.executable).parent
+    script = """
+        eval "$(kitaru completion bash)"
+        ask() { COMPREPLY=(); COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _kitaru_completion kitaru
+                echo "${COMPREPLY[@]}"; }
+        complete -p kitaru
+        ask kitaru executions list --flow t
+        ask kitaru executions get "$TAIL"
+    """
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=used.folder,
+        env={
+            **used.environment(),
+            "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
+            "TAIL": exec_id[-6:],
+        },
+        capture_output=True,
+        text=True,
+        timeout=MAX_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    registered, flow, found = done.stdout.splitlines()
+    assert registered.endswith("_kitaru_completion kitaru")
+    assert (flow, found) == ("total", exec_id)

@@ -7,7 +7,7 @@ without a terminal; only :func:`write` knows streams. Not rich: that takes some
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -17,6 +17,7 @@ from kitaru.cli import style
 from kitaru.cli.output import cleaned
 
 NARROWEST = 20
+USUAL = 80
 
 
 class Piece(NamedTuple):
@@ -44,13 +45,23 @@ class Screen(NamedTuple):
 
 
 def screen_of(stream: TextIO) -> Screen:
-    columns = shutil.get_terminal_size().columns
     return Screen(
-        columns=max(columns, NARROWEST),
+        columns=max(_columns(stream), NARROWEST),
         drawn=style.is_terminal(stream),
         colour=style.is_colourful(stream),
         unicode=style.speaks_unicode(stream),
     )
+
+
+def _columns(stream: TextIO) -> int:
+    """As ``shutil`` tells them, which takes 10 ms to load for it."""
+    said = os.environ.get("COLUMNS", "")
+    if said.isdecimal() and 0 < int(said) < 100_000:
+        return int(said)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or USUAL
+    except (OSError, ValueError, AttributeError):
+        return USUAL
 
 
 # --- measuring ---------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
@@ -67,7 +66,8 @@ def existing() -> Place:
     env = SystemEnv()
     _, location, store = open_store(env)
     liveness = LockFiles(location.folder, env=env)
-    others = Ownership(store, liveness, env, host=socket.gethostname(), pid=os.getpid())
+    # It registers nothing, so it needs no name of its own (and no socket library for it).
+    others = Ownership(store, liveness, env, host="", pid=os.getpid())
     looking = Looking(store, project=store.project, root=location.root, is_alive=others.is_alive)
     return Place(store, store.project, env, others.is_alive, looking)
 
