@@ -29,6 +29,7 @@ from kitaru._core.fanout import Arguments, combinations, in_step, unmapped
 from kitaru._core.names import check_name, shortened
 from kitaru._engine.calling import Options as CallOptions
 from kitaru._engine.calling import call_async, call_sync, submit_call, where
+from kitaru._engine.frames import fold, folding
 from kitaru._engine.futures import FutureBase
 from kitaru.decoration import (
     check_bool,
@@ -44,7 +45,7 @@ from kitaru.decoration import (
     refuse_generator,
     refuse_unstorable_return,
 )
-from kitaru.errors import KitaruFeatureNotAvailableError, KitaruUsageError
+from kitaru.errors import KitaruError, KitaruFeatureNotAvailableError, KitaruUsageError
 
 if TYPE_CHECKING:
     from kitaru._engine.call import CheckpointSpec
@@ -81,7 +82,11 @@ class CheckpointFuture(FutureBase, Generic[R_co]):
 
         ``timeout`` in seconds; after it ``KitaruTimeoutError``, and the call goes on.
         """
-        return cast(R_co, self._submitted.result(timeout))
+        try:
+            return cast(R_co, self._submitted.result(timeout))
+        except Exception as error:
+            fold(error)
+            raise
 
     load = result
 
@@ -175,7 +180,11 @@ class Checkpoint(Generic[P, R_co]):
             options = options.named(kwargs.pop("id"))
         # Assigned, not cast: a cast is a call, and this path is counted in microseconds.
         call: Any = call_async if self.spec.is_async else call_sync
-        outcome: R_co = call(self.spec, args, kwargs, options)
+        try:
+            outcome: R_co = call(self.spec, args, kwargs, options)
+        except Exception as error:
+            fold(error)
+            raise
         return outcome
 
     def options(
@@ -448,6 +457,14 @@ def checkpoint(func: Any = None, /, **options: Any) -> Any:
     >>> double.func(4)
     8
     """
+    try:
+        return _decorated(func, options)
+    except KitaruError as error:
+        fold(error)
+        raise
+
+
+def _decorated(func: Any, options: dict[str, Any]) -> Any:
     if func is not None and (options or not callable(func)):
         raise KitaruUsageError(
             f"@checkpoint was given {shortened(func)}: use @checkpoint, or "
@@ -457,7 +474,7 @@ def checkpoint(func: Any = None, /, **options: Any) -> Any:
     if func is not None:
         return make_checkpoint(func)
     check_options("@checkpoint", options, _OPTIONS)
-    return lambda function: make_checkpoint(function, **options)
+    return folding(lambda function: make_checkpoint(function, **options))
 
 
 def make_checkpoint(

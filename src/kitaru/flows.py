@@ -24,6 +24,7 @@ from kitaru._core.binding import Binder
 from kitaru._core.names import check_name, shortened
 from kitaru._core.naming import import_folder, module_name
 from kitaru._engine.execution import FlowSpec
+from kitaru._engine.frames import fold, folding
 from kitaru.decoration import (
     check_bool,
     check_function,
@@ -37,6 +38,7 @@ from kitaru.decoration import (
     refuse_unstorable_return,
 )
 from kitaru.errors import (
+    KitaruError,
     KitaruFeatureNotAvailableError,
     KitaruNotFoundError,
     KitaruStateError,
@@ -128,6 +130,13 @@ class Flow(Generic[P, R]):
         ``retries=`` of this run. Arguments that misfit the annotations or
         cannot be stored are refused before anything is recorded.
         """
+        try:
+            return self._run(args, kwargs)
+        except KitaruError as error:
+            fold(error)
+            raise
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FlowHandle[R]:
         from kitaru._engine.starting import start_execution
 
         options = self._options
@@ -313,6 +322,14 @@ def flow(func: Any = None, /, **options: Any) -> Any:
     >>> add.run(2, b=3).wait()
     5
     """
+    try:
+        return _decorated(func, options)
+    except KitaruError as error:
+        fold(error)
+        raise
+
+
+def _decorated(func: Any, options: dict[str, Any]) -> Any:
     if func is not None and (options or not callable(func)):
         raise KitaruUsageError(
             f"@flow was given {shortened(func)}: use @flow, or @flow(retries=2, ...) "
@@ -322,7 +339,7 @@ def flow(func: Any = None, /, **options: Any) -> Any:
     if func is not None:
         return _make_flow(func)
     check_options("@flow", options, _OPTIONS)
-    return lambda function: _make_flow(function, **options)
+    return folding(lambda function: _make_flow(function, **options))
 
 
 _OPTIONS = ("name", "cache", "retries", "strict", "timeout", "retention", "aliases", "schedule",

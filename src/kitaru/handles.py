@@ -23,7 +23,7 @@ from kitaru._core.checks import check_timeout
 from kitaru._core.payload import Payload
 from kitaru._engine.debugging import was_quit
 from kitaru._engine.execution import FlowSpec
-from kitaru._engine.frames import folded
+from kitaru._engine.frames import fold
 from kitaru._engine.futures import asyncio_running
 from kitaru._engine.outcomes import open_result, raise_failure
 from kitaru._engine.unwind import Why
@@ -121,7 +121,8 @@ class FlowHandle(Generic[R]):
         try:
             return self._open(self._row())
         except KitaruError as error:
-            raise folded(error) from error.__cause__  # why it failed stands above
+            fold(error)
+            raise
 
     def wait(self, timeout: float | None = None) -> R:
         """Block until it is finished; return its result or raise its error.
@@ -138,7 +139,8 @@ class FlowHandle(Generic[R]):
         try:
             return self._wait(timeout)
         except KitaruError as error:
-            raise folded(error) from error.__cause__  # why it failed stands above
+            fold(error)
+            raise
 
     def _wait(self, timeout: float | None) -> R:
         began = self._app.env.monotonic()
@@ -176,7 +178,8 @@ class FlowHandle(Generic[R]):
         try:
             return await self._follow_async()
         except KitaruError as error:
-            raise folded(error) from error.__cause__  # why it failed stands above
+            fold(error)
+            raise
 
     async def _follow_async(self) -> R:
         pause_seconds = _FIRST_POLL_SECONDS

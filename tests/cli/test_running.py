@@ -104,6 +104,7 @@ def test_a_failed_flow_with_json_gives_the_execution_and_the_error(project: Proj
     assert done.returncode == 1
     item = one_line(done.stdout)["item"]
     assert (item["status"], item["failure"]["exception_type"]) == ("failed", "ValueError")
+    assert (item["failure"]["code"], item["failure"]["kind"]) == ("user-code-raised", "your_code")
     error = last_line(done.stderr)
     assert error["command"] == "run"
     assert error["error"]["type"] == "KitaruUserCodeError"

@@ -23,7 +23,7 @@ from kitaru.model import (
 from .test_layouts import NOW, execution
 
 FAILURE = FailureInfo("card declined", "ValueError", "Traceback\n  x\nValueError: card declined\n",
-                      FailureOrigin.USER_CODE)  # fmt: skip
+                      FailureOrigin.USER_CODE, "user-code-raised")  # fmt: skip
 
 
 def call(seq: int, name: str = "price", **changes: Any) -> CheckpointCall:
@@ -257,5 +257,6 @@ def test_a_failed_one_shows_the_traceback_and_the_next_command() -> None:
     lines = header(status=ExecutionStatus.FAILED, failure=FAILURE,
                    notes=(Note("drift", "topic changed", at),))  # fmt: skip
     assert "note       2026-03-01 00:00:00Z  topic changed" in lines
+    assert "error      in your code  kitaru explain user-code-raised" in lines
     assert "ValueError: card declined" in lines
     assert lines[-1].startswith("run what failed again: kitaru executions retry 01a2")

@@ -63,9 +63,8 @@ def failure_of(handle: kitaru.FlowHandle[object]) -> KitaruError:
 
 
 def our_lines(text: str) -> list[str]:
-    """What is shown of our files, but for the one line of wait() itself."""
-    lines = [line.strip() for line in text.splitlines() if f'File "{OURS}' in line]
-    return [line for line in lines if not line.endswith(("in wait", "in _wait_async", "in get"))]
+    """What is shown of our files."""
+    return [line.strip() for line in text.splitlines() if f'File "{OURS}' in line]
 
 
 @pytest.mark.parametrize("failing", [read, read_at_once, read_all])
@@ -116,12 +115,55 @@ def test_awaiting_and_getting_show_the_same() -> None:
     assert our_lines(shown(awaited.value)) == our_lines(shown(got.value)) == []
 
 
-def test_a_timeout_is_one_line_of_ours() -> None:
+def test_a_timeout_shows_who_waited_only() -> None:
     handle = read.run(["x"])
     with pytest.raises(KitaruTimeoutError) as caught:
         handle.wait(timeout=0)
     assert our_lines(shown(caught.value)) == []
     failure_of(handle)
+
+
+def test_what_an_exception_came_from_keeps_its_frames() -> None:
+    error = failure_of(read.run(["x"]))
+    first = error.__cause__.__cause__
+    assert [frame.name for frame in traceback.extract_tb(first.__traceback__)] == ["parse"]
+
+
+def test_frames_inside_a_flow_are_the_users_too() -> None:
+    seen = []
+
+    @flow
+    def careful() -> None:
+        try:
+            parse("x")
+        except RuntimeError as error:
+            seen.append(shown(error))
+
+    careful.run().wait()
+    assert our_lines(seen[0]) == []
+    assert seen[0].count(" in parse\n") == 2
+
+
+def refused_calls() -> dict[str, object]:
+    return {
+        "run": lambda: read.run(wrong=1),
+        "direct": lambda: read(["1"]),
+        "outside": lambda: parse("1"),
+        "flow": lambda: flow("text"),
+        "options": lambda: flow(retries=-1)(shown),
+        "checkpoint": lambda: checkpoint(retries=-1)(shown),
+    }
+
+
+@pytest.mark.parametrize("name", refused_calls())
+def test_a_refusal_ends_at_the_line_that_is_refused(name: str) -> None:
+    with pytest.raises(KitaruError) as caught:
+        refused_calls()[name]()
+    text = shown(caught.value)
+    if name == "direct":
+        assert len(our_lines(text)) == 1
+    else:
+        assert our_lines(text) == []
 
 
 def test_a_recorded_exception_shows_the_frames_that_were_recorded() -> None:
@@ -180,4 +222,4 @@ def test_a_script_that_fails_shows_its_own_lines_and_nothing_is_hooked(tmp_path:
         for line in done.stderr.splitlines()
         if " in " in line[:200] and "File" in line
     ]
-    assert frames == ["crawl", "fetch", "<module>", "wait"]
+    assert frames == ["crawl", "fetch", "<module>"]

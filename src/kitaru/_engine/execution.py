@@ -20,7 +20,8 @@ from kitaru._engine.call import Call
 from kitaru._engine.context import Place, here
 from kitaru._engine.debugging import was_quit
 from kitaru._engine.effects import Commit, Effect, Raised, Steps, is_shutdown_error
-from kitaru._engine.procedures import OUR_FOLDER, origin_of
+from kitaru._engine.frames import OUR_FOLDER
+from kitaru._engine.procedures import origin_of
 from kitaru._engine.run import Run
 from kitaru._engine.settle import Settle
 from kitaru._engine.unwind import Unwind, Why

@@ -1,35 +1,89 @@
 """Tracebacks as the owners of the code read them: their frames, not ours.
 
-Nothing is hooked: an exception loses our frames when its execution has ended
-and somebody waits for it, and one that was recorded elsewhere gets the text
-of its frames as a note. ``KITARU_FULL_TRACEBACK=1`` leaves all as it is.
+Nothing is hooked: an exception loses our frames where it leaves us for code of
+the user's, and one that was recorded elsewhere gets the text of its frames as
+a note. ``KITARU_FULL_TRACEBACK=1`` leaves all as it is.
 """
 
 from __future__ import annotations
 
+import functools
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
+from typing import ParamSpec, TypeVar
 
 from kitaru import settings
 from kitaru._core.values.tracebacks import JOINTS, MAX_EXCEPTIONS
-from kitaru._engine.procedures import OUR_FOLDER
 from kitaru.errors import KitaruError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+OUR_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 _HEAD = "Traceback (most recent call last):\n"
 _RECORDED = "Recorded where it was raised (most recent call last):\n"
 
 
-def folded(error: KitaruError) -> KitaruError:
-    """The same error, ready to be raised by what the user called: nothing of ours below it.
+def fold(error: BaseException) -> None:
+    """Take our frames out of an error, and out of its chain and groups; then a bare ``raise``.
 
-    What it came from, its chain and its groups keep the user's frames only.
+    A bare ``raise`` adds no frame for the function it stands in, so that nothing
+    of ours is left of what the user called.
     """
-    if settings.current().full_traceback:
-        return error
+    if _shows_everything():
+        return
+    error.__traceback__ = _without_ours(error.__traceback__)
     for each in _all_behind(error):
-        each.__traceback__ = _without_ours(each.__traceback__)
-    return error.with_traceback(None)
+        # What has no other frames came from within: they are all there is to go by.
+        each.__traceback__ = _without_ours(each.__traceback__) or each.__traceback__
+
+
+def folding(function: Callable[P, R]) -> Callable[P, R]:
+    """A function of ours that people call, and whose refusals show their frames only.
+
+    For what is called now and then: it costs a call.
+    """
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except KitaruError as error:
+            fold(error)
+            raise
+
+    return wrapper
+
+
+def lend_frames(raised: BaseException, rebuilt: BaseException) -> None:
+    """Give an exception that was read back the frames of the one that was recorded.
+
+    And those of all that it came from and of its groups' members, as far as the
+    record has them.
+    """
+    everything = _shows_everything()
+    todo, seen = [(raised, rebuilt)], set[int]()
+    while todo and len(seen) < 1000:
+        one, other = todo.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        frames = one.__traceback__
+        other.__traceback__ = frames if everything else _without_ours(frames)
+        pairs = [(one.__cause__, other.__cause__), (one.__context__, other.__context__)]
+        if isinstance(one, BaseExceptionGroup) and isinstance(other, BaseExceptionGroup):
+            pairs += zip(one.exceptions, other.exceptions, strict=False)
+        todo += [(a, b) for a, b in pairs if a is not None and b is not None]
+
+
+def _shows_everything() -> bool:
+    try:
+        return settings.current().full_traceback
+    except KitaruError:
+        return False  # the settings cannot be read, which may be what the error is about
 
 
 def show_recorded_frames(error: BaseException, text: str) -> None:
@@ -69,15 +123,11 @@ def _all_behind(error: BaseException) -> list[BaseException]:
 
 
 def _without_ours(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback without our frames; as it is if it has no others (then it is our matter)."""
     kept = []
-    walked = trace
-    while walked is not None:
-        if not walked.tb_frame.f_code.co_filename.startswith(OUR_FOLDER):
-            kept.append(walked)
-        walked = walked.tb_next
-    if not kept:
-        return trace
+    while trace is not None:
+        if not trace.tb_frame.f_code.co_filename.startswith(OUR_FOLDER):
+            kept.append(trace)
+        trace = trace.tb_next
     made = None
     for each in reversed(kept):
         made = TracebackType(made, each.tb_frame, each.tb_lasti, each.tb_lineno)

@@ -8,7 +8,6 @@ starts from there.
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 from kitaru._core.lifecycle import CallSource, CallState
@@ -27,6 +26,7 @@ from kitaru._core.values.classes import FRESH, take_fresh
 from kitaru._engine.call import hints_of
 from kitaru._engine.effects import Ask, CallBody, Commit, Land, Pause, Raised, Steps
 from kitaru._engine.events import of_reuse
+from kitaru._engine.frames import OUR_FOLDER, lend_frames
 from kitaru._engine.reuse import find_source, remember
 from kitaru._engine.settle import Settle
 from kitaru._engine.watch import (
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from kitaru._engine.call import Call
 
 
-OUR_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 """Frames of ours are left out of recorded tracebacks: people look for their own."""
 
 
@@ -79,19 +78,20 @@ class Outcome:
     ``StopIteration`` of the user's would be taken for the generator's end.
     """
 
-    __slots__ = ("payload", "state", "traceback", "value")
+    __slots__ = ("payload", "raised", "state", "value")
 
     def __init__(
         self,
         state: CallState,
         payload: Payload | None,
         value: Any = None,
-        traceback: Any = None,
+        raised: BaseException | None = None,
     ) -> None:
         self.state = state
         self.payload = payload
         self.value = value
-        self.traceback = traceback
+        self.raised = raised
+        """What the body raised, if it ran in this life: the record has no frames."""
 
     def open(self, call: Call) -> Any:
         """The *decoded record*, in the first life too, so that no life differs from another."""
@@ -107,8 +107,8 @@ class Outcome:
                 raise
         exc = decode_failure(self.payload).exception
         call.run.remember_failure(exc, call.identity, call.spec.name)
-        if self.traceback is not None:
-            exc = exc.with_traceback(self.traceback)
+        if self.raised is not None:
+            lend_frames(self.raised, exc)
         raise exc
 
     def _read(self, payload: Payload, call: Call) -> Any:
@@ -254,7 +254,7 @@ def record(call: Call, result: Any) -> Steps[Outcome | None]:
     delay_seconds = _delay(call, exc)
     if delay_seconds is None:
         yield _commit_row(call, CallState.FAILED, payload)
-        return Outcome(CallState.FAILED, payload, traceback=_user_traceback(exc))
+        return Outcome(CallState.FAILED, payload, raised=exc)
     retry_at = run.env.now() + int(delay_seconds * 1e6)
     yield _commit_row(call, CallState.FAILED, payload, retry_at=retry_at)
     _body_is_done(call)
@@ -361,9 +361,3 @@ _ORIGINS: tuple[tuple[type[BaseException], FailureOrigin], ...] = (
     (KitaruUserCodeError, FailureOrigin.USER_CODE),
     (KitaruRuntimeError, FailureOrigin.RUNTIME),
 )
-
-
-def _user_traceback(exc: BaseException) -> Any:
-    """The traceback without our own frame at its head."""
-    traceback = exc.__traceback__
-    return traceback.tb_next if traceback is not None and traceback.tb_next else traceback

@@ -18,9 +18,7 @@ import click
 
 from kitaru.cli.style import (
     DIM,
-    ERROR,
-    MACHINE,
-    WARNING,
+    KINDS,
     is_colourful,
     is_terminal,
     paint,
@@ -208,20 +206,12 @@ def code_of(error: BaseException) -> str:
 _WRONG_WORDS = "command-line-invalid"
 _OURS = "kitaru-failed"
 
-_WORDS = {
-    Kind.YOUR_CODE: ("error in your code:", ERROR),
-    Kind.USAGE: ("error in use:", WARNING),
-    Kind.MACHINE: ("error on this machine:", MACHINE),
-}
-"""Three languages of failure: who has to mend it is told before what is to be mended."""
-
 
 def _in_words(message: str, code: str | None, *, kind: Kind | None = None) -> str:
     """The message behind the word of its kind, and below it where more can be read."""
     colourful = is_colourful(sys.stderr)
-    word, style = _WORDS[kind or kind_of(code)]
-    if code == _OURS:
-        word = "error in Kitaru:"
+    where, style = KINDS[kind or kind_of(code)]
+    word = "error in Kitaru:" if code == _OURS else f"error {where}:"
     lines = [f"{paint(word, style) if colourful else word} {cleaned(message)}"]
     if code is not None:
         more = f"kitaru explain {code}"

@@ -12,8 +12,8 @@ from pathlib import Path
 from kitaru._core.names import nearest
 from kitaru.cli.canvas import Line, Piece, Screen, screen_of, wrapped, write
 from kitaru.cli.output import Session
-from kitaru.cli.style import DIM, HEADING
-from kitaru.codes import CODES, Kind, kind_of
+from kitaru.cli.style import DIM, HEADING, KINDS
+from kitaru.codes import CODES, kind_of
 from kitaru.errors import KitaruBackendError, KitaruNotFoundError
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -23,12 +23,6 @@ FOLDERS = (PACKAGE / "error_pages", PACKAGE.parents[1] / "docs" / "errors")
 MAX_COLUMNS = 100
 """Longer lines are hard to read."""
 
-KINDS = {
-    Kind.YOUR_CODE: "errors in your code",
-    Kind.USAGE: "errors in use",
-    Kind.MACHINE: "errors on this machine",
-}
-
 
 def list_codes(session: Session) -> None:
     if session.as_json:
@@ -36,8 +30,8 @@ def list_codes(session: Session) -> None:
         return
     lines: list[Line] = []
     width = max(map(len, CODES))
-    for kind, title in KINDS.items():
-        lines.append([Piece(title, HEADING)])
+    for kind, (where, style) in KINDS.items():
+        lines.append([Piece(f"errors {where}", style)])
         lines += [
             [Piece(f"  {code:<{width}}  "), Piece(meaning, DIM)]
             for code, (of, meaning) in sorted(CODES.items())

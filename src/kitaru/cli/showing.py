@@ -29,6 +29,7 @@ from kitaru.cli.canvas import (
 from kitaru.cli.output import cleaned, without_our_frames
 from kitaru.cli.times import ago, full, lasted, took
 from kitaru.cli.tree import Node, build
+from kitaru.codes import kind_of
 from kitaru.model import CheckpointCall, Execution, ExecutionStatus
 
 MAX_LINES = 200
@@ -93,6 +94,11 @@ def _about(
     if execution.flow_id != execution.flow_name:
         yield "flow", said(execution.flow_id)
     yield "reason", said(execution.status_reason)
+    if execution.failure is not None:
+        code = execution.failure.code
+        where, look = style.KINDS[kind_of(code)]
+        more = f"  kitaru explain {code}" if code is not None else ""
+        yield "error", [Piece(where, look), Piece(more, style.DIM)]
     when = f"  ({ago(execution.created_at, now)})" if screen.drawn else ""
     yield "created", [Piece(full(execution.created_at)), Piece(when, style.DIM)]
     yield "took", said(took(execution.started_at, execution.ended_at))

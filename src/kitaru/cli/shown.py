@@ -10,17 +10,20 @@ from typing import Any
 
 from kitaru._store.protocol import ExecutionRow
 from kitaru.cli.output import print_text
+from kitaru.codes import kind_of
+from kitaru.model import FailureInfo
 from kitaru.records import result_tree
 
 
 def as_data(record: Any) -> Any:
     """A record as plain data: its public fields, times in ISO 8601."""
     if is_dataclass(record) and not isinstance(record, type):
-        return {
+        data = {
             field.name: as_data(getattr(record, field.name))
             for field in fields(record)
             if not field.name.startswith("_")
         }
+        return {**data, "kind": kind_of(record.code)} if type(record) is FailureInfo else data
     if isinstance(record, datetime):
         return record.isoformat()
     if isinstance(record, Mapping):

@@ -1,6 +1,6 @@
 """One glossary for the eye: each status and source has one colour, one symbol and one word.
 
-Also what a stream can show of that. Needs nothing but the standard library: the
+Also what a stream can show of that. Needs nothing heavy: the
 first line of an error must not wait for anything to load.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 from typing import NamedTuple, TextIO
+
+from kitaru.codes import Kind
 
 
 class Look(NamedTuple):
@@ -53,6 +55,13 @@ HEADING = "bold"
 ERROR = "bold red"
 WARNING = "yellow"
 MACHINE = "bold magenta"
+
+KINDS = {
+    Kind.YOUR_CODE: ("in your code", ERROR),
+    Kind.USAGE: ("in use", WARNING),
+    Kind.MACHINE: ("on this machine", MACHINE),
+}
+"""Three languages of failure: who has to mend it is told before what is to be mended."""
 
 _CODES = {
     "bold": "1",
