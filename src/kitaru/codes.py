@@ -139,6 +139,7 @@ _MACHINE = {
     "store-of-another-user": "The store belongs to another user.",
     "store-of-later-release": "The store was made by a later release.",
     "store-on-network-drive": "The store would lie on a network drive.",
+    "store-descriptors-closed": "Something closed the files by which the store was open.",
     "store-replaced": "The store was moved or replaced while it was in use.",
     "working-folder-gone": "The working folder was deleted.",
 }

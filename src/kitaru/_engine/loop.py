@@ -15,6 +15,7 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from kitaru._core.coroutines import coroutine_digest
+from kitaru._core.keeping import keep_for_ever
 from kitaru._engine.context import Place, here
 from kitaru._store.protocol import Store, Write
 
@@ -26,6 +27,8 @@ class LoopThread:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.on_death: Callable[[Exception], None] | None = None
+        """Told on the loop's thread, once the loop is of no use any more."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -57,11 +60,25 @@ class LoopThread:
                     # asyncio lets these through the loop once the task that raised
                     # them has them as its outcome; other flows live here.
                     continue
+                except Exception as error:
+                    self._died(loop, error)
+                    return
 
         # First known, then started: what is handed to it before it runs is queued.
         self._loop = loop
         self._thread = threading.Thread(target=run, name="kitaru-loop", daemon=True)
         self._thread.start()
+
+    def _died(self, loop: asyncio.AbstractEventLoop, error: Exception) -> None:
+        """The loop cannot wait for anything any more: its own descriptors were closed under it.
+
+        Nothing on it can be woken, so whoever waits for it has to be told. The next use makes
+        another loop.
+        """
+        keep_for_ever(loop)
+        self._loop = None
+        if self.on_death is not None:
+            self.on_death(error)
 
     def stop(self) -> None:
         """End the thread, from another one, once what is ready now has run."""

@@ -96,6 +96,7 @@ class Runner:
         """The suspect that runs by itself."""
         self.adopting: Callable[[], Mapping[str, FlowSpec]] | None = None
         """Set by recover(): the flows whose abandoned executions are adopted."""
+        services.loop.on_death = self._loop_died
 
     def close(self) -> None:
         """Be done: let the threads for flows go."""
@@ -426,6 +427,23 @@ class Runner:
             self._finish(row, finish)
         except (Refused, KitaruBackendError):
             life.completion.unwound = Unwind(Why.STORE_FAILED, reason, error)
+
+    def _loop_died(self, error: Exception) -> None:
+        """What ran on the event loop will never end by itself: whoever waits for it is told."""
+        with self._lock:
+            lives = list(self._active.values())
+        for life in lives:
+            message = (
+                f"execution {life.row.exec_id} stopped, because Kitaru's event loop failed "
+                f"({type(error).__name__}: {error}): something may have closed descriptors that it "
+                "had not opened"
+            )
+            unwound = Unwind(Why.STORE_FAILED, message, error)
+            if life.began:
+                unwound = life.run.end(Why.STORE_FAILED, message, error)
+            if life.flow.is_async:
+                self._broken(life, unwound)
+                self._ended(life)
 
     def _ended(self, life: Life) -> None:
         exec_id = life.row.exec_id

@@ -21,8 +21,10 @@ from collections.abc import Callable
 
 import apsw
 
+from kitaru._core.keeping import keep_for_ever
 from kitaru._store.rows import Row
-from kitaru._store.sqlite.errors import NOTHING_WRITTEN, backend_error
+from kitaru._store.sqlite.descriptors import Descriptors
+from kitaru._store.sqlite.errors import NOTHING_WRITTEN, backend_error, descriptors_lost
 from kitaru._store.syncing import sync
 from kitaru._store.writes import Conflict
 from kitaru.env import process
@@ -132,12 +134,15 @@ class Database:
         self._now = now
         self._pid = process.id
         _refuse_inherited(path)
+        self._descriptors = Descriptors(os.path.dirname(path))
         self._connection = connect(path, cache_kib=WRITER_CACHE_KIB)
         self._cursor = self._connection.cursor()
         self._execute = self._cursor.execute
         self._changes = self._connection.changes
         self._idle: list[apsw.Connection] = []
         self._stopped: KitaruBackendError | None = None
+        self._lost = False
+        """Whether our descriptors were closed under us: then nothing here may be closed again."""
         self._closed = False
         self._begins_until_log_grows = BEGINS_BEFORE_LOG_GROWS
         self._wal_path = path + "-wal"
@@ -148,6 +153,7 @@ class Database:
         """The folder's stamp when its names were last seen to lead to our files."""
         self._file = _identity(path)
         self._wal = _identity(self._wal_path)
+        self._descriptors.remember(path)
         _open_databases.add(self)
 
     # --- writing: one thread at a time ---
@@ -155,6 +161,8 @@ class Database:
     def begin(self, *, wait: bool) -> bool:
         if self._stopped is not None:
             raise self._stopped
+        if not self._descriptors.seem_open():
+            raise self._lose()
         try:
             if wait:
                 self._execute("BEGIN IMMEDIATE")
@@ -248,7 +256,22 @@ class Database:
         return self._failed(error)
 
     def _failed(self, error: apsw.Error) -> KitaruBackendError:
+        if not self._descriptors.are_open():
+            return self._lose()
         return backend_error(error, self.path)
+
+    def _lose(self) -> KitaruBackendError:
+        """Touch nothing any more: the numbers of our descriptors may belong to other files.
+
+        SQLite would write the log into them, and close them with its connections.
+        """
+        if self._stopped is None or not self._lost:
+            self._lost = True
+            self._stopped = descriptors_lost(self.path)
+            _open_databases.discard(self)
+            keep_for_ever((self._connection, self._cursor, self._execute, self._idle))
+            self._idle = []
+        return self._stopped
 
     def verify(self) -> None:
         """Stop writing, for ever, if the path no longer leads to the file that was written.
@@ -282,10 +305,14 @@ class Database:
 
     def read(self, sql: str, parameters: Row) -> list[Row]:
         self.check_use()
+        if not self._descriptors.seem_open():
+            raise self._lose()
         connection = self._take_reader()
         try:
             return connection.execute(sql, parameters).fetchall()
         except apsw.Error as error:
+            if not self._descriptors.are_open():
+                raise self._lose() from error
             raise backend_error(error, self.path, "Nothing was changed") from error
         finally:
             self._give_back(connection)
@@ -300,7 +327,9 @@ class Database:
             return connection
 
     def _give_back(self, connection: apsw.Connection) -> None:
-        if self._closed or len(self._idle) >= MAX_IDLE_READERS:
+        if self._lost:
+            keep_for_ever(connection)
+        elif self._closed or len(self._idle) >= MAX_IDLE_READERS:
             connection.close()
         else:
             self._idle.append(connection)
@@ -336,7 +365,7 @@ class Database:
             )
 
     def is_usable(self) -> bool:
-        return not self._closed and process.id == self._pid
+        return not self._closed and not self._lost and process.id == self._pid
 
     def close(self) -> None:
         if not self.is_usable():
@@ -346,6 +375,7 @@ class Database:
         while self._idle:
             self._idle.pop().close()
         self._connection.close()
+        self._descriptors.close()
 
     def _leak(self) -> None:
         # Closing would drop the locks that SQLite believes it holds here, and

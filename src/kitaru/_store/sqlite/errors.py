@@ -31,7 +31,10 @@ _REMEDIES: tuple[tuple[type[apsw.Error], str, str], ...] = (
     (
         apsw.CantOpenError,
         "store-may-not-be-used",
-        ("it cannot be opened. Check that the folder exists, belongs to you and is local"),
+        (
+            "it cannot be opened. Check that the folder exists, belongs to you and is local, and "
+            "that this process may open more files (ulimit -n)"
+        ),
     ),
     (
         apsw.CorruptError,
@@ -73,4 +76,14 @@ def backend_error(error: apsw.Error, path: str, note: str = NOTHING_WRITTEN) -> 
         f"the store {path} failed with {type(error).__name__}: {error}. Run again; if it comes "
         f"back, please report it with this text. {note}",
         code="store-failed",
+    )
+
+
+def descriptors_lost(path: str) -> KitaruBackendError:
+    return KitaruBackendError(
+        f"the store {path} cannot be used by this process any more: something in it closed the "
+        "file descriptors by which the store is open (os.closerange?), and their numbers may be "
+        "other files now. What was recorded before is kept, and this process writes no more. Start "
+        "the program again, and let code close only what it opened",
+        code="store-descriptors-closed",
     )
