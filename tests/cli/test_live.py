@@ -16,7 +16,7 @@ from .terminal import Terminal, let_pass, make_gate
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 
 ASKS = """
-import logging, subprocess, sys
+import logging, multiprocessing, subprocess, sys
 from kitaru import checkpoint, flow
 
 logging.basicConfig(format="LOG %(message)s")  # keeps the stderr that it finds
@@ -62,6 +62,27 @@ def starts_programs() -> None:
 @flow
 def programs() -> None:
     starts_programs()
+
+@checkpoint(cache=False)
+def forks() -> None:
+    context = multiprocessing.get_context("fork")
+    for number in range(4):
+        child = context.Process(target=print, args=(f"child {number}",))
+        child.start()
+        child.join()
+
+@flow
+def forking() -> None:
+    forks()
+
+@checkpoint(cache=False)
+def debugged(number: int) -> int:
+    breakpoint()
+    return number
+
+@flow
+def debugging() -> int:
+    return debugged(1)
 
 @flow
 def maps() -> int:
@@ -146,6 +167,25 @@ def test_a_question_gets_the_terminal_for_itself(asking: Project) -> None:
     assert terminal.finish() == 0
     assert "your name? Ada" in terminal.screen
     assert terminal.screen[-1] == "Ada"
+
+
+def test_a_debugger_gets_the_terminal_for_itself(asking: Project) -> None:
+    terminal = Terminal(asking, "run", "asking.py:debugging")
+    terminal.wait_for("(Pdb) ")
+    terminal.send("p number + 41\r")
+    terminal.wait_for("42")
+    terminal.send("c\r")
+    assert terminal.finish() == 0
+    assert "✔ debugged" in terminal.screen[-3]
+    assert "running for" not in terminal.raw.partition("(Pdb)")[2]
+
+
+def test_forked_children_print_and_hang_on_no_lock(asking: Project) -> None:
+    terminal = Terminal(asking, "run", "asking.py:forking")
+    assert terminal.finish() == 0
+    assert [line for line in terminal.screen if line.startswith("child")] == [
+        f"child {number}" for number in range(4)
+    ]
 
 
 def test_mapped_items_are_one_bar(asking: Project) -> None:

@@ -9,6 +9,8 @@ import pytest
 from kitaru._engine.events import LEVELS, Event
 from kitaru.cli.canvas import columns_of
 from kitaru.cli.lines import footer, lines_of, plain, summary
+from kitaru.cli.live import PlainView
+from kitaru.cli.output import Session
 from kitaru.cli.progress import _APPLY, MAX_GROUPS, OTHERS, Progress
 
 
@@ -206,3 +208,59 @@ def test_without_unicode_every_line_is_ascii(told: Told) -> None:
     assert any("####" in line for line in lines)
     assert plain(footer(told.progress, now=1.0, unicode=False)).isascii()
     assert plain(summary(told.progress, "completed", now=1.0, unicode=False)).isascii()
+
+
+# --- plain lines ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plain_view() -> PlainView:
+    view = PlainView(Session())
+    view.follow("01ab")
+    return view
+
+
+def test_plain_lines_tell_how_far_what_is_at_work_has_come(
+    plain_view: PlainView, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain_view.take(event("calls.submitted", "item", calls=1_000))
+    for number in range(3):
+        plain_view.take(event("call.started", "item", str(number)))
+        plain_view.take(event("call.completed", "item", str(number), seconds=0.1))
+    plain_view.take(event("call.started", "other", "x"))
+    plain_view._tell_progress()
+    assert capsys.readouterr().err == ("kitaru: running for <1 ms, 3 ran (item 3/1,000; other)\n")
+
+
+def test_plain_lines_name_each_checkpoint_once_and_some_failures(
+    plain_view: PlainView, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(100):
+        plain_view.take(event("call.started", "item", str(number)))
+        plain_view.take(event("call.failed", "item", str(number), reason=f"OSError: {number}"))
+    plain_view.take(event("call.recalled", "plan", "x", seconds=2.0, source="recalled"))
+    plain_view.close("failed")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[:2] == ["kitaru: item: started", "kitaru: item failed: OSError: 0"]
+    assert lines[21:23] == [
+        "kitaru: more calls failed; from here on they are only counted",
+        "kitaru: plan: recalled, 2.0 s saved",
+    ]
+    assert lines[23:] == ["kitaru: failed in <1 ms, 1 recalled, 100 failed, 2.0 s saved"]
+
+
+def test_executions_that_are_not_followed_are_not_shown(
+    plain_view: PlainView, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain_view.take(event("call.started", "item", "x")._replace(exec_id="01ff"))
+    plain_view.close("completed")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_view_that_is_closed_twice_says_it_once(
+    plain_view: PlainView, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain_view.take(event("execution.completed"))
+    plain_view.close("completed")
+    plain_view.close("failed")
+    assert capsys.readouterr().err == "kitaru: completed in <1 ms\n"

@@ -171,7 +171,7 @@ class LiveView(EventView):
 
     def _be_quiet(self) -> None:
         super()._be_quiet()
-        self._region.make_way()
+        self._region.stand_back()
 
     def _run(self) -> None:
         pause_seconds = _FIRST_FRAME_SECONDS

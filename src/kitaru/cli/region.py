@@ -27,6 +27,8 @@ _DEFAULT_SIZE = (80, 24)
 _MAX_HELD = 8_192
 """Characters of an unfinished line that are kept back, at most."""
 
+_MAX_REDRAWN = 3
+
 _STARTS = frozenset(
     ("subprocess.Popen", "os.system", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty")
 )
@@ -44,10 +46,15 @@ class Region:
         self._frame: list[tuple[str, int]] = []
         """The lines that stand there now, and how wide they are."""
         self._held_lines = 0
+        self._stands = False
+        self._redrawn = 0
+        """How often it was put back since the last frame, because somebody printed."""
         self._others_write = False
         self._cursor_is_above = False
         self._guests: list[Guest] = []
         self._stdin: Any = None
+        self.passes = False
+        """What is printed goes straight through: there is no region, and will be none."""
         self._over = False
 
     def size(self) -> tuple[int, int]:
@@ -64,9 +71,10 @@ class Region:
         """Make these the region."""
         frame = self._painted(lines)
         with self._lock:
-            if not self._over:
+            if not self.passes:
                 text = self._erasing()
                 self._frame = frame
+                self._redrawn = 0
                 self._write(text + self._drawing())
 
     def close(self, lines: Sequence[Line] = ()) -> None:
@@ -76,12 +84,24 @@ class Region:
             if self._over:
                 return
             self._write(self._erasing())
-            self._frame, self._held_lines = [], 0
-            self._over = True
-            for guest in self._guests:
-                guest.let_go()
+            self._let_go("\n")
+            self._over = self.passes = True
             self._write("".join(text + "\n" for text, _ in last))
             self._restore()
+
+    def stand_back(self) -> None:
+        """Take the region away for good: the terminal is somebody else's until the end."""
+        with self._lock:
+            if not self.passes:
+                self._write(self._erasing())
+                self._let_go("")
+                self.passes = True
+
+    def _let_go(self, end: str) -> None:
+        for guest in self._guests:
+            held, guest.held = guest.held, ""
+            if held:
+                self._write(held + end)
 
     def _painted(self, lines: Sequence[Line]) -> list[tuple[str, int]]:
         columns = self.size()[0] - 1
@@ -94,15 +114,17 @@ class Region:
         held = [guest.tail(self.size()[0] - 1) for guest in self._guests if guest.held]
         self._held_lines = len(held)
         lines = [*held, *(text for text, _ in self._frame)]
+        self._stands = bool(lines)
         self._cursor_is_above = self._others_write
-        if self._others_write:
+        if self._others_write and lines:
             # An empty line first, for theirs.
             return "".join("\n" + line for line in lines) + f"\r\x1b[{len(lines)}A"
         return "".join(line + "\n" for line in lines)
 
     def _erasing(self) -> str:
-        if not self._frame and not self._held_lines:
+        if not self._stands:
             return ""
+        self._stands = False
         if self._cursor_is_above:
             return "\x1b[J"
         columns, rows = self.size()
@@ -117,7 +139,7 @@ class Region:
             self._stream.write(text)
             self._stream.flush()
         except (OSError, ValueError, AttributeError):
-            self._over = True  # closed: nobody looks
+            self._over = self.passes = True  # closed: nobody looks
 
     # --- what others print ---------------------------------------------------------------------
 
@@ -131,10 +153,11 @@ class Region:
                 self._guests.append(guest)
                 setattr(sys, name, guest)
         sys.addaudithook(self._see)
+        os.register_at_fork(after_in_child=self._leave_in_child)
 
     def _see(self, event: str, arguments: object) -> None:
         """An audit hook, the one way to learn that a program is about to be started."""
-        if event in _STARTS and not self._over:
+        if event in _STARTS and not self.passes:
             self.make_way()
             self._others_write = True
 
@@ -153,54 +176,62 @@ class Region:
 
     def above(self, stream: TextIO, text: str) -> None:
         """Write somebody's finished lines above the region. Called with the lock held."""
-        drawn = bool(self._frame or self._held_lines) and not self._over
-        if drawn:
-            self._write(self._erasing())
-        stream.write(text)
-        stream.flush()
-        if drawn:
-            self._write(self._drawing())
+        self._write(self._erasing())
+        try:
+            stream.write(text)
+            stream.flush()
+        finally:
+            self.redraw()
+
+    def redraw(self) -> None:
+        """Put the region back, unless so much is printed that the next frame will do."""
+        self._redrawn += 1
+        if self._redrawn <= _MAX_REDRAWN and not self.passes:
+            self._write(self._erasing() + self._drawing())
 
     def make_way(self) -> None:
         """Erase the region until it is drawn again: somebody writes past us."""
         with self._lock:
-            if not self._over:
+            if not self.passes:
                 self._write(self._erasing())
-                self._frame, self._held_lines = [], 0
+
+    def _leave_in_child(self) -> None:
+        """In a fork the region is its parent's, and so may be whoever holds the lock."""
+        self._over = self.passes = True
+        for guest in self._guests:
+            guest.held = ""
 
 
 class Guest:
     """What stands in for a stream of the program while the region is there."""
 
-    def __init__(self, screen: Region, name: str, stream: TextIO) -> None:
+    def __init__(self, region: Region, name: str, stream: TextIO) -> None:
         self.name = name
         self.stream = stream
         self.held = ""
         """The beginning of a line whose end has not come."""
-        self._screen = screen
+        self._region = region
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
 
     @property
     def buffer(self) -> Any:
-        self._screen.make_way()
+        self._region.make_way()
         return self.stream.buffer
 
     def write(self, text: str) -> int:
-        screen = self._screen
-        if screen._over:
+        region = self._region
+        if region.passes or not isinstance(text, str):
             return self.stream.write(text)
-        if type(text) is not str:
-            return self.stream.write(text)  # raises as it would without us
-        with screen._lock:
+        with region._lock:
             finished, newline, rest = (self.held + text).rpartition("\n")
             self.held = rest
             if newline:
-                screen.above(self.stream, finished + newline)
+                region.above(self.stream, finished + newline)
             elif len(rest) > _MAX_HELD:
                 self.held = ""
-                screen.above(self.stream, rest + "\n")
+                region.above(self.stream, rest + "\n")
         return len(text)
 
     def writelines(self, lines: Any) -> None:
@@ -209,27 +240,17 @@ class Guest:
 
     def flush(self) -> None:
         """Show the beginning of a line, too: somebody wants it to be seen (a progress bar)."""
-        screen = self._screen
-        with screen._lock:
-            if self.held and not screen._over and screen._frame:
-                screen._write(screen._erasing())
-                screen._write(screen._drawing())
-        if screen._over:
+        region = self._region
+        with region._lock:
+            if self.held and region._frame:
+                region.redraw()
+        if region.passes:
             self.stream.flush()
 
     def tail(self, columns: int) -> str:
         """The unfinished line as it would stand there: plain, and after its last return."""
         text = _ESCAPES.sub("", self.held).rstrip("\r").rpartition("\r")[2]
         return "".join(c for c in text if c.isprintable())[:columns]
-
-    def let_go(self) -> None:
-        held, self.held = self.held, ""
-        if held:
-            try:
-                self.stream.write(held)
-                self.stream.flush()
-            except (OSError, ValueError):
-                return
 
     def __iter__(self) -> Any:
         return iter(self.stream)
