@@ -6,12 +6,14 @@ import asyncio
 import subprocess
 import sys
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import kitaru
 from kitaru import KitaruClient, checkpoint, flow
+from kitaru._engine.frames import OUR_FOLDER
 from kitaru.errors import KitaruError, KitaruTimeoutError, KitaruUserCodeError
 
 OURS = str(Path(kitaru.__file__).parent)
@@ -223,3 +225,51 @@ def test_a_script_that_fails_shows_its_own_lines_and_nothing_is_hooked(tmp_path:
         if " in " in line[:200] and "File" in line
     ]
     assert frames == ["crawl", "fetch", "<module>"]
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    """Nothing can be set on it, its traceback included."""
+
+    reason: str
+
+
+class Lying(Exception):
+    """Attributes that Python itself does not ask for."""
+
+    __cause__ = property(lambda self: 1 / 0)
+    __context__ = property(lambda self: 1 / 0)
+    __traceback__ = property(lambda self: 1 / 0)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise RuntimeError(f"{name} cannot be set")
+
+
+@pytest.mark.parametrize("kind", [Frozen, Lying])
+def test_an_exception_on_which_nothing_can_be_set_is_raised_as_it_is(
+    kind: type[Exception],
+) -> None:
+    @checkpoint(name=f"refuse {kind.__name__}")
+    def refuse() -> None:
+        raise kind("no")
+
+    @flow(name=f"use {kind.__name__}")
+    def use() -> str:
+        try:
+            refuse()
+        except kind as error:
+            caught.append(error)
+            raise
+
+    caught: list[BaseException] = []
+    handle = use.run()
+    failure_of(handle)
+    assert [type(error) for error in caught] == [kind]
+    again = failure_of(KitaruClient().executions.handle(handle.exec_id))
+    assert isinstance(again, KitaruUserCodeError)
+
+
+def test_a_package_whose_name_begins_like_ours_is_not_ours() -> None:
+    assert not "/site-packages/kitaru_shop/till.py".startswith(
+        OUR_FOLDER.replace(OURS, "/site-packages/kitaru")
+    )

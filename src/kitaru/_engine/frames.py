@@ -15,13 +15,23 @@ from types import TracebackType
 from typing import ParamSpec, TypeVar
 
 from kitaru import settings
+from kitaru._core.values.shapes import namespace_of_object
 from kitaru._core.values.tracebacks import JOINTS, MAX_EXCEPTIONS
 from kitaru.errors import KitaruError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-OUR_FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+OUR_FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "")
+"""With a separator at its end: ``kitaru_shop`` beside us is somebody else's."""
+
+# A class of the user's may hide these, or let nothing be set (a frozen data class).
+_get_frames = BaseException.__dict__["__traceback__"].__get__
+_set_frames = BaseException.__dict__["__traceback__"].__set__
+_get_cause = BaseException.__dict__["__cause__"].__get__
+_get_context = BaseException.__dict__["__context__"].__get__
+_is_suppressed = BaseException.__dict__["__suppress_context__"].__get__
+_get_members = BaseExceptionGroup.__dict__["exceptions"].__get__
 
 _HEAD = "Traceback (most recent call last):\n"
 _RECORDED = "Recorded where it was raised (most recent call last):\n"
@@ -35,10 +45,11 @@ def fold(error: BaseException) -> None:
     """
     if _shows_everything():
         return
-    error.__traceback__ = _without_ours(error.__traceback__)
+    _set_frames(error, _without_ours(_get_frames(error)))
     for each in _all_behind(error):
         # What has no other frames came from within: they are all there is to go by.
-        each.__traceback__ = _without_ours(each.__traceback__) or each.__traceback__
+        frames = _get_frames(each)
+        _set_frames(each, _without_ours(frames) or frames)
 
 
 def folding(function: Callable[P, R]) -> Callable[P, R]:
@@ -71,12 +82,13 @@ def lend_frames(raised: BaseException, rebuilt: BaseException) -> None:
         if id(one) in seen:
             continue
         seen.add(id(one))
-        frames = one.__traceback__
-        other.__traceback__ = frames if everything else _without_ours(frames)
-        pairs = [(one.__cause__, other.__cause__), (one.__context__, other.__context__)]
-        if isinstance(one, BaseExceptionGroup) and isinstance(other, BaseExceptionGroup):
-            pairs += zip(one.exceptions, other.exceptions, strict=False)
-        todo += [(a, b) for a, b in pairs if a is not None and b is not None]
+        frames = _get_frames(one)
+        _set_frames(other, frames if everything else _without_ours(frames))
+        todo += [
+            (a, b)
+            for a, b in zip(_relatives(one), _relatives(other), strict=False)
+            if a is not None and b is not None
+        ]
 
 
 def _shows_everything() -> bool:
@@ -93,7 +105,14 @@ def show_recorded_frames(error: BaseException, text: str) -> None:
         _, head, frames = block.partition(_HEAD)
         lines = [line for line in frames.splitlines() if line.startswith("  ")]
         if head and lines:
-            each.add_note(_RECORDED + "\n".join(lines))
+            _add_note(each, _RECORDED + "\n".join(lines))
+
+
+def _add_note(error: BaseException, note: str) -> None:
+    namespace = namespace_of_object(error)
+    notes = None if namespace is None else namespace.setdefault("__notes__", [])
+    if type(notes) is list:
+        notes.append(note)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -102,8 +121,17 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None and id(error) not in seen and len(seen) < MAX_EXCEPTIONS:
         seen.add(id(error))
         yield error
-        hidden = error.__cause__ is None and error.__suppress_context__
-        error = None if hidden else error.__cause__ or error.__context__
+        cause = _get_cause(error)
+        context = None if _is_suppressed(error) else _get_context(error)
+        error = context if cause is None else cause
+
+
+def _relatives(error: BaseException) -> list[BaseException | None]:
+    """What an exception came from, and the members of a group."""
+    found = [_get_cause(error), _get_context(error)]
+    if issubclass(type(error), BaseExceptionGroup):
+        found += _get_members(error)
+    return found
 
 
 def _all_behind(error: BaseException) -> list[BaseException]:
@@ -111,11 +139,7 @@ def _all_behind(error: BaseException) -> list[BaseException]:
     found: dict[int, BaseException] = {id(error): error}
     todo = [error]
     while todo and len(found) < 1000:
-        one = todo.pop()
-        next_ones = [one.__cause__, one.__context__]
-        if isinstance(one, BaseExceptionGroup):
-            next_ones += one.exceptions
-        for each in next_ones:
+        for each in _relatives(todo.pop()):
             if each is not None and id(each) not in found:
                 found[id(each)] = each
                 todo.append(each)
