@@ -432,7 +432,7 @@ def checkpoint(
     version: str | None = None,
     aliases: Sequence[str] = (),
     timeout: float | None = None,
-    codec: str | None = None,
+    codec: Literal["json", "pickle"] | None = None,
     effect: str | None = None,
     verify: Callable[..., Any] | None = None,
     transaction: bool = False,

@@ -331,3 +331,23 @@ def test_a_library_that_only_the_body_imports_is_told_at_once(
     )
     assert f"{name}, whose module was not loaded when the body began" in done.stderr
     assert f"`import {library}` at the top" in done.stderr
+
+
+@checkpoint(name="doubles in place", cache=False)
+def doubles(table: Any) -> int:
+    table *= 2
+    return len(table)
+
+
+@pytest.mark.parametrize(("rows", "said"), [(3, True), (200_000, False)])
+def test_a_body_that_changes_a_small_array_in_place_is_told(
+    rows: int, said: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    doubles.spec.said.clear()
+
+    @flow(name=f"doubles {rows}")
+    def twice() -> int:
+        return doubles(np.ones(rows))
+
+    assert twice.run().wait() == rows
+    assert ("changed its argument 'table' in place" in capsys.readouterr().err) is said

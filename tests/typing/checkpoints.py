@@ -165,3 +165,29 @@ def wrong_retries() -> None: ...
 
 @checkpoint(effects="once")  # type: ignore[call-overload, untyped-decorator]
 def wrong_option() -> None: ...
+
+
+# --- codecs -----------------------------------------------------------------------------
+
+
+class Tensor:
+    """Something without an encoding."""
+
+
+def tensor_bytes(tensor: Tensor) -> bytes:
+    return b""
+
+
+def tensor_of(data: bytes) -> Tensor:
+    return Tensor()
+
+
+@checkpoint(codec="pickle")
+def pickled() -> Tensor:
+    return Tensor()
+
+
+kitaru.register_codec(Tensor, name="t", encode=tensor_bytes, decode=tensor_of)
+kitaru.register_codec(Tensor, name="t", encode=None, decode=tensor_of, preview=repr, exact=True)
+kitaru.register_codec(Page, name="p", encode=tensor_bytes, decode=tensor_of)  # type: ignore[arg-type]
+checkpoint(codec="yaml")  # type: ignore[call-overload]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kitaru._core.drift import differing_arguments
 from kitaru._core.inputs import digest_inputs
-from kitaru._core.values.codecs import module_to_import
+from kitaru._core.values.codecs import ARRAYS, module_to_import
 from kitaru._core.values.paths import module_of, type_name
 from kitaru._core.volatile import find_volatile
 from kitaru._engine.events import of_call
@@ -85,23 +85,30 @@ def _tell(call: Call, drifted: Place, arguments: str) -> None:
 
 
 _MUTABLE = frozenset({list, dict, set, bytearray})
+_MAX_ARRAY_BYTES = 1 << 20
+"""Arrays beyond are not looked at again: it would double what passing them costs."""
 
 
 def watch_for_mutation(call: Call) -> None:
     """Say once that a body changed an argument in place: a recalled call would not.
 
-    Looks at small lists, dicts and sets among the arguments, after the body.
+    Looks at lists, dicts, sets and small arrays among the arguments, after the body.
     """
     spec = call.spec
     if call.inputs.preview is None or "mutation" in spec.said:
         return
-    suspects = {name: value for name, value in call.bound.items() if type(value) in _MUTABLE}
+    suspects = {
+        name: value
+        for name, value in call.bound.items()
+        if type(value) in _MUTABLE or (type(value) in ARRAYS and _is_small(value))
+    }
     if not suspects:
         return
     before = call.inputs.arguments
     try:
+        # Not the others: an array beside a list may be large.
         after = digest_inputs(
-            call.bound,
+            suspects,
             binder=call.binder,
             code_digest=code_digest,
             file_facts=lambda _: None,
@@ -122,6 +129,10 @@ def watch_for_mutation(call: Call) -> None:
     )
     call.run.note("mutation", message)
     call.run.services.say(message)
+
+
+def _is_small(array: Any) -> bool:
+    return bool(array.nbytes <= _MAX_ARRAY_BYTES)
 
 
 def watch_for_classes(call: Call, classes: list[type]) -> None:

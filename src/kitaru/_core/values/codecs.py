@@ -38,6 +38,9 @@ _NEEDED = {"PIL": "PIL.Image"}
 
 _written: dict[type, Write] = {}
 
+ARRAYS: set[type] = set()
+"""numpy's class of arrays, once one was met: a body may change them in place."""
+
 
 def write_of(cls: type) -> Write | None:
     """How values of exactly this class are written, if a codec does it."""
@@ -50,12 +53,14 @@ def library_write_of(cls: type) -> Write | None:
     if found is not None:
         return found
     library = module_of(cls).partition(".")[0]
-    if library not in _HOMES or library not in sys.modules:
+    if library not in _HOMES or sys.modules.get(library) is None:
         return None
     made: Write | None = _home(library).write_of(cls)
     if made is not None:
         _written[cls] = made
         meet(cls)
+        if library == "numpy" and cls.__name__ == "ndarray":
+            ARRAYS.add(cls)
     return made
 
 
@@ -76,7 +81,7 @@ def read_of(tag: str, reader: Reader, path: Path) -> Read | None:
         return None
     read: Read | None = _home(library).READERS.get(tag)
     needed = _NEEDED.get(library, library)
-    if read is not None and needed not in sys.modules:
+    if read is not None and sys.modules.get(needed) is None:
         raise problem(
             reader.what,
             path,

@@ -63,7 +63,8 @@ def _write(writer: Writer, tag: str, value: Any, frame: Any, path: Path, depth: 
             remedy = f"its column {name[:80]!r} holds Python objects: cast it to another type"
             return writer.refuse(value, path, remedy)
     writer.enter(frame.width, path, depth)
-    fields = [[name, str(dtype)] for name, dtype in frame.schema.items()]
+    show = _type_tree if writer.drop_defaults else str
+    fields = [[name, show(dtype)] for name, dtype in frame.schema.items()]
     tree = {TAG: tag, "shape": list(frame.shape), "fields": writer.tree(fields, path, depth + 1)}
     if writer.drop_defaults:
         columns = frame.get_columns()
@@ -83,6 +84,23 @@ def _holds_objects(dtype: Any) -> bool:
         return any(_holds_objects(field.dtype) for field in dtype.fields)
     inner = getattr(dtype, "inner", None)
     return dtype == pl.Object or (inner is not None and _holds_objects(inner))
+
+
+def _type_tree(dtype: Any) -> Any:
+    """All that tells one type from another, in words of ours: those of Polars may change."""
+    pl = polars()
+    name = type(dtype).__name__
+    if isinstance(dtype, pl.Struct):
+        return [name, [[field.name, _type_tree(field.dtype)] for field in dtype.fields]]
+    if isinstance(dtype, pl.Enum):
+        return [name, dtype.categories.to_list()]
+    said = [getattr(dtype, part, None) for part in ("time_unit", "time_zone", "precision", "scale")]
+    if any(part is not None for part in said):
+        return [name, *said]
+    inner = getattr(dtype, "inner", None)
+    if inner is None:
+        return name
+    return [name, _type_tree(inner), list(dtype.shape) if isinstance(dtype, pl.Array) else None]
 
 
 def _ipc(frame: Any) -> bytes:
