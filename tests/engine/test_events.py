@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import subprocess
@@ -17,13 +18,14 @@ from kitaru import app, checkpoint, flow
 from kitaru._core.lifecycle import CallState, State
 from kitaru._engine.events import LEVELS, Event, of_write
 from kitaru._engine.listeners import logger
-from kitaru._store.protocol import Claim
+from kitaru._store.protocol import NO_FACTS, Claim, Release
 
-from .looking import Gate, calls, execution, retry
+from .looking import PATIENCE_SECONDS, Gate, calls, execution, retry
 
 BROKEN = {"fetch": False}
 ROUND = {"number": 0}
 GATE: list[Gate] = []
+STUBBORN = {"first": True}
 
 
 @checkpoint(cache=False)
@@ -63,6 +65,27 @@ def waits_at_the_gate() -> None:
 @flow
 def gated() -> None:
     waits_at_the_gate()
+
+
+@flow(retries=1)
+def stubborn() -> int:
+    if STUBBORN.pop("first", False):
+        raise ValueError("once")
+    return 1
+
+
+@checkpoint(cache=False)
+async def endless() -> None:
+    await asyncio.Event().wait()
+
+
+@flow
+async def impatient() -> str:
+    try:
+        await asyncio.wait_for(endless(), 0.01)
+    except TimeoutError:
+        return "too slow"
+    return "quick"
 
 
 @flow
@@ -242,6 +265,47 @@ def test_a_hand_back_is_told(told: list[Event]) -> None:
     assert names(told)[-1] == "execution.handed_back"
     assert execution(handle.exec_id).status is State.PENDING
     GATE[-1].open()
+
+
+def test_an_execution_that_is_taken_away_is_told_as_lost(told: list[Event]) -> None:
+    GATE.append(Gate())
+    handle = gated.run()
+    GATE[-1].wait_until_reached()
+    row = execution(handle.exec_id)
+    store = app.current().store
+    store.apply(Release(row.id, row.epoch, NO_FACTS, app.current().env.now()))
+    GATE[-1].open()
+    assert app.current().runner.wait_idle(PATIENCE_SECONDS)
+    assert names(told)[-1] == "execution.lost"
+    assert "call.completed" not in names(told)
+
+
+def test_a_retry_that_somebody_asks_for_is_told(told: list[Event]) -> None:
+    BROKEN["fetch"] = True
+    handle = plain.run()
+    with pytest.raises(kitaru.KitaruUserCodeError):
+        handle.wait()
+    BROKEN["fetch"] = False
+    del told[:]
+    kitaru.KitaruClient().executions.retry(handle.exec_id).wait()
+    assert [(event.name, event.attempt) for event in told if event.checkpoint is None] == [
+        ("execution.retrying", 2),
+        ("execution.claimed", 2),
+        ("execution.completed", 2),
+    ]
+
+
+def test_a_flow_that_is_tried_again_by_itself_says_why(told: list[Event]) -> None:
+    stubborn.run().wait()
+    (retrying,) = (event for event in told if event.name == "execution.retrying")
+    assert (retrying.attempt, retrying.reason) == (1, "ValueError: once")
+
+
+def test_a_body_that_its_caller_cancels_is_told_of(told: list[Event]) -> None:
+    assert impatient.run().wait() == "too slow"
+    (event,) = (event for event in told if event.name == "call.abandoned")
+    assert event.checkpoint == "endless"
+    assert event.call_id in {each.call_id for each in told if each.name == "call.started"}
 
 
 def test_a_takeover_says_from_whom(store: Path) -> None:

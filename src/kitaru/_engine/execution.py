@@ -312,6 +312,8 @@ def leave(life: Life, unwind: Unwind) -> Steps[None]:
     if unwind.why is Why.HANDED_BACK:
         facts = run.take_facts()
         yield Commit(run, Release(run.id, run.epoch, facts, run.env.now()), facts)
+    else:
+        run.events.lost(run.row, str(unwind))
 
 
 def is_finished(row: ExecutionRow) -> bool:
