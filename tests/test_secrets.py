@@ -152,6 +152,21 @@ def test_a_secret_is_stored_by_its_reference_and_comes_back(key: Secret) -> None
     assert decode(payload, what="a test") == value
 
 
+class Config(pydantic.BaseModel):
+    key: Secret
+    region: str = "eu"
+
+
+def test_a_model_may_have_a_secret_for_a_field_but_not_its_value(key: Secret) -> None:
+    key.get()
+    config = Config(key=key)
+    payload = encode(config, what="a test")
+    assert b"0123456789" not in payload.data
+    assert decode(payload, what="a test") == config
+    with pytest.raises(pydantic.ValidationError):
+        Config(key="a text")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "stored",
     ['["eval","x"]', '["env","a b"]', '["env"]', '["env",["X"]]', '"env"', "{}", '["file",""]'],
@@ -341,6 +356,25 @@ def test_an_execution_uses_a_secret_and_its_store_never_sees_it(
     captured = capfd.readouterr()
     assert "0123456789" not in captured.out + captured.err + caplog.text
     assert "<secret TEST_API_KEY> was refused" in caplog.text
+
+
+@kitaru.flow
+def failing(key: Secret) -> None:
+    raise ConnectionError(f"{key.get()} was not accepted", {"auth": key.get()})
+
+
+def test_a_flow_that_fails_with_the_secret_in_its_message_leaves_no_trace_of_it(
+    key: Secret, own_store: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", logger="kitaru")
+    handle = failing.run(key)
+    with pytest.raises(KitaruUserCodeError, match="<secret TEST_API_KEY>") as caught:
+        handle.wait()
+    assert "0123456789" not in str(caught.value)
+    record = kitaru.KitaruClient().executions.get(handle.exec_id)
+    assert "<secret TEST_API_KEY> was not accepted" in record.failure.message  # type: ignore[union-attr]
+    assert b"0123456789" not in everything_in(own_store)
+    assert "0123456789" not in caplog.text
 
 
 def test_a_result_that_is_the_secret_is_a_failure_that_names_the_path(

@@ -169,6 +169,65 @@ class Owner(pydantic.BaseModel):
     pet: Annotated[Cat | Dog, pydantic.Field(discriminator="kind")]
 
 
+class Raising(pydantic.BaseModel):
+    """What is computed or excluded is no business of storing."""
+
+    a: int = pydantic.Field(1, exclude=True)
+    _unset: int
+    _made: list[int] = pydantic.PrivateAttr(default_factory=list)
+
+    @pydantic.computed_field  # type: ignore[prop-decorator]
+    @property
+    def b(self) -> int:
+        raise CodeRan
+
+    @pydantic.model_serializer
+    def serialize(self) -> dict[str, Any]:
+        raise CodeRan
+
+
+class Ints(pydantic.RootModel[dict[str, T]], Generic[T]):
+    pass
+
+
+@pydantic.dataclasses.dataclass(slots=True, frozen=True)
+class Validated:
+    a: int
+    b: int = pydantic.Field(default=2, alias="B")
+
+
+@dataclasses.dataclass(kw_only=True, slots=True, weakref_slot=True)
+class Exploding:
+    """Its default is never asked for: a record has the field."""
+
+    a: int = dataclasses.field(default_factory=lambda: 1 // 0)
+
+
+@dataclasses.dataclass
+class Base:
+    a: int
+
+
+@dataclasses.dataclass(slots=True)
+class Child(Base):
+    b: int
+
+
+class Tenfold(int, enum.Enum):
+    ONE = 1
+
+    def __new__(cls, value: int) -> Tenfold:
+        alarm()
+        made = int.__new__(cls, value)
+        made._value_ = value * 10
+        return made
+
+
+@dataclasses.dataclass
+class Declined(ValueError):
+    code: int
+
+
 class Access(enum.IntFlag):
     READ = 1
     WRITE = 4
@@ -288,12 +347,23 @@ def test_namespaces_come_back(attributes: dict[str, Any]) -> None:
         Page[Cat](items=[Cat()]),
         Page[Page[int]](items=[Page[int](items=[1])]),
         GenericBox(1),
+        Raising(),
+        Ints[int]({"a": 1}),
+        Validated(1, B=3),  # type: ignore[call-arg]
+        Exploding(a=1),
+        Child(1, 2),
+        Tenfold.ONE,
         array.array("i"),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_each_kind_comes_back_as_itself(value: Any) -> None:
     assert there_and_back(value) == value
+
+
+def test_an_exception_that_is_a_dataclass_comes_back() -> None:
+    back = there_and_back(Declined(3))
+    assert (type(back), back.code, back.args) == (Declined, 3, (3,))
 
 
 def test_a_generic_dataclass_comes_back_without_the_parameter_it_was_made_with() -> None:

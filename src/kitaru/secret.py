@@ -153,6 +153,13 @@ class Secret:
     def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError("a kitaru.Secret does not change: make another one")
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """Let a model have a Secret for a field: the reference itself, and nothing else."""
+        from pydantic_core import core_schema  # loaded already: it is pydantic that asks
+
+        return core_schema.is_instance_schema(cls)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _made, self.reference()
 
