@@ -109,11 +109,16 @@ class Flow(Generic[P, R]):
         return BoundFlow(self, instance)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
-        raise KitaruUsageError(
+        error = KitaruUsageError(
             f"flow {self.spec.name!r} is not called directly: write {self.spec.name}.run(...)"
             f".wait(), or {self.spec.name}.func(...) for the plain function",
             code="flow-called-directly",
         )
+        try:
+            raise error
+        except KitaruUsageError:
+            fold(error)
+            raise
 
     @overload
     def run(self, /, *args: P.args, **kwargs: P.kwargs) -> FlowHandle[R]: ...
