@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from kitaru import errors
+from kitaru._core.payload import seal
+from kitaru._core.values import encode_failure, failure_info
 from kitaru._store.sqlite.errors import _REMEDIES
 from kitaru.codes import CODE_OF_ORIGIN, CODES, Kind, kind_of
 from kitaru.errors import FailureOrigin, KitaruError, KitaruUsageError
@@ -183,3 +185,18 @@ def test_an_error_that_somebody_else_raises_has_no_code() -> None:
 
 def test_an_unknown_code_is_taken_for_the_machines() -> None:
     assert kind_of("of-a-later-release") is kind_of(None) is Kind.MACHINE
+
+
+def test_a_recorded_failure_keeps_the_code_of_its_error_and_no_other() -> None:
+    def recorded(error: BaseException) -> str | None:
+        payload = encode_failure(error, origin=FailureOrigin.USER_CODE)
+        return failure_info(payload).code
+
+    assert recorded(KitaruUsageError("wrong", code="option-invalid")) == "option-invalid"
+    assert recorded(KitaruUsageError("mine")) == "user-code-raised"
+    assert recorded(ValueError("mine")) == "user-code-raised"
+
+    edited = encode_failure(KitaruUsageError("wrong", code="option-invalid"),
+                            origin=FailureOrigin.BACKEND)  # fmt: skip
+    data = edited.data.replace(b'"option-invalid"', b'"\\u001b[31m hostile"')
+    assert failure_info(seal(edited.codec, data)).code == "recording-stopped"

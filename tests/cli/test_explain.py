@@ -91,3 +91,12 @@ def test_who_has_to_mend_it_is_told_in_words_and_in_json(
 def test_a_mistake_of_ours_is_called_so(capsys: pytest.CaptureFixture[str]) -> None:
     Session().fail_inside(ZeroDivisionError("division by zero"))
     assert "\nerror in Kitaru: Kitaru itself failed" in capsys.readouterr().err
+
+
+def test_a_code_of_the_users_own_is_not_taken_for_one_of_ours(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    error = KitaruUserCodeError("it raised")
+    error.code = 404
+    Session(as_json=True).fail(error)
+    assert json.loads(capsys.readouterr().err)["error"]["code"] == "execution-failed"

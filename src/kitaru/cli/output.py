@@ -23,7 +23,7 @@ from kitaru.cli.style import (
     is_terminal,
     paint,
 )
-from kitaru.codes import CODE_OF_ORIGIN, Kind, kind_of
+from kitaru.codes import CODE_OF_ORIGIN, CODES, Kind, kind_of
 
 _HINT = "kitaru: "
 
@@ -196,7 +196,8 @@ def code_of(error: BaseException) -> str:
     """The code of an error that reached the command line; of one without, what its type tells."""
     from kitaru.errors import KitaruError, KitaruExecutionError
 
-    if isinstance(error, KitaruError) and error.code is not None:
+    # A stand-in for an exception of the user's may have a `code` that is none of ours.
+    if isinstance(error, KitaruError) and type(error.code) is str and error.code in CODES:
         return error.code
     if isinstance(error, KitaruExecutionError):
         return CODE_OF_ORIGIN[error.failure_origin]
