@@ -59,8 +59,8 @@ def test_a_sound_store_passes_every_check(used: Project) -> None:
     }
     assert str(used.store) in found["store"]["text"]
     assert found["durability"]["text"] == "journal mode wal, synchronous FULL, read back"
-    assert "1 executions, 3 outcomes of calls" in found["size"]["text"]
-    assert found["growth"]["text"] == "1 executions and 3 outcomes in its first day"
+    assert "1 execution, 3 outcomes of calls" in found["size"]["text"]
+    assert found["growth"]["text"] == "1 execution and 3 outcomes in its first day"
     shown = used.run("doctor", "--thorough")
     assert shown.returncode == 0
     assert "✔ integrity: SQLite's quick check found no damage" in shown.stdout

@@ -76,14 +76,22 @@ def about_size(standing: Standing) -> Finding:
     if not standing.size.complete:
         parts.append("and more: only the first files were measured")
     recorded = standing.recorded
-    counts = f"{recorded.executions:,} executions, {recorded.calls:,} outcomes of calls"
-    return Finding("size", "ok", f"{', '.join(parts)}; {counts}")
+    executions, outcomes = _counted(recorded.executions, recorded.calls)
+    return Finding("size", "ok", f"{', '.join(parts)}; {executions}, {outcomes} of calls")
+
+
+def _counted(executions: int, outcomes: int) -> tuple[str, str]:
+    """Both in words: ``("1 execution", "3 outcomes")``."""
+    return (
+        f"{executions:,} execution{'s' * (executions != 1)}",
+        f"{outcomes:,} outcome{'s' * (outcomes != 1)}",
+    )
 
 
 def growth_text(growth: Growth, bytes_per_day: int | None) -> str:
     """What came to it lately: per day, once there are days."""
     if growth.days < 1 or bytes_per_day is None:
-        return f"{growth.executions:,} executions and {growth.calls:,} outcomes in its first day"
+        return " and ".join(_counted(growth.executions, growth.calls)) + " in its first day"
     executions, calls = (growth.per_day(n) for n in (growth.executions, growth.calls))
     return (
         f"about {executions:,.1f} executions, {calls:,.0f} outcomes and {size(bytes_per_day)} a "
