@@ -80,6 +80,12 @@ def test_recalled_and_reused_say_so_and_what_they_saved(told: Told) -> None:
     assert told.end() == "✔ completed in <1 ms · 1 recalled · 1 reused · 5.5 s saved"
 
 
+def test_many_that_were_recalled_show_what_they_had_taken_together(told: Told) -> None:
+    for number in range(3):
+        told.tell("call.recalled", "fetch", str(number), seconds=1.5, source="recalled")
+    assert told.lines() == ["↺ fetch  4.5 s  3 recalled"]
+
+
 def test_a_reuse_that_is_heard_of_late_stands_where_it_was_called(told: Told) -> None:
     told.ran("second", seq=1)
     told.tell("call.reused", "first", seq=0, seconds=1.0, reason="reused from 01aa")

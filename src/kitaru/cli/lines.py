@@ -96,7 +96,8 @@ def _head(group: Group, word: str, columns: int, now: float, unicode: bool) -> L
 def _time(group: Group, progress: Progress, now: float) -> str:
     if group.is_active and progress.ended is None:
         return lasted(now - group.began_at())
-    if group.total == 1:
+    nothing_ran = not (group.ran or group.failed or group.cut)
+    if group.total == 1 or nothing_ran:
         return lasted(group.spent_seconds + group.saved_seconds)
     return lasted(group.last_at - group.first_at)
 
