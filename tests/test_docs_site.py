@@ -71,6 +71,7 @@ def test_a_whole_site_has_no_problems(docs_tool: ModuleType, tmp_path: Path) -> 
         ('<a href="#top">x</a>', "/: #top: the page has no such heading"),
         ('<script src="https://cdn.example/x.js">', "is fetched from elsewhere"),
         ('<link rel="stylesheet" href="//fonts.example/f.css">', "is fetched from elsewhere"),
+        ('<pre class="mermaid">a --> b</pre>', "is fetched from elsewhere"),
     ],
 )
 def test_a_dead_link_or_a_thing_from_elsewhere_is_a_problem(

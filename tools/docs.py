@@ -27,6 +27,9 @@ HERE = "http://site"
 # What a browser loads without being asked, by tag and attribute.
 LOADED = {("script", "src"), ("img", "src"), ("iframe", "src"), ("source", "src")}
 
+# For what bears one of these classes the theme fetches a script from a public host.
+FETCHED_FOR = {"mermaid", "pyodide"}
+
 
 @dataclass
 class Page(HTMLParser):
@@ -47,6 +50,8 @@ class Page(HTMLParser):
         if tag == "link" and {"stylesheet", "icon"} & set(said.get("rel", "").split()):
             self.loaded.append(said["href"])
         self.loaded += [said[name] for name in said if (tag, name) in LOADED]
+        if FETCHED_FOR & set(said.get("class", "").split()):
+            self.loaded.append(f"https://unpkg.com/{said['class']}")
 
 
 def read_site(site: Path) -> dict[str, Page]:
