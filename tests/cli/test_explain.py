@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from kitaru.cli import pages
+from kitaru.cli.canvas import Screen
 from kitaru.cli.entry import perform
 from kitaru.cli.output import Session
 from kitaru.codes import CODES, Kind
@@ -21,11 +22,23 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 def test_the_page_of_every_code_is_printed(code: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert perform(["explain", code]) == 0
     printed = capsys.readouterr().out
-    assert printed.startswith(f"{code}\n\n{CODES[code][1]}\n")
-    titles = [printed.index(f"\n{t}\n") for t in ("What happened", "Why", "What to do", "Example")]
+    assert printed.startswith(f"# {code}\n\n**{CODES[code][1]}**\n")
+    wanted = ("What happened", "Why", "What to do", "Example")
+    titles = [printed.index(f"\n## {title}\n") for title in wanted]
     assert titles == sorted(titles)
     assert "](" not in printed
     assert "<!--" not in printed
+
+
+def test_on_a_terminal_a_page_is_drawn_in_its_width(capsys: pytest.CaptureFixture[str]) -> None:
+    page = pages._for_readers(pages.page_of("flow-called-directly"))
+    pages._draw(page, Screen(columns=40, colour=False))
+    drawn = capsys.readouterr().out
+    assert max(map(len, drawn.splitlines())) == 40
+    assert "What to do" in drawn
+    assert "## " not in drawn
+    assert "```" not in drawn
+    assert "\x1b[3" not in drawn, "no colours were asked for"
 
 
 def test_a_misspelt_code_gets_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,7 +50,7 @@ def test_codes_may_be_written_in_capitals_and_with_underscores(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert perform(["explain", "DISK_FULL"]) == 0
-    assert capsys.readouterr().out.startswith("disk-full\n")
+    assert capsys.readouterr().out.startswith("# disk-full\n")
 
 
 def test_without_a_code_all_are_listed_by_kind(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,15 +1,14 @@
 """Text laid out for a terminal of any width: pieces with styles, measured in its columns.
 
 Layouts are pure functions from records to lines, so that they are tested
-without a terminal; only :func:`write` knows streams. Not rich: that takes some
-50 ms to load, and a list must stand there at once.
+without a terminal; only :func:`write` knows streams. How wide a character is, is
+rich's knowledge; it is asked only about texts that are more than plain ones.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, TextIO
 
@@ -18,6 +17,16 @@ from kitaru.cli.output import cleaned
 
 NARROWEST = 20
 USUAL = 80
+
+_NARROW = frozenset(
+    [
+        *map(chr, range(0x20, 0x7F)),
+        *map(chr, range(0x2500, 0x25A0)),  # boxes and bars
+        "…",
+        *(look.symbol for look in style.LOOKS.values()),
+    ]
+)
+"""What our own lines are made of takes a column each: no library is loaded for them."""
 
 
 class Piece(NamedTuple):
@@ -75,13 +84,12 @@ def columns_of(text: str) -> int:
     """
     if text.isascii():
         return len(text)
-    return sum(map(_columns_of_character, text))
+    others = [character for character in text if character not in _NARROW]
+    if not others:
+        return len(text)
+    from rich.cells import cell_len
 
-
-def _columns_of_character(character: str) -> int:
-    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+    return len(text) - len(others) + cell_len("".join(others))
 
 
 def cut(text: str, columns: int, *, ellipsis: str = "…") -> str:

@@ -1,4 +1,4 @@
-"""The pages of the error codes, as they stand in docs/errors/, on a terminal.
+"""The pages of the error codes in docs/errors/: drawn on a terminal, else as they are written.
 
 The wheel brings them along; in a checkout they are read where they are written.
 """
@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 from kitaru._core.names import nearest
-from kitaru.cli.canvas import Line, Piece, Screen, screen_of, wrapped, write
+from kitaru.cli.canvas import Line, Piece, Screen, screen_of, write
 from kitaru.cli.output import Session
-from kitaru.cli.style import DIM, HEADING, KINDS
+from kitaru.cli.style import DIM, KINDS
 from kitaru.codes import CODES, kind_of
 from kitaru.errors import KitaruBackendError, KitaruNotFoundError
 
@@ -56,9 +56,13 @@ def show_page(session: Session, code: str) -> None:
     if session.as_json:
         session.item({**as_item(wanted), "page": page})
         return
+    page = _for_readers(page)
     screen = screen_of(sys.stdout)
-    lines = [each for line in plain(page).splitlines() for each in _lines(line, screen)]
-    write(lines, screen)
+    if screen.drawn and screen.unicode:
+        _draw(page, screen)
+    else:
+        # Markdown is made to be read as it is.
+        write([[Piece(line)] for line in page.splitlines()], screen)
 
 
 def page_of(code: str) -> str:
@@ -74,30 +78,20 @@ def page_of(code: str) -> str:
     )
 
 
-def plain(page: str) -> str:
-    """A page as people read it without a browser: no remarks, no targets of links.
+def _for_readers(page: str) -> str:
+    """The page without what is written for the tests, or leads elsewhere in the documentation.
 
-    >>> plain("See [Values](../values.md).\\n<!-- not run -->\\n```python\\nx\\n```\\n")
-    'See Values.\\n    x\\n'
+    >>> _for_readers("See this:\\n\\n<!-- not run -->\\n```python\\nx\\n```\\n")
+    'See this:\\n\\n```python\\nx\\n```\\n'
     """
-    page = re.sub(r"^<!--.*?-->\n", "", page, flags=re.M)
-    lines, in_code = [], False
-    for line in page.splitlines():
-        if line.startswith("```"):
-            in_code = not in_code
-        elif in_code:
-            lines.append(f"    {line}".rstrip())
-        else:
-            lines.append(re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", line).replace("**", ""))
-    return "\n".join(lines) + "\n"
+    page = re.sub(r"^<!--.*?-->\n", "", page, flags=re.MULTILINE)
+    return re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", page)
 
 
-def _lines(text: str, screen: Screen) -> list[Line]:
-    """A line of a page; a paragraph as so many as the terminal needs."""
-    heading = re.match(r"#+ (.*)", text)
-    if heading:
-        return [[Piece(heading[1], HEADING)]]
-    if text.startswith("    "):
-        return [[Piece(text, DIM)]]
+def _draw(page: str, screen: Screen) -> None:
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    drawn = Markdown(page, code_theme="ansi_dark")
     columns = min(screen.columns, MAX_COLUMNS)
-    return [[Piece(line)] for line in (wrapped(text, columns) if screen.drawn else [text])]
+    Console(width=columns, no_color=not screen.colour, highlight=False).print(drawn)

@@ -3,6 +3,7 @@
 What the program prints meanwhile goes above them: ``sys.stdout`` and ``sys.stderr``
 are stood in for while the region is there. Nothing about the terminal itself is
 changed (no hidden cursor, no modes), so that even a killed program leaves it clean.
+Not rich's live display: that prints what the program writes itself, anew formatted.
 
 Programs that ours starts write to the terminal themselves. From the first one on the
 cursor rests above the region and not below it, so that what they write comes before it
