@@ -98,8 +98,8 @@ def test_a_secret_does_not_change(key: Secret) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Secret(VALUE),
-        lambda: Secret(VALUE, env="A"),
+        lambda: Secret(VALUE),  # type: ignore[arg-type]
+        lambda: Secret(VALUE, env="A"),  # type: ignore[arg-type]
         lambda: Secret(),
         lambda: Secret(env="A", file="b"),
         lambda: Secret(env=VALUE),

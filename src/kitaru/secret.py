@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, NoReturn, final
+from typing import Any, Never, NoReturn, final
 
 from kitaru.errors import KitaruNotFoundError, KitaruUsageError
 from kitaru.masking import MIN_CHARACTERS, remember
@@ -43,7 +43,7 @@ class Secret:
     _where: str
 
     def __init__(
-        self, *value: Any, env: str | None = None, file: str | os.PathLike[str] | None = None
+        self, *value: Never, env: str | None = None, file: str | os.PathLike[str] | None = None
     ) -> None:
         # What is refused here may be the secret itself: it is never shown.
         if value or (env is None) == (file is None):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from kitaru._core.naming import module_name
-from kitaru._core.values.paths import Path, problem, type_name
+from kitaru._core.values.paths import Path, problem, qualname_of, type_name
 from kitaru._core.values.rebuilding import Recorded
 from kitaru._core.values.shapes import Shape, class_attribute, dataclass_fields, shape_of
 from kitaru.errors import KitaruUsageError, KitaruValueError
@@ -59,8 +59,8 @@ def upcast(model: type[Any]) -> Callable[[F], F]:
         flags = getattr(getattr(convert, "__code__", None), "co_flags", 0)
         if not callable(convert) or flags & _NOT_ORDINARY:
             raise KitaruUsageError(
-                f"@kitaru.upcast({model.__name__}) needs an ordinary function: it is called while "
-                "a record is read",
+                f"@kitaru.upcast({short_name(model)}) needs an ordinary function: it is called "
+                "while a record is read",
                 code="option-invalid",
             )
         other = _upcasts.get(name)
@@ -107,7 +107,7 @@ def convert(
         about = problem(what, path, misfit, code="class-changed")
         notice(
             f"{about}. Today's class took what was recorded, which ran its "
-            f"code. To decide yourself, write @kitaru.upcast({cls.__name__})"
+            f"code. To decide yourself, write @kitaru.upcast({short_name(cls)})"
         )
     return made
 
@@ -121,7 +121,7 @@ def convert_member(cls: type, shape: Shape, name: str, value: Any, *, what: str,
 
 
 def _converted(by: Convert, cls: type, old: dict[str, Any], what: str, path: Path) -> Any:
-    about = f"@kitaru.upcast({cls.__name__}) {'.'.join(_who(by))}"
+    about = f"@kitaru.upcast({short_name(cls)}) {'.'.join(_who(by))}"
     try:
         made = by(old)
     except Exception as error:
@@ -168,10 +168,14 @@ def misfit_of(shape: Shape, removed: list[str], unfilled: list[str], was: str | 
     )
 
 
+def short_name(cls: type) -> str:
+    return qualname_of(cls).rpartition(".")[2]
+
+
 def remedy(cls: type) -> str:
     return (
         "Give new fields a default and keep old ones, write @kitaru.upcast"
-        f"({cls.__name__}) beside the class, or run the checkpoint anew under another name. The "
+        f"({short_name(cls)}) beside the class, or run the checkpoint anew under another name. The "
         "recorded value is kept as it is"
     )
 

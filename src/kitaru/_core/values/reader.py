@@ -15,7 +15,7 @@ from typing import Any
 
 from kitaru._core.limits import READABLE, Limits
 from kitaru._core.values import attachments, exceptions, parts
-from kitaru._core.values.changes import convert, convert_member, misfit_of, remedy
+from kitaru._core.values.changes import convert, convert_member, misfit_of, remedy, short_name
 from kitaru._core.values.classes import find_class
 from kitaru._core.values.codecs import read_of
 from kitaru._core.values.leaves import READERS
@@ -264,7 +264,7 @@ class Reader:
             raise problem(
                 self.what,
                 path,
-                f"{misfit}, or write @kitaru.upcast({cls.__name__}) beside it",
+                f"{misfit}, or write @kitaru.upcast({short_name(cls)}) beside it",
                 code="class-changed",
             )
         return made
