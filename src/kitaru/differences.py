@@ -20,6 +20,7 @@ MAX_VERSIONS = 50
 MAX_SAMPLES = 64
 MAX_EXECUTIONS = 5
 MAX_DIFFERENCES = 20
+MAX_COMPARED = 1_000
 
 NOT_KEPT = (
     "its source was not kept: recorded by an older Kitaru, larger than 512 KiB, or changed while "
@@ -47,10 +48,17 @@ class Comparison:
         self._execution = execution
         self._versions: dict[str, list[RecordedCode]] = {}
         self._code: dict[tuple[str, bytes], Compared] = {}
+        self._samples: dict[tuple[str, bytes | None], list[tuple[int, list[Sample]]]] = {}
+        self._before: list[int] | None = None
         self._rows: dict[int, str] = {}
+        self._compared = 0
 
     def of(self, call: RecordedCall) -> Compared:
-        """What made this call run anew, as far as its reason says: code or inputs."""
+        """What made this call run anew, as far as its reason says: code or inputs.
+
+        Inputs are compared for the first so many calls only: whoever asks about
+        a hundred thousand is told their reasons, but not made to wait.
+        """
         row = call.row
         kind = _kind(row.reason)
         if kind == "code" and row.code is not None:
@@ -58,7 +66,10 @@ class Comparison:
             if key not in self._code:
                 self._code[key] = self._of_code(*key)
             return self._code[key]
-        return self._of_inputs(call) if kind == "input" else Compared()
+        if kind != "input" or self._compared >= MAX_COMPARED:
+            return Compared()
+        self._compared += 1
+        return self._of_inputs(call)
 
     def unseen(self, call: RecordedCall) -> tuple[str, ...] | None:
         """What the fingerprint of the call's code could not see; None if that is not recorded."""
@@ -133,33 +144,61 @@ class Comparison:
         return Compared(exec_id, found)
 
     def _nearest(self, call: RecordedCall) -> tuple[str | None, Sample] | None:
-        """The recorded call with most equal arguments; of equals the newest."""
-        best: tuple[int, int] | None = None
-        found: tuple[str | None, Sample] | None = None
-        for execution in self._candidates(call.row.checkpoint, call.row.code):
-            if execution == self._execution and found is not None:
-                continue  # another execution's is what it could have reused
-            samples = self._store.list_samples(
-                execution, checkpoint=call.row.checkpoint, before=call.id, limit=MAX_SAMPLES
-            )
-            for sample in samples:
-                differing = len(differing_arguments(sample.arguments, call.row.arguments))
-                rank = (differing, -sample.id)
-                if differing and (best is None or rank < best):
-                    best, found = rank, (self._exec_id(execution), sample)
-        return found
+        """The recorded call with most equal arguments; of equals the newest.
 
-    def _candidates(self, checkpoint: str, code: bytes | None) -> Sequence[int]:
-        rows = self._store.list_executions(
-            project=self._project,
-            flow=self._flow_id,
-            before=self._execution + 1,
-            limit=MAX_EXECUTIONS,
-        )
-        self._rows.update((row.id, row.exec_id) for row in rows)
-        first = [v.execution for v in self._versions_of(checkpoint) if v.digest == code]
-        others = (*(row.id for row in rows), *first)
-        return [*dict.fromkeys(n for n in others if n != self._execution), self._execution]
+        Another execution's, because that is what could have been reused; only
+        where there is none one that this execution made before.
+        """
+        row = call.row
+        found = [
+            (execution, sample)
+            for execution, samples in self._others(row.checkpoint, row.code)
+            for sample in samples
+        ]
+        if not found:
+            own = self._store.list_samples(
+                self._execution, checkpoint=row.checkpoint, before=call.id, limit=MAX_SAMPLES
+            )
+            found = [(self._execution, sample) for sample in own]
+        ranked = [
+            (len(differing), -sample.id, execution, sample)
+            for execution, sample in found
+            if (differing := differing_arguments(sample.arguments, row.arguments))
+        ]
+        if not ranked:
+            return None
+        _, _, execution, sample = min(ranked)
+        return self._exec_id(execution), sample
+
+    def _others(self, checkpoint: str, code: bytes | None) -> Sequence[tuple[int, list[Sample]]]:
+        """Samples of the executions of this flow just before, and of the first with this code."""
+        key = (checkpoint, code)
+        if key not in self._samples:
+            first = [v.execution for v in self._versions_of(checkpoint) if v.digest == code]
+            others = dict.fromkeys([*self._flow_before(), *first])
+            self._samples[key] = [
+                (
+                    number,
+                    self._store.list_samples(
+                        number, checkpoint=checkpoint, before=1 << 62, limit=MAX_SAMPLES
+                    ),
+                )
+                for number in others
+                if number != self._execution
+            ]
+        return self._samples[key]
+
+    def _flow_before(self) -> Sequence[int]:
+        if self._before is None:
+            rows = self._store.list_executions(
+                project=self._project,
+                flow=self._flow_id,
+                before=self._execution,
+                limit=MAX_EXECUTIONS,
+            )
+            self._rows.update((row.id, row.exec_id) for row in rows)
+            self._before = [row.id for row in rows]
+        return self._before
 
     def _exec_id(self, execution: int) -> str | None:
         if execution not in self._rows:

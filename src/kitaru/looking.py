@@ -139,7 +139,8 @@ class Looking:
     def why(self, exec_id: str, checkpoint: str | None = None) -> Reasons:
         """Why each call of a checkpoint ran or was reused; without one, every call.
 
-        ``checkpoint`` is its name, its id, or the id of one call.
+        ``checkpoint`` is its name, its id, or the id of one call. How inputs
+        differ is told for the first 1,000 calls.
 
         >>> import kitaru
         >>> @kitaru.checkpoint(cache=False)

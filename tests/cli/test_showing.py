@@ -242,6 +242,10 @@ def test_the_header_says_how_it_stands_and_what_came_out() -> None:
     ]
 
 
+def test_one_that_runs_says_for_how_long() -> None:
+    assert "took       3 min so far" in header(status=ExecutionStatus.RUNNING, ended_at=None)
+
+
 def test_none_is_a_result_too() -> None:
     assert header()[-1] == "result     null"
 

@@ -101,7 +101,7 @@ def _about(
         yield "error", [Piece(where, look), Piece(more, style.DIM)]
     when = f"  ({ago(execution.created_at, now)})" if screen.drawn else ""
     yield "created", [Piece(full(execution.created_at)), Piece(when, style.DIM)]
-    yield "took", said(took(execution.started_at, execution.ended_at))
+    yield "took", said(_took(execution, now))
     if execution.attempts > 1:
         yield "attempts", said(execution.attempts)
     yield "key", said(execution.key)
@@ -116,6 +116,12 @@ def _about(
     for note in execution.notes:
         at = f"{full(note.at)}  "
         yield "note", [Piece(at, style.DIM), Piece(cleaned(note.message), style.WARNING)]
+
+
+def _took(execution: Execution, now: datetime) -> str:
+    if execution.status is ExecutionStatus.RUNNING and execution.started_at is not None:
+        return f"{lasted((now - execution.started_at).total_seconds())} so far"
+    return took(execution.started_at, execution.ended_at)
 
 
 def _preview(value: Any) -> str:
