@@ -47,6 +47,9 @@ MAX_PARSED_BYTES = 1024 * 1024
 """Inputs beyond this are shown by size and digest, without reading them."""
 
 _PAGE = 1000
+_FIRST_SECOND = -62_135_596_800
+_LAST_SECOND = 253_402_300_799
+"""The years 1 and 9999: beyond them there is no datetime."""
 
 
 def instant(at: int) -> datetime:
@@ -56,6 +59,8 @@ def instant(at: int) -> datetime:
     '1970-01-01T00:00:00+00:00'
     """
     seconds, microseconds = divmod(at, 1_000_000)
+    # A row that was edited may say anything; it must not keep the others from being shown.
+    seconds = min(max(seconds, _FIRST_SECOND), _LAST_SECOND)
     return datetime.fromtimestamp(seconds, UTC).replace(microsecond=microseconds)
 
 

@@ -191,7 +191,7 @@ class Uncoded:
         )
 
 
-def _is(value: object, kinds: type | tuple[type, ...]) -> bool:
+def _is(value: object, kinds: type | tuple[Any, ...]) -> bool:
     # Not isinstance: that believes `__class__`, which proxies lie about and others raise for.
     return issubclass(type(value), kinds)
 

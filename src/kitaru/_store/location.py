@@ -239,6 +239,8 @@ def _check_content(folder: str) -> None:
     """Never turn a folder of other things into a private one that git ignores."""
     if os.path.basename(folder) == FOLDER_NAME or _is_marked(folder):
         return
+    if os.path.lexists(os.path.join(folder, "kitaru.db")):
+        return  # a store whose .gitignore was not copied along
     others = [name for name in os.listdir(folder) if name != ".gitignore"]
     # Asked again: another process may have marked and filled it since.
     if others and not _is_marked(folder):

@@ -24,7 +24,12 @@ import apsw
 from kitaru._core.keeping import keep_for_ever
 from kitaru._store.rows import Row
 from kitaru._store.sqlite.descriptors import Descriptors
-from kitaru._store.sqlite.errors import NOTHING_WRITTEN, backend_error, descriptors_lost
+from kitaru._store.sqlite.errors import (
+    NOTHING_WRITTEN,
+    backend_error,
+    descriptors_lost,
+    foreign,
+)
 from kitaru._store.syncing import sync
 from kitaru._store.writes import Conflict
 from kitaru.env import process
@@ -97,6 +102,9 @@ def connect(path: str, *, cache_kib: int) -> apsw.Connection:
 
 def configure(connection: apsw.Connection, path: str, cache_kib: int) -> None:
     connection.set_busy_timeout(BUSY_MS)
+    if connection.pragma("application_id") != APPLICATION_ID:
+        # Before anything is set: the journal mode is written into the file.
+        raise foreign(path, "it is a database of another program")
     # Plans must not depend on bound values: else SQLite prepares a query anew
     # whenever it is bound (14 µs instead of 2 for a search by reuse key).
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)

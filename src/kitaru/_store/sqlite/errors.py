@@ -67,8 +67,10 @@ _REMEDIES: tuple[tuple[type[apsw.Error], str, str], ...] = (
 
 def backend_error(error: apsw.Error, path: str, note: str = NOTHING_WRITTEN) -> KitaruBackendError:
     """The typed error for ``error``; raise it ``from`` that."""
+    missing = isinstance(error, apsw.SQLError) and str(error).startswith("no such ")
     for kind, code, remedy in _REMEDIES:
-        if isinstance(error, kind):
+        # Our own statements fit our schema: without a table of it the file is not as we made it.
+        if isinstance(error, kind) or (missing and kind is apsw.CorruptError):
             return KitaruBackendError(
                 f"the store {path} failed ({error}): {remedy}. {note}", code=code
             )
@@ -86,4 +88,12 @@ def descriptors_lost(path: str) -> KitaruBackendError:
         "other files now. What was recorded before is kept, and this process writes no more. Start "
         "the program again, and let code close only what it opened",
         code="store-descriptors-closed",
+    )
+
+
+def foreign(path: str, why: str) -> KitaruBackendError:
+    return KitaruBackendError(
+        f"{path} is not a Kitaru store: {why}. Move it away, put back a file from the folder "
+        "`backups` beside it if there is one, or choose another folder (KITARU_STORE)",
+        code="store-foreign",
     )

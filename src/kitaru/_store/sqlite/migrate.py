@@ -24,7 +24,7 @@ from kitaru._store.sqlite.database import (
     configure,
     connect,
 )
-from kitaru._store.sqlite.errors import backend_error
+from kitaru._store.sqlite.errors import backend_error, foreign
 from kitaru._store.syncing import sync_folder
 from kitaru.env import Env
 from kitaru.errors import KitaruBackendError
@@ -99,22 +99,17 @@ def _exists(path: str) -> bool:
     # By stat alone: opening the file here could drop the locks that this
     # process holds on it.
     try:
-        found = os.stat(path)
+        found = os.lstat(path)
     except FileNotFoundError:
         return False
+    if stat.S_ISLNK(found.st_mode):
+        # SQLite would keep the log beside the file that it leads to, where nobody looks for it.
+        raise foreign(path, "it is a link (to keep a store elsewhere, link its whole folder)")
     if not stat.S_ISREG(found.st_mode):
-        raise _foreign(path, "it is not a file")
+        raise foreign(path, "it is not a file")
     if found.st_size == 0:
-        raise _foreign(path, "it is empty")
+        raise foreign(path, "it is empty")
     return True
-
-
-def _foreign(path: str, why: str) -> KitaruBackendError:
-    return KitaruBackendError(
-        f"{path} is not a Kitaru store: {why}. Move it away, put back a file from the folder "
-        "`backups` beside it if there is one, or choose another folder (KITARU_STORE)",
-        code="store-foreign",
-    )
 
 
 def _make(
@@ -174,6 +169,8 @@ def _bring_up_to_date(
             "(KITARU_STORE)",
             code="store-of-later-release",
         )
+    if meta.schema_version < 1:
+        raise foreign(path, f"it says that its schema is {meta.schema_version}")
     _refuse_truncated(connection, path)
     if meta.schema_version < newest:
         _back_up(connection, path, meta, env)
@@ -184,14 +181,12 @@ def _bring_up_to_date(
 
 
 def _read_meta(connection: apsw.Connection, path: str, queries: Queries) -> Meta:
-    if connection.pragma("application_id") != APPLICATION_ID:
-        raise _foreign(path, "it is a database of another program")
     try:
         found: list[Any] = connection.execute(queries.read_meta).fetchall()
     except apsw.SQLError:
         found = []
     if not found:
-        raise _foreign(path, "its table `meta` is missing")
+        raise foreign(path, "its table `meta` is missing")
     return Meta(*found[0])
 
 
