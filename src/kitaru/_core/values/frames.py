@@ -105,8 +105,7 @@ def _write_masked(writer: Writer, values: Any, dtype: Any, path: Path, depth: in
 
 def _write_strings(writer: Writer, values: Any, dtype: Any, path: Path, depth: int) -> Any:
     na = pandas().NA
-    missing = numpy().asarray(values.isna())
-    texts = [None if gone else str(text) for text, gone in zip(values, missing, strict=True)]
+    texts = values.to_numpy(dtype=object, na_value=None).tolist()
     return {
         TAG: "pandas.strings",
         "storage": dtype.storage,
