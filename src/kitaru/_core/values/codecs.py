@@ -26,7 +26,7 @@ Read = Callable[["Reader", dict[str, Any], Path, int], Any]
 
 _HOMES = {
     "numpy": "arrays",
-    "pandas": "frames",
+    "pandas": "pandas_frames",
     "PIL": "images",
     "polars": "polars_frames",
     "pyarrow": "arrow",
