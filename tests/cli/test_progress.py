@@ -86,6 +86,16 @@ def test_many_that_were_recalled_show_what_they_had_taken_together(told: Told) -
     assert told.lines() == ["↺ fetch  4.5 s  3 recalled"]
 
 
+def test_many_that_were_reused_name_their_source_if_it_is_one(told: Told) -> None:
+    for number in range(2):
+        told.tell("call.reused", "fetch", str(number), seconds=1.0, reason="reused from 01aa")
+    assert told.lines() == ["≡ fetch  2.0 s  2 reused from 01aa"]
+    told.tell("call.reused", "fetch", "3", seconds=1.0, reason="reused from 01bb")
+    assert told.lines() == ["≡ fetch  3.0 s  3 reused"]
+    told.tell("call.reused", "fetch", "4", seconds=1.0, reason="reused from 01bb")
+    assert told.lines() == ["≡ fetch  4.0 s  4 reused"]
+
+
 def test_a_reuse_that_is_heard_of_late_stands_where_it_was_called(told: Told) -> None:
     told.ran("second", seq=1)
     told.tell("call.reused", "first", seq=0, seconds=1.0, reason="reused from 01aa")

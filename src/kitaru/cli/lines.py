@@ -133,11 +133,14 @@ def _details(group: Group, word: str, room: int, now: float, unicode: bool) -> L
 
 def _counts(group: Group | Totals, words: Iterable[str]) -> list[Line]:
     """How many of each; what ran is what one expects, so it has no colour."""
-    return [
-        [Piece(f"{getattr(group, word):,} {word}", "" if word == "ran" else look_of(word).style)]
-        for word in words
-        if getattr(group, word)
-    ]
+    found: list[Line] = []
+    for word in words:
+        count = getattr(group, word)
+        if count:
+            source = getattr(group, "source", "") if word == "reused" else ""
+            style = "" if word == "ran" else look_of(word).style
+            found.append([Piece(f"{count:,} {source or word}", style)])
+    return found
 
 
 def _bar(group: Group, room: int, now: float, unicode: bool) -> Line:

@@ -68,7 +68,7 @@ class Group:
         self.seq = _LAST
         """Of its first call: a reuse is heard of only when it is committed."""
         self.source = ""
-        """Whose outcome was reused, of the last call that did."""
+        """Whose outcomes were reused, if all are of one execution."""
         self.why = ""
         """Of the last failure."""
         self.drift = ""
@@ -218,7 +218,8 @@ class Progress:
     def _reused(self, group: Group, event: Event, now: float) -> None:
         group.reused += 1
         self.totals.reused += 1
-        group.source = event.reason or ""
+        source = event.reason or ""
+        group.source = source if group.reused == 1 or source == group.source else ""
         self._saved(group, event)
 
     def _saved(self, group: Group, event: Event) -> None:
