@@ -355,7 +355,7 @@ class ReferenceStore:
     def _add_code(self, row: ExecutionRow, code: CodeRow) -> None:
         version = (row.project, code.checkpoint, code.digest)
         known, execution = self._codes.setdefault(version, (code, row.id))
-        if known.files is None:
+        if known.files is None and code.files is not None:
             self._codes[version] = (known._replace(files=code.files, unseen=code.unseen), execution)
         for source in code.sources:
             self._sources.setdefault(*source)
