@@ -351,3 +351,28 @@ def test_a_body_that_changes_a_small_array_in_place_is_told(
 
     assert twice.run().wait() == rows
     assert ("changed its argument 'table' in place" in capsys.readouterr().err) is said
+
+
+@pytest.mark.parametrize("rows", [3, 300_000])
+def test_a_result_whose_library_is_not_in_use_is_no_source_of_reuse(
+    rows: int, tmp_path: Path
+) -> None:
+    script = tmp_path / "late.py"
+    script.write_text(
+        "import kitaru\n"
+        f"kitaru.configure(store={str(tmp_path / 'store')!r})\n"
+        "@kitaru.checkpoint\n"
+        "def late():\n"
+        "    import numpy\n"
+        f"    return numpy.zeros({rows})\n"
+        "@kitaru.flow\n"
+        "def uses():\n"
+        "    return len(late())\n"
+        "if __name__ == '__main__':\n"
+        "    print(uses.run().wait())\n"
+    )
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.stdout, done.returncode) == (f"{rows}\n", 0), done.stderr

@@ -13,6 +13,7 @@ from typing import Any
 from kitaru._core.limits import DEFAULT_LIMITS, Limits, in_force
 from kitaru._core.payload import Payload, is_intact, seal
 from kitaru._core.values import attachments
+from kitaru._core.values.codecs import has_codecs
 from kitaru._core.values.paths import looking_failed, problem
 from kitaru._core.values.reader import Reader
 from kitaru._core.values.registered import EXACT
@@ -130,10 +131,12 @@ def decode(
 
 def is_readable(payload: Payload, hints: Sequence[type]) -> bool:
     """Whether the value can be read here as it was, without asking a class that has changed."""
-    if len(payload.data) > _MAX_LOOKED_INTO or not may_hold_tags(payload.data):
+    if text_bytes(payload) > _MAX_LOOKED_INTO or not may_hold_tags(payload.data):
         return True
     try:
         tree = open_payload(payload, "", checked=True)
+        if len(payload.data) > _MAX_LOOKED_INTO:
+            return has_codecs(tree)
         is_attached = payload.codec == attachments.CODEC
         attached = attachments.split(payload.data)[1] if is_attached else None
         reader = Reader("", hints, attached=attached)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from kitaru._core.values import registered
 from kitaru._core.values.classes import meet
 from kitaru._core.values.paths import Path, module_of, problem
+from kitaru._core.values.text import TAG
 
 if TYPE_CHECKING:
     from kitaru._core.values.reader import Reader
@@ -91,6 +92,24 @@ def read_of(tag: str, reader: Reader, path: Path) -> Read | None:
             code="library-not-imported",
         )
     return read
+
+
+def has_codecs(tree: Any) -> bool:
+    """Whether all that a tree needs to be read is registered and in use, as far as tags tell."""
+    if type(tree) is list:
+        return all(map(has_codecs, tree))
+    if type(tree) is not dict:
+        return True
+    tag = tree.get(TAG)
+    if type(tag) is not str:
+        tag = ""
+    name = tree.get("codec")
+    if tag == registered.MARK and (type(name) is not str or name not in registered.by_name):
+        return False
+    library = tag.partition(".")[0]
+    if library in _HOMES and sys.modules.get(_NEEDED.get(library, library)) is None:
+        return False
+    return all(map(has_codecs, tree.values()))
 
 
 def _home(library: str) -> Any:
