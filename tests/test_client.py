@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -375,6 +375,33 @@ def test_why_takes_a_name_an_id_or_one_call(client: KitaruClient, named: str) ->
     (call,) = client.executions.get(handle.exec_id).checkpoints
     wanted = {"double": "double", "id": call.checkpoint_id, "call id": call.call_id}[named]
     assert [why.call_id for why in client.executions.why(handle.exec_id, wanted)] == [call.call_id]
+
+
+def test_a_list_is_bounded_by_times_and_filtered_by_key(client: KitaruClient) -> None:
+    keyed = doubling.options(key="july").run(1)
+    later = doubling.run(2)
+    assert (keyed.wait(), later.wait()) == (2, 4)
+    list_ = client.executions.list
+    (found,) = list_(key="july")
+    assert found.exec_id == keyed.exec_id
+    assert list_(key="june") == []
+    begun, minute = found.created_at, timedelta(minutes=1)
+    assert len(list_(since=begun - minute)) == len(list_(before=begun + minute)) == 2
+    assert list_(since=begun + minute) == list_(before=begun - minute) == []
+
+
+def test_why_shows_how_an_argument_differs_from_the_nearest_recorded_call(
+    client: KitaruClient,
+) -> None:
+    first = doubling.run(1)
+    first.wait()
+    second = doubling.run(2)
+    second.wait()
+    (why,) = client.executions.why(second.exec_id)
+    assert why.compared_with == first.exec_id
+    (difference,) = why.differences
+    assert (difference.kind, difference.name) == ("argument", "number")
+    assert (difference.before, difference.after, difference.note) == ("1", "2", None)
 
 
 def test_why_of_a_checkpoint_that_was_not_called_lists_those_that_were(
