@@ -152,7 +152,7 @@ class Looking:
         >>> handle = game.run()
         >>> handle.wait()
         6
-        >>> for why in KitaruClient().executions.why(handle.exec_id, "guess"):
+        >>> for why in kitaru.KitaruClient().executions.why(handle.exec_id, "guess"):
         ...     print(why.source, "-", why.reason)
         ran - switched off by @checkpoint(cache=False)
         """
