@@ -15,8 +15,9 @@ from tests.engine.looking import calls, retry
 from tests.test_values_classes import shape_of_today, stored
 
 import kitaru
-from kitaru._core.payload import Payload
+from kitaru._core.payload import Payload, seal
 from kitaru._core.values import changes, decode, encode
+from kitaru._core.values.shapes import annotation_text
 from kitaru.errors import KitaruUsageError, KitaruUserCodeError, KitaruValueError
 
 WHAT = "checkpoint 'fetch'"
@@ -178,6 +179,69 @@ def test_what_fits_neither_is_a_typed_error_with_the_reason(
         assert "@kitaru.upcast(Order)" in text
         assert "kept as it is" in text
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_field_that_changed_its_type_is_converted_or_a_typed_error(
+    head: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    payload = stored(HEADS[head] + "id: int\n    n: int = 0", "Order(id=5)")
+    module = shape_of_today(HEADS[head] + "id: str\n    n: int = 0")
+    if head == "pydantic":
+        with pytest.raises(KitaruValueError, match=r"id is an int, not str.*valid string"):
+            read(payload)
+    else:
+        assert read(payload).id == 5  # today's class takes anything, and that is said
+        assert "has changed since the value was recorded (id is an int, not str)" in (
+            capsys.readouterr().err
+        )
+    kitaru.upcast(module.Order)(lambda old: module.Order(id=str(old["id"])))
+    assert read(payload).id == "5"
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_annotations_that_still_fit_ask_nobody(head: str) -> None:
+    payload = stored(HEADS[head] + "id: int", "Order(id=5)")
+    module = shape_of_today("import typing\n" + HEADS[head] + "id: typing.Optional[int | str]")
+    kitaru.upcast(module.Order)(lambda old: 1 / 0)
+    assert read(payload).id == 5
+    module = shape_of_today(HEADS[head] + "id: Missing")
+    kitaru.upcast(module.Order)(lambda old: 1 / 0)
+    if head != "pydantic":
+        assert read(payload).id == 5
+
+
+def test_a_value_that_never_fitted_its_annotation_comes_back_while_that_stays() -> None:
+    payload = stored(HEADS["dataclass"] + "id: int", "Order(id='five')")
+    module = shape_of_today(HEADS["dataclass"] + "id: int")
+    kitaru.upcast(module.Order)(lambda old: 1 / 0)
+    assert read(payload).id == "five"
+
+
+def test_annotations_are_told_apart_as_texts_and_as_objects() -> None:
+    from typing import ForwardRef, List, Literal, Optional, Union  # noqa: UP035
+
+    texts = [
+        annotation_text(each)
+        for each in (
+            *(int, str, None, list[int], list[str], List[int], dict[str, int]),  # noqa: UP006
+            *(int | None, Optional[int], Union[int, str]),  # noqa: UP007, UP045
+            *(Literal["a"], Literal[1], Literal[2]),
+            *("list[ int ]", "Order", ForwardRef("Order"), encode),
+        )
+    ]
+    assert texts[13] == "list[int]"
+    assert texts[14] == texts[15] == "Order"
+    assert len(set(texts[:7])) == 6  # List[int] is list[int]
+    assert len(set(texts[10:13])) == 3
+
+
+def test_a_record_of_before_types_were_noted_is_judged_by_its_names() -> None:
+    payload = stored(HEADS["dataclass"] + "id: int", "Order(id=5)")
+    shape = payload.data.partition(b'"shape":"')[2].partition(b'"')[0]
+    old = seal("json", payload.data.replace(shape, shape.partition(b".")[0]))
+    shape_of_today(HEADS["dataclass"] + "id: str")
+    assert read(old).id == 5
 
 
 @pytest.mark.parametrize("was", HEADS)

@@ -135,8 +135,8 @@ class _Look:
             return None
         self._open.append(cls)
         try:
-            for name, annotation in field_annotations(cls, shape):
-                if default_of(cls, shape, name, call_classes=False) is not MISSING:
+            for name, annotation, is_given in field_annotations(cls, shape):
+                if not is_given or default_of(cls, shape, name, call_classes=False) is not MISSING:
                     continue
                 module = sys.modules.get(module_of(cls))
                 found = self.at(_resolved(annotation, _namespace_of_module(module)), (path, name))

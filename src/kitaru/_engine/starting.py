@@ -133,7 +133,8 @@ def frozen_spec(
 
 
 def _check_fit(flow: FlowSpec, bound: dict[str, Any]) -> None:
-    from kitaru._core.hints import hints_of, misfit
+    from kitaru._core.fitting import misfit
+    from kitaru._core.hints import hints_of
 
     if flow.annotations is None:
         flow.annotations = hints_of(flow.fn)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from kitaru._core.fitting import misfit
 from kitaru._core.naming import module_name
 from kitaru._core.values.paths import Path, problem, qualname_of, type_name
 from kitaru._core.values.rebuilding import Recorded
@@ -166,6 +167,28 @@ def misfit_of(shape: Shape, removed: list[str], unfilled: list[str], was: str | 
         f"{shape.name} has changed since the value was recorded"
         f"{' (' + '; '.join(changes) + ')' if changes else ''}"
     )
+
+
+def wrong_type(cls: type, shape: Shape, fields: dict[str, Any], recorded: Any) -> str | None:
+    """How a field's value does not fit today's annotation, where annotations have changed.
+
+    ``recorded`` is the fingerprint in the record. What was stored against its own
+    annotation comes back as it was, as long as the annotations are what they were.
+    """
+    types = recorded.partition(".")[2] if type(recorded) is str else ""
+    if not types or types == shape.fingerprint.partition(".")[2]:
+        return None
+    import typing
+
+    try:
+        hints = typing.get_type_hints(cls)
+    except Exception:
+        return None  # a name that is not there: nothing is certain
+    for name, value in fields.items():
+        found = misfit(value, hints[name], name) if name in hints else None
+        if found is not None:
+            return f"{shape.name} has changed since the value was recorded ({found})"
+    return None
 
 
 def short_name(cls: type) -> str:

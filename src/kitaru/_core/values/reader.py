@@ -15,7 +15,14 @@ from typing import Any
 
 from kitaru._core.limits import READABLE, Limits
 from kitaru._core.values import attachments, exceptions, parts
-from kitaru._core.values.changes import convert, convert_member, misfit_of, remedy, short_name
+from kitaru._core.values.changes import (
+    convert,
+    convert_member,
+    misfit_of,
+    remedy,
+    short_name,
+    wrong_type,
+)
 from kitaru._core.values.classes import find_class
 from kitaru._core.values.codecs import read_of
 from kitaru._core.values.leaves import READERS
@@ -205,9 +212,12 @@ class Reader:
             self._part(tree, "set", list, path) if "set" in tree else tuple(stored),
         )
         was = tree[TAG]
-        same = tree.get("shape") == shape.fingerprint and was == shape.kind
-        if same and fields.keys() <= set(shape.fields):
-            return rebuild(cls, shape, recorded)
+        if was == shape.kind and fields.keys() <= set(shape.fields):
+            if tree.get("shape") == shape.fingerprint:
+                return rebuild(cls, shape, recorded)
+            misfit = wrong_type(cls, shape, fields, tree.get("shape"))
+            if misfit is not None:
+                return self._convert(cls, shape, recorded, path, misfit)
         removed = [name for name in fields if name not in shape.fields]
         added = [name for name in shape.fields if name not in fields]
         unfilled = [name for name in added if not self._fill(fields, cls, shape, name)]
@@ -215,9 +225,12 @@ class Reader:
             fields = {name: fields[name] for name in shape.fields}
             return rebuild(cls, shape, recorded._replace(fields=fields))
         misfit = misfit_of(shape, removed, unfilled, None if was == shape.kind else was)
+        recorded = recorded._replace(fields={name: fields[name] for name in stored})
+        return self._convert(cls, shape, recorded, path, misfit)
+
+    def _convert(self, cls: type, shape: Shape, recorded: Recorded, path: Path, misfit: str) -> Any:
         if not self.may_convert:
             raise problem(self.what, path, f"{misfit}. {remedy(cls)}", code="class-changed")
-        recorded = recorded._replace(fields={name: fields[name] for name in stored})
         return convert(cls, shape, recorded, what=self.what, path=path, misfit=misfit)
 
     def _fill(self, values: dict[str, Any], cls: type, shape: Shape, name: str) -> bool:

@@ -10,21 +10,22 @@ from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from functools import cached_property
 from hashlib import blake2b
-from types import FunctionType, MemberDescriptorType
+from types import FunctionType, GenericAlias, MemberDescriptorType, UnionType
 from typing import Any, NamedTuple
 
 from kitaru._core.values.classes import name_of
-from kitaru._core.values.paths import module_of, mro_of, namespace_of
+from kitaru._core.values.paths import module_of, mro_of, namespace_of, qualname_of, type_name
 
 MISSING: Any = object()
 """No default, or no such attribute."""
 
 _BUILTIN_STATE = (int, float, complex, str, bytes, bytearray, list, dict, set, frozenset, tuple)
 _PLAIN_FACTORIES = (list, dict, set, frozenset, tuple, str, int, float, bool, bytes)
+_MAX_ANNOTATION_DEPTH = 20
 _NOT_STATE = frozenset({"__weakref__", "_attrs_cached_hash", "__orig_class__"})
 """Not what an object consists of; the last is what ``Box[int](…)`` leaves behind."""
 
@@ -65,7 +66,8 @@ def _find_shape(cls: type) -> Shape | None:
     if found is None:
         return None
     kind, fields = found
-    return Shape(kind, name_of(cls), fields, _fingerprint(fields), slots_of(cls), _derived(cls))
+    shape = Shape(kind, name_of(cls), fields, "", slots_of(cls), _derived(cls))
+    return shape._replace(fingerprint=_fingerprint(cls, shape))
 
 
 def _kind_and_fields(cls: type) -> tuple[str, tuple[str, ...]] | None:
@@ -110,27 +112,55 @@ def dataclass_fields(cls: type) -> dict[str, Any]:
     return {name: field for name, field in fields.items() if field._field_type is real}
 
 
-def field_annotations(cls: type, shape: Shape) -> Iterator[tuple[str, Any]]:
-    """The fields that ``__init__`` must set, each with its annotation as it stands."""
+def field_annotations(cls: type, shape: Shape) -> Iterator[tuple[str, Any, bool]]:
+    """The fields, each with its annotation as it stands, and whether ``__init__`` takes it."""
     if shape.kind == "pydantic":
         for name, field in class_attribute(cls, "__pydantic_fields__").items():
-            yield name, field.annotation
+            yield name, field.annotation, True
     elif shape.kind == "dataclass":
         for name, field in dataclass_fields(cls).items():
-            if field.init:
-                yield name, field.type
+            yield name, field.type, field.init
     elif shape.kind == "attrs":
         for attribute in class_attribute(cls, "__attrs_attrs__"):
-            if attribute.init:
-                yield attribute.name, attribute.type
-    else:
+            yield attribute.name, attribute.type, attribute.init
+    elif shape.kind == "namedtuple":
         annotations = class_attribute(cls, "__annotations__")
         if type(annotations) is dict:
-            yield from ((name, annotations.get(name)) for name in shape.fields)
+            yield from ((name, annotations.get(name), True) for name in shape.fields)
 
 
-def _fingerprint(fields: tuple[str, ...]) -> str:
-    return blake2b("\0".join(fields).encode("utf-8", "replace"), digest_size=4).hexdigest()
+def _fingerprint(cls: type, shape: Shape) -> str:
+    """``names.types``: two digests, so that a class with new annotations only is known as such."""
+    types = [annotation_text(annotation) for _, annotation, _ in field_annotations(cls, shape)]
+    return f"{_short_digest(shape.fields)}.{_short_digest(types)}"
+
+
+def _short_digest(texts: Sequence[str]) -> str:
+    return blake2b("\0".join(texts).encode("utf-8", "replace"), digest_size=4).hexdigest()
+
+
+def annotation_text(annotation: Any, depth: int = 0) -> str:
+    """An annotation as a text, without asking it for one: that may be code of a metaclass."""
+    if type_name(type(annotation)) == "typing.ForwardRef":
+        annotation = object.__getattribute__(annotation, "__forward_arg__")
+    if type(annotation) is str:
+        return annotation.replace(" ", "")
+    if type(annotation) is GenericAlias or type(annotation) is UnionType:
+        origin = annotation.__origin__ if type(annotation) is GenericAlias else None
+        arguments: Any = annotation.__args__
+    elif issubclass(type(annotation), type):
+        return qualname_of(annotation)
+    else:
+        state = namespace_of_object(annotation) or {}
+        origin, arguments = state.get("__origin__"), state.get("__args__")
+    if type(arguments) is tuple and depth < _MAX_ANNOTATION_DEPTH:
+        inner = ",".join(annotation_text(each, depth + 1) for each in arguments)
+        return f"{annotation_text(origin, depth + 1)}[{inner}]"
+    if type(annotation) is int or type(annotation) is bool:
+        return repr(annotation)  # in a Literal
+    # None, TypeVars, special forms: what they are is enough to notice most changes.
+    kind: Any = type(annotation)
+    return type_name(kind)
 
 
 def slots_of(cls: type) -> tuple[tuple[str, Any], ...]:
