@@ -51,7 +51,7 @@ def _from_json(text: str | None, hints: dict[str, Any]) -> Arguments:
     if text is None:
         return [], {}
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=_without_doubles)
     except (ValueError, RecursionError) as error:
         raise KitaruUsageError(
             f'--args is not JSON ({error}): write for example --args \'{{"name": "World"}}\'',
@@ -68,6 +68,15 @@ def _from_json(text: str | None, hints: dict[str, Any]) -> Arguments:
         "or a list (by position)",
         code="flow-arguments-invalid",
     )
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {shortened(twice)} stands there twice")
+    return made
 
 
 def _pairs(

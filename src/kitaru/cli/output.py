@@ -131,7 +131,7 @@ class Session:
         _to_stderr(_in_words(message, code))
 
     def fail_usage(self, error: click.UsageError) -> None:
-        message = error.format_message()
+        message = _clipped(error.format_message())
         no_words = isinstance(error, click.exceptions.NoArgsIsHelpError)
         if self.as_json:
             message = f"{self.command}: no command was given" if no_words else message
@@ -304,3 +304,11 @@ def print_fields(fields: Iterable[tuple[str, object]]) -> None:
             print_text(f"{name:<12}{lines[0]}")
             for line in lines[1:]:
                 print_text(f"{'':<12}{line}")
+
+
+def _clipped(message: str) -> str:
+    """A message that repeats what was typed, which may have been a megabyte."""
+    return message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}…"
+
+
+_MAX_MESSAGE = 2000

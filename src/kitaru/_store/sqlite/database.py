@@ -29,6 +29,7 @@ from kitaru._store.sqlite.errors import (
     backend_error,
     descriptors_lost,
     foreign,
+    unreadable_text,
 )
 from kitaru._store.syncing import sync
 from kitaru._store.writes import Conflict
@@ -252,6 +253,8 @@ class Database:
             return self._execute(sql, parameters).fetchall()
         except apsw.Error as error:
             raise self._translated(error) from error
+        except UnicodeDecodeError as error:
+            raise unreadable_text(self.path) from error
 
     def _translated(self, error: apsw.Error) -> Exception:
         if isinstance(error, apsw.ConstraintError) and getattr(error, "extendedresult", 0) in (
@@ -322,6 +325,8 @@ class Database:
             if not self._descriptors.are_open():
                 raise self._lose() from error
             raise backend_error(error, self.path, "Nothing was changed") from error
+        except UnicodeDecodeError as error:
+            raise unreadable_text(self.path) from error
         finally:
             self._give_back(connection)
 

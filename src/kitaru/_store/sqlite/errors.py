@@ -97,3 +97,13 @@ def foreign(path: str, why: str) -> KitaruBackendError:
         "`backups` beside it if there is one, or choose another folder (KITARU_STORE)",
         code="store-foreign",
     )
+
+
+def unreadable_text(path: str) -> KitaruBackendError:
+    """A text that is no UTF-8: SQLite hands out whatever bytes stand in a row."""
+    return KitaruBackendError(
+        f"the store {path} is damaged: a text in it is no UTF-8. Keep a copy of the whole folder, "
+        "and put back the newest file from its folder `backups`, or move the folder away to begin "
+        "anew. Nothing was changed",
+        code="store-damaged",
+    )
