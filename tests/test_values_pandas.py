@@ -93,7 +93,7 @@ COLUMNS = {
     "datetime tz": (with_gaps(INSTANTS), zoned),
     "timedelta": (
         with_gaps(st.integers(-(10**9), 10**9)),
-        lambda v: np.array([np.timedelta64("NaT") if x is None else x for x in v], "m8[s]"),
+        lambda v: np.array([np.timedelta64("NaT", "s") if x is None else x for x in v], "m8[s]"),
     ),
     "period": (
         with_gaps(INSTANTS.map(lambda at: pd.Period(at, "M"))),
