@@ -310,6 +310,17 @@ def test_a_module_that_raises_shows_its_own_traceback(project: Project) -> None:
     assert "importing.py" not in done.stderr
 
 
+def test_a_misuse_at_the_top_of_a_module_shows_its_line(project: Project) -> None:
+    source = "from kitaru import flow\n\n@flow(retries=-1)\ndef f() -> int:\n    return 1\n"
+    (project.folder / "misused.py").write_text(source)
+    done = project.run("run", "misused.py:f")
+    assert done.returncode == 2
+    assert 'misused.py", line 3, in <module>\n    @flow(retries=-1)\n' in done.stderr
+    assert "error in use: retries=-1" in done.stderr
+    assert "flows.py" not in done.stderr.replace("my_flows.py", "")
+    assert "importlib" not in done.stderr
+
+
 def test_a_module_that_exits_does_not_end_the_command_silently(project: Project) -> None:
     (project.folder / "leaving.py").write_text("import sys\nsys.exit(0)\n")
     done = project.run("run", "leaving.py:total", "-o", "json")

@@ -243,7 +243,21 @@ def user_traceback(error: BaseException) -> str:
         import traceback
 
         return without_our_frames("".join(traceback.format_exception(error.__cause__)))
-    return ""
+    return _frames_of_a_module(error) if importing else ""
+
+
+def _frames_of_a_module(error: BaseException) -> str:
+    """Where in the user's module an error of ours was raised while it was imported, if it was."""
+    import traceback
+
+    frames = traceback.extract_tb(error.__traceback__)
+    names = [frame.filename for frame in frames]
+    begun = next((n for n, name in enumerate(names) if name.startswith("<frozen importlib")), None)
+    if begun is None:
+        return ""
+    lines = "".join(traceback.format_list(frames[begun:]))
+    text = without_our_frames(lines)
+    return f"Traceback (most recent call last):\n{text}" if text else ""
 
 
 def without_our_frames(text: str) -> str:
