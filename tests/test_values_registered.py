@@ -73,6 +73,14 @@ def test_a_subclass_is_refused_and_not_flattened() -> None:
     assert caught.value.path == "$[0]"
 
 
+def test_a_class_without_an_encoding_is_refused_with_the_way_to_give_it_one() -> None:
+    class Client:
+        pass
+
+    with pytest.raises(KitaruValueError, match=r"make it a dataclass.*kitaru\.register_codec"):
+        encode({"client": Client()}, what="a test")
+
+
 def test_a_class_that_has_another_encoding_may_have_a_codec() -> None:
     @dataclass
     class Point:

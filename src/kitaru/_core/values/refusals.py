@@ -82,7 +82,10 @@ def remedy_for_class(cls: type) -> str:
     base = base_of(cls)
     if base:
         return f"it is a subclass of {base}, which would lose its type: convert it with {base}(…)"
-    return "make it a dataclass, or return plain data or a pydantic model instead"
+    return (
+        "make it a dataclass, return plain data or a pydantic model instead, or teach it with "
+        "kitaru.register_codec"
+    )
 
 
 def remedy_for_leaf(tag: str) -> str:
