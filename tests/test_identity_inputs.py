@@ -537,6 +537,13 @@ def test_the_preview_shows_the_arguments_as_json() -> None:
     assert json.loads(shown) == {'**quo"te': 1, "**é": "ü"}
 
 
+def test_a_preview_of_many_long_names_still_shows_the_first_of_them() -> None:
+    text = digest(anything, **{f"{number:03d}{'x' * 200}": number for number in range(60)}).preview
+    assert text is not None
+    assert len(text.encode()) <= inputs_module.MAX_PREVIEW_BYTES
+    assert "000xxx" in text
+
+
 @pytest.mark.parametrize(
     "value", ["x" * 100_000, "é" * 3000, ["y" * 1000] * 9, {"k": Client(), "x": "z" * 9000}]
 )

@@ -346,7 +346,7 @@ def _shown_though_ignored(value: object, name: str) -> bytes:
 def _preview(bound: Mapping[str, object], shown: list[bytes]) -> str:
     if NEEDLES:
         shown = [masked(data) for data in shown]
-    pairs = zip(bound, shown, strict=True)
+    pairs = list(zip(bound, shown, strict=True))
     if sum(map(len, shown)) <= MAX_PREVIEW_BYTES // 2:
         pieces = [f"{_quoted(name)}:{data.decode()}" for name, data in pairs]
         text = "{" + ",".join(pieces) + "}"
