@@ -654,6 +654,7 @@ OPAQUE: dict[str, Make] = {
     "awaitable": Awaited,
     "a list with a lock": lambda: [1, {"deep": (threading.Lock(),)}],
     "a dict with a lock as a key": lambda: {threading.Lock(): 1},
+    "two classes of one name": lambda: [LOCAL(1), {"other": _local()(2)}],
     "a dataclass with a lock": lambda: Slotted("a", {"lock": threading.Lock()}),
     # code: as an argument it counts by what it does
     "module": lambda: string,

@@ -100,6 +100,7 @@ class Writer:
     __slots__ = (
         "attached",
         "attached_bytes",
+        "classes",
         "drop_defaults",
         "fallback",
         "left",
@@ -111,6 +112,8 @@ class Writer:
         self, fallback: Fallback | None, drop_defaults: bool, what: str, limits: Limits
     ) -> None:
         self.fallback = fallback
+        self.classes: dict[str, type] | None = None
+        """The data classes met so far, by the names that are recorded."""
         self.drop_defaults = drop_defaults
         self.what = what
         self.limits = limits
@@ -261,7 +264,22 @@ class Writer:
         if shape is None:
             return self.refuse(value, path, remedy_for(value))
         remember_class(shape.name, cls)
+        if self.fallback is None:
+            self._refuse_namesakes(shape.name, cls, path)
         return _KINDS[shape.kind](self, value, shape, path, depth)
+
+    def _refuse_namesakes(self, name: str, cls: type, path: Path) -> None:
+        """Two classes of one name in one value would come back as one of them."""
+        if self.classes is None:
+            self.classes = {name: cls}
+        elif self.classes.setdefault(name, cls) is not cls:
+            raise problem(
+                self.what,
+                path,
+                f"two different classes named {name} stand in this value, and both would come back "
+                "as one of them: give one of them another name",
+                code="value-not-storable",
+            )
 
     def _leaf(self, value: Any, leaf: Any, path: Path) -> Any:
         if leaf.tag in ("bytes", "bytearray"):
