@@ -151,3 +151,18 @@ def test_an_environment_that_cannot_be_made_is_told_from_one_that_can(
     broken = interpreter(tmp_path, "python3.12", "echo no space left >&2; exit 1")
     assert not setup_env.install_elsewhere(broken, tmp_path / "env")
     assert "no space left" in capsys.readouterr().err
+
+
+def test_what_the_check_leaves_out_elsewhere_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    spec = importlib.util.spec_from_file_location("kitaru_check", ROOT / "tools" / "check.py")
+    assert spec is not None
+    assert spec.loader is not None
+    check = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, check)  # dataclasses look their module up
+    spec.loader.exec_module(check)
+    for name in ("Python 3.12", "lowest versions"):
+        usual, everything = (check.elsewhere_options(name, every) for every in (False, True))
+        assert set(everything) < set(usual)
+        ignored = [word.partition("=")[2] for word in usual if word.startswith("--ignore=")]
+        assert [path for path in ignored if not (ROOT / path).exists()] == []

@@ -62,6 +62,12 @@ WORKERS = str(min(2, os.cpu_count() or 1))
 # About this repository rather than about an interpreter: seen once is enough.
 SAME_EVERYWHERE = ("tests/test_docs.py", "tests/test_docs_site.py", "tests/test_tools.py")
 
+# What the usual check leaves out elsewhere, so that it stays within its time: programs that
+# are started by the hundred, and differ little between Pythons; and with the lowest versions
+# all that touches none of what we depend on.
+LITTLE_OF_A_PYTHON = ("tests/cli", "tests/examples")
+LITTLE_OF_A_VERSION = ("tests/crash", "tests/engine", "tests/examples", "tests/hostile")
+
 
 def pytest_command(python: Path, *options: str) -> list[str]:
     """One pytest run: the suite, the documentation's examples, the doctests of `src`."""
@@ -75,15 +81,22 @@ def pytest_command(python: Path, *options: str) -> list[str]:
 def elsewhere(everything: bool) -> list[Step]:
     """The tests on the other Pythons, and on the lowest versions of what we depend on."""
     pythons = {**setup_env.ensure_others(), "lowest versions": setup_env.ensure_lowest()}
-    options = [] if everything else ["-m", "not slow"]
-    options += [f"--ignore={path}" for path in SAME_EVERYWHERE]
     steps = []
     for name, python in pythons.items():
         if python is None:
             print(f"SKIPPED: the tests with {name}: its environment could not be made", flush=True)
         else:
+            options = elsewhere_options(name, everything)
             steps.append(perform(Step(name, pytest_command(python, *options))))
     return steps
+
+
+def elsewhere_options(name: str, everything: bool) -> list[str]:
+    left_out = [*SAME_EVERYWHERE]
+    if not everything:
+        left_out += LITTLE_OF_A_VERSION if name == "lowest versions" else LITTLE_OF_A_PYTHON
+    options = [f"--ignore={path}" for path in left_out]
+    return options if everything else ["-m", "not slow", *options]
 
 
 def clean_environment(program: str) -> dict[str, str]:
