@@ -137,6 +137,7 @@ def test_what_is_too_large_is_refused_before_it_is_copied(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", LARGE)
 def test_what_is_large_takes_time_in_proportion_and_comes_back(name: str) -> None:
     make = LARGE[name]
