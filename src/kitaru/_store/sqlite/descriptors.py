@@ -51,8 +51,9 @@ class Descriptors:
             self._begins = 0
             # Not the log: to ask for its times makes its next sync slower (see Database.verify).
             return self.are_open(log_too=False)
-        if self._sentinel < 0:
-            return True
+        return self._sentinel < 0 or self._is_sentinel_ours()
+
+    def _is_sentinel_ours(self) -> bool:
         try:
             return os.lseek(self._sentinel, 0, os.SEEK_CUR) == _MARK
         except OSError:
@@ -71,7 +72,8 @@ class Descriptors:
         return True
 
     def close(self) -> None:
-        if self._sentinel >= 0 and self.are_open():
+        # By its own mark: the database, closed before it, has no descriptors any more.
+        if self._sentinel >= 0 and self._is_sentinel_ours():
             os.close(self._sentinel)
         self._sentinel = -1
 
