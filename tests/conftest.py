@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kitaru import app, settings
+
+
+@pytest.fixture(autouse=True)
+def _main_script() -> Iterator[None]:
+    """What stands for the main script: a command that runs a file sets it for its process."""
+    main = sys.modules["__main__"].__dict__
+    before = main.get("__file__")
+    yield
+    if before is None:
+        main.pop("__file__", None)
+    else:
+        main["__file__"] = before
 
 
 @pytest.fixture

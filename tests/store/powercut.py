@@ -443,7 +443,7 @@ def scenarios(folder: str) -> dict[str, Stages]:
     small: Job = {"folder": folder, "small_log": True, "executions": 9, "records": 3}
     return {
         "one process, the log as it is": [
-            [{"folder": folder, "seed": 1, "executions": 30, "records": 6}]
+            [{"folder": folder, "seed": 1, "executions": 45, "records": 6}]
         ],
         "the log begins anew and is cut back": [
             [{**small, "seed": 2, "limit_pages": 30, "reopened_after": [1, 2, 5]}]

@@ -129,11 +129,11 @@ def set_knobs(job: dict[str, Any]) -> None:
         database.CHECKPOINT_PAGES = 40
         database.LOG_BYTES = 60 * (database.PAGE_BYTES + 24)
         database.WAL_LIMIT_BYTES = job.get("limit_pages", 50) * database.PAGE_BYTES
-        database.COMMITS_BEFORE_LOG_GROWS = job.get("grows_after", 2)
+        database.BEGINS_BEFORE_LOG_GROWS = job.get("grows_after", 2)
     if "synchronous" in job:
         _weaken(job["synchronous"])
     if not job.get("folders_synced", True):
-        blobs._sync_folder = lambda folder: None
+        blobs.__dict__["sync_folder"] = lambda folder: None
     if not job.get("blobs_synced", True):
         # SQLite syncs by itself; of Python's calls only folders remain.
         _sync_folders_only()
@@ -142,7 +142,7 @@ def set_knobs(job: dict[str, Any]) -> None:
     if "visited_in_growth" in job:
         _be_visited(job["folder"], job["visited_in_growth"])
     if job.get("killed_after_making_a_blob_folder"):
-        blobs._sync_folder = lambda folder: os.kill(os.getpid(), signal.SIGKILL)
+        blobs.__dict__["sync_folder"] = lambda folder: os.kill(os.getpid(), signal.SIGKILL)
 
 
 def visit(folder: str) -> None:
