@@ -207,6 +207,14 @@ def test_a_store_that_is_not_durable_is_a_problem() -> None:
     assert not has_problem([integrity])
 
 
+def test_what_was_handed_back_waits_to_be_gone_on_with() -> None:
+    found = about_interrupted(standing(executions={"completed": 10, "pending": 2}))
+    assert (found.level, found.text) == ("ok", "nothing was; 2 pending")
+    assert "kitaru executions list --status pending" in found.remedy[0]
+    found = about_interrupted(standing(executions={"completed": 10}))
+    assert found.text == "no execution waits to be gone on with"
+
+
 def test_lists_of_the_doctor_are_bounded() -> None:
     owners = [Owner(n, f"lock-{n}", n, "here", 0, None) for n in range(12)]
     (alive,) = about_owners(standing(alive=owners), [])

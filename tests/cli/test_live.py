@@ -246,7 +246,7 @@ def test_ctrl_c_leaves_the_terminal_clean_and_says_how_to_go_on(project: Project
     let_pass(project)
     assert terminal.finish() == 130
     screen = terminal.screen
-    summary = next(number for number, line in enumerate(screen) if "interrupted in" in line)
+    summary = next(number for number, line in enumerate(screen) if "stopped in" in line)
     assert screen[summary - 1].startswith("◐ gate")
     assert screen[summary + 1].startswith("kitaru: stopping")
     assert "go on with" in "".join(screen[summary + 2 :])

@@ -142,10 +142,18 @@ def about_owners(standing: Standing, stopped: Sequence[int]) -> Iterator[Finding
     yield Finding("processes", "ok", (f"alive: {shown}" if alive else "none alive") + ended)
 
 
+_PENDING = "see: kitaru executions list --status pending; go on: kitaru executions resume ID"
+
+
 def about_interrupted(standing: Standing) -> Finding:
     rows = standing.interrupted
-    if not rows:
+    pending = standing.executions.get("pending", 0)
+    if not rows and not pending:
         return Finding("interrupted", "ok", "no execution waits to be gone on with")
+    if not rows:
+        # Handed back by a program that was stopped, or about to begin in one that lives.
+        text = f"nothing was; {pending:,} pending"
+        return Finding("interrupted", "ok", text, (_PENDING,))
     names = "an execution was" if len(rows) == 1 else f"{len(rows):,} executions were"
     remedy = [
         f"kitaru executions resume {row.exec_id}  ({row.flow_name})" for row in rows[:MAX_LISTED]

@@ -110,7 +110,7 @@ def _hand_back(session: Session, handle: FlowHandle[Any], view: View, status: in
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end_at_once)
-    view.close("interrupted")
+    view.close("stopped")  # not interrupted: handed back, it will be pending
     session.progress(
         f"stopping: bodies get {DRAIN_SECONDS:.0f} s to finish and record (again: at once)"
     )

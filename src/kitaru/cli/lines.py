@@ -193,7 +193,7 @@ def footer(progress: Progress, *, now: float, unicode: bool = True) -> Line:
 
 
 def summary(progress: Progress, word: str, *, now: float, unicode: bool = True) -> Line:
-    """What it came to: the last line. ``word``: completed, failed, interrupted …"""
+    """What it came to: the last line. ``word``: completed, failed, stopped …"""
     look, totals = look_of(word), progress.totals
     head: Line = [
         Piece(word, f"bold {look.style}".strip()),

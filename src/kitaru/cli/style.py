@@ -34,6 +34,7 @@ _LOOKS = (
     Look("cancelling", "yellow", "◌", "-"),
     Look("cancelled", "yellow", "⊘", "-"),
     Look("interrupted", "yellow", "◐", "!"),
+    Look("stopped", "yellow", "◐", "!"),  # by Ctrl-C, and handed back or about to be
     # Where a call's outcome comes from: only what ran cost anything now.
     Look("ran", "green", "✔", "+"),
     Look("recalled", "blue", "↺", "="),
