@@ -10,6 +10,9 @@ import sys
 
 from kitaru.errors import KitaruUsageError
 
+MAX_GUESSED = 1_000
+"""Of the files in a folder, how many are compared with a misspelt one."""
+
 
 def split_target(target: str, *, cwd: str) -> tuple[str, str]:
     """(module or file, flow); raises ``KitaruUsageError`` if it cannot be either."""
@@ -43,7 +46,20 @@ def stand_for_script(where: str, *, cwd: str) -> None:
 def file_of(where: str, cwd: str) -> str:
     path = os.path.abspath(os.path.join(cwd, os.path.expanduser(where)))
     if not os.path.isfile(path):
-        raise KitaruUsageError(
-            f"there is no file {path!r}: name one that is there", code="module-not-found"
-        )
+        near = _nearest_program(path)
+        hint = f"did you mean {near!r}?" if near else "name one that is there"
+        raise KitaruUsageError(f"there is no file {path!r}: {hint}", code="module-not-found")
     return path
+
+
+def _nearest_program(path: str) -> str | None:
+    """The Python file beside it that was meant, if one is near enough."""
+    import difflib
+
+    folder, name = os.path.split(path)
+    try:
+        programs = [found for found in os.listdir(folder) if found.endswith(".py")]
+    except OSError:
+        return None
+    near = difflib.get_close_matches(name, programs[:MAX_GUESSED], n=1)
+    return near[0] if near else None

@@ -74,6 +74,8 @@ def test_arguments_that_misfit_are_wrong_usage(
         ("shop.py:not_a_flow", "decorate it with @flow"),
         ("shop.py", "MODULE:FLOW"),
         ("nowhere.py:total", "there is no file"),
+        ("shp.py:total", "did you mean 'shop.py'?"),
+        ("nowhere/shop.py:total", "name one that is there"),
         ("no_such_module:total", "there is no module 'no_such_module'"),
         ("../x y:total", "there is no file"),
     ],
