@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import copy
 import json
 import pickle
@@ -11,6 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import PIL.Image
+import polars as pl
+import pyarrow as pa
 import pydantic
 import pytest
 from hypothesis import given
@@ -211,6 +216,56 @@ def test_a_value_that_holds_a_resolved_secret_is_refused_with_its_path(
         encode(value, what="checkpoint 'login'")
     assert caught.value.path == path
     assert "0123456789" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.array([VALUE]),
+        np.array([VALUE] * 3000).astype(">U40"),
+        np.array([(1, VALUE)], [("a", "i1"), ("b", "U40")]),
+        np.array([VALUE.encode()]),
+        np.bytes_(VALUE.encode()),
+        pa.array([VALUE]),
+        pa.table({"a": [VALUE]}),
+        pl.Series([VALUE]),
+        pl.DataFrame({"a": [VALUE]}, schema={"a": pl.Categorical}),
+        PIL.Image.frombytes("L", (len(VALUE.encode()), 1), VALUE.encode()),
+        array.array("b", VALUE.encode()),
+        VALUE + "\ud800\udc00",
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_data_that_is_stored_in_another_form_is_searched_too(value: Any) -> None:
+    masking.remember(VALUE, "TEST_API_KEY")
+    with pytest.raises(KitaruValueError, match="TEST_API_KEY") as caught:
+        encode({"rows": [value]}, what="a test")
+    assert caught.value.path == "$.rows[0]"
+
+
+def test_an_array_that_is_masked_gives_way_to_the_name() -> None:
+    data = encode(np.array([VALUE.encode()]), what="a test").data
+    masking.remember(VALUE, "TEST_API_KEY")
+    assert masked(data) == b'"<secret TEST_API_KEY>"'
+
+
+def test_the_preview_of_a_registered_codec_is_searched_too(key: Secret) -> None:
+    kitaru.register_codec(
+        Sealed,
+        name="test.sealed",
+        encode=lambda _: b"sealed",
+        decode=lambda _: Sealed(),
+        preview=lambda _: VALUE,
+    )
+    shown = encode(Sealed(), what="a test").data
+    key.get()
+    with pytest.raises(KitaruValueError, match="TEST_API_KEY"):
+        encode(Sealed(), what="a test")
+    assert b"0123456789" not in masked(shown)
+
+
+class Sealed:
+    """What keeps its secret in bytes that nobody can read."""
 
 
 def test_a_short_secret_is_not_looked_for_and_says_so_once(

@@ -88,3 +88,12 @@ def secret_in(text: str | bytes) -> str | None:
         if (needle.text in text) if isinstance(text, str) else (needle.raw in text):
             return needle.name
     return None
+
+
+def secret_in_wide(data: bytes) -> str | None:
+    """The name of a secret that stands in the data with four bytes a character, as in numpy."""
+    for needle in NEEDLES:
+        for order in ("utf-32-le", "utf-32-be"):
+            if needle.text.encode(order, "surrogatepass") in data:
+                return needle.name
+    return None

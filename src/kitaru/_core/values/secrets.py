@@ -12,10 +12,13 @@ from typing import Any
 from kitaru._core.values import attachments
 from kitaru._core.values.paths import Path, problem
 from kitaru._core.values.text import TAG, dump, parse
-from kitaru.masking import NEEDLES, mask, mask_bytes, secret_in
+from kitaru.masking import NEEDLES, mask, mask_bytes, secret_in, secret_in_wide
 
 _BYTES = ("bytes", "bytearray", "large-bytes", "large-bytearray", "codec")
-_QUOTED_BYTES = tuple(f'"{tag}"'.encode() for tag in _BYTES)
+_LIBRARIES = ("numpy.", "pyarrow.", "polars.", "PIL.")
+_ENCODED = (*(f'"{tag}"' for tag in (*_BYTES, "array", "str")), *(f'"{tag}' for tag in _LIBRARIES))
+_QUOTED_TAGS = tuple(tag.encode() for tag in _ENCODED)
+"""What shows that there is data in base64 or hexadecimal, where no value is seen as it is."""
 _PAIRS = ("dict", "ordered-dict", "counter", "defaultdict")
 _NO_TEXT = (TAG, "of", "shape", "set")
 """Members of tagged values that hold names of ours and of code, no text of the user's."""
@@ -49,7 +52,7 @@ def masked(data: bytes) -> bytes:
 def _may_hold(data: bytes) -> bool:
     if any(needle.raw in data for needle in NEEDLES):
         return True
-    return any(tag in data for tag in _QUOTED_BYTES)
+    return any(tag in data for tag in _QUOTED_TAGS)
 
 
 def masked_tree(tree: Any) -> Any:
@@ -65,7 +68,11 @@ def masked_tree(tree: Any) -> Any:
         return {mask(key): masked_tree(item) for key, item in tree.items()}
     raw = _bytes_of(tree, None)
     if raw is not None:
-        return {**tree, "v": attachments.inline(mask_bytes(bytes(raw)))}
+        shows = {"shows": mask(tree["shows"])} if type(tree.get("shows")) is str else {}
+        return {**tree, **shows, "v": attachments.inline(mask_bytes(bytes(raw)))}
+    hidden = _secret_behind(tree, None)
+    if hidden is not None:
+        return f"<secret {hidden}>"  # with other data it would be no array any more
     return {name: part if name in _NO_TEXT else masked_tree(part) for name, part in tree.items()}
 
 
@@ -76,6 +83,21 @@ def _bytes_of(tree: dict[str, Any], attached: memoryview | None) -> attachments.
         return attachments.find(tree["v"], attached)
     except (KeyError, TypeError, ValueError):
         return None  # of a digest, which holds no data
+
+
+def _secret_behind(tree: dict[str, Any], attached: memoryview | None) -> str | None:
+    """The name of a secret in the data of an array, a table, an image or an odd text."""
+    tag: str = tree[TAG]
+    node: Any = tree.get("v")
+    try:
+        if tag == "str":
+            return secret_in(bytes.fromhex(node))
+        if tag != "array" and not tag.startswith(_LIBRARIES):
+            return None
+        data = bytes(attachments.find(node[3] if tag == "array" else node, attached))
+    except (IndexError, TypeError, ValueError):
+        return None  # of a digest, or no data but other values
+    return secret_in(data) or (secret_in_wide(data) if tag.startswith("numpy.") else None)
 
 
 class _Search:
@@ -103,8 +125,11 @@ class _Search:
     def _tagged(self, tree: dict[str, Any], path: Path) -> tuple[Path, str] | None:
         raw = _bytes_of(tree, self._attached)
         if raw is not None:
-            name = secret_in(bytes(raw))
+            name = secret_in(bytes(raw)) or secret_in(tree.get("shows") or "")
             return None if name is None else (path, name)
+        hidden = _secret_behind(tree, self._attached)
+        if hidden is not None:
+            return path, hidden
         if tree[TAG] in _PAIRS and type(tree.get("v")) is list:
             return self._first(_pair_parts(tree["v"], path))
         return self._first((part, path) for name, part in tree.items() if name not in _NO_TEXT)
