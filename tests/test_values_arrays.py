@@ -237,6 +237,7 @@ REFUSED = [
     (np.rec.array([(1, 2.0)]), "numpy.array"),
     (np.zeros(1, np.dtype("f8", metadata={"unit": "m"})), "metadata"),
     (np.array(["a"], np.dtypes.StringDType(na_object=None)), "na_object"),
+    (np.zeros(2, [("a", "S0"), ("b", "i4")])["a"], "no room"),
     (np.dtype("f8"), "or a text"),
     (np.random.default_rng(1), "cannot be stored"),
 ]
@@ -281,6 +282,14 @@ EDITS = [
 @pytest.mark.parametrize(("old", "new"), EDITS)
 def test_an_edited_record_is_refused(old: bytes, new: bytes) -> None:
     payload = edited(encode(np.arange(3), what="a test"), old, new)
+    with pytest.raises(KitaruValueError, match="malformed"):
+        decode(payload, what="a test")
+
+
+@pytest.mark.parametrize("dtype", [b'"|S0"', b'"<U0"', b'"S"', b'["|S0",[9]]', b'["<i8",[0]]'])
+def test_an_edited_record_is_given_no_memory_that_it_does_not_fill(dtype: bytes) -> None:
+    empty = encode(np.zeros(0, "i8"), what="a test")
+    payload = edited(edited(empty, b'"<i8"', dtype), b"[0]", b"[5000]")
     with pytest.raises(KitaruValueError, match="malformed"):
         decode(payload, what="a test")
 

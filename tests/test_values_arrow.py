@@ -138,6 +138,9 @@ def test_what_stands_under_a_null_does_not_count() -> None:
     assert digest_bytes(one) == digest_bytes(other)
 
 
+FIRST_MEMBER, SECOND_MEMBER = pa.array([0], pa.int8()), pa.array([1], pa.int8())
+
+
 def test_arrays_that_differ_count_as_different() -> None:
     day = dt.datetime(2024, 1, 1)
     seen = [
@@ -162,6 +165,8 @@ def test_arrays_that_differ_count_as_different() -> None:
         pa.table({"values": [1, 2]}),
         pa.table({"values": [1, 2]}).replace_schema_metadata({"a": "b"}),
         pa.array([decimal.Decimal("1.10")]),
+        pa.UnionArray.from_sparse(FIRST_MEMBER, [pa.array([1]), pa.array([1])]),
+        pa.UnionArray.from_sparse(SECOND_MEMBER, [pa.array([1]), pa.array([1])]),
     ]
     assert len({digest_bytes(value) for value in seen}) == len(seen)
 
@@ -234,12 +239,14 @@ def test_what_has_no_encoding_is_refused(value: Any, reason: str) -> None:
         encode(value, what="a test")
 
 
-def test_an_edited_record_runs_no_extension_type() -> None:
+@pytest.mark.parametrize("former_format", [False, True])
+def test_an_edited_record_runs_no_extension_type(former_format: bool) -> None:
     pa.register_extension_type(Unit())
     try:
         table = pa.table({"u": pa.ExtensionArray.from_storage(Unit(), pa.array([1]))})
         sink = pa.BufferOutputStream()
-        with pa.ipc.new_stream(sink, table.schema) as stream:
+        options = pa.ipc.IpcWriteOptions(use_legacy_format=former_format)
+        with pa.ipc.new_stream(sink, table.schema, options=options) as stream:
             stream.write_table(table)
         plain = encode(pa.table({"u": [1]}), what="")
         start = plain.data.index(b'"v":"') + 5

@@ -163,6 +163,8 @@ def write_array(writer: Writer, value: Any, path: Path, depth: int) -> Any:
         dtype = dtype_tree(value.dtype)
     except Unstorable as reason:
         return writer.refuse(value, path, str(reason))
+    if _has_no_room(value.dtype):
+        return writer.refuse(value, path, "its texts have no room for a character: use .astype()")
     writer.enter(value.ndim, path, depth)
     tree = {TAG: ARRAY, "dtype": dtype, "shape": list(value.shape)}
     if value.dtype.kind == "T":
@@ -213,9 +215,16 @@ def _copy_shown(to: Any, source: Any) -> None:
         to[...] = source
 
 
+def _has_no_room(dtype: Any) -> bool:
+    """Texts of no characters: numpy makes room for one in each, which nothing would fill."""
+    return dtype.kind in "SU" and dtype.itemsize == 0
+
+
 def read_array(reader: Reader, tree: dict[str, Any], path: Path, depth: int) -> Any:
     np = numpy()
     dtype = read_dtype(tree["dtype"])
+    if dtype.subdtype is not None or _has_no_room(dtype):
+        raise ValueError("not the dtype of an array")
     shape = tuple(map(_length, _exactly(list, tree["shape"])))
     if len(shape) > _MAX_DIMENSIONS:
         raise ValueError("too many dimensions")
@@ -286,7 +295,7 @@ def _read_scalar(reader: Reader, tree: dict[str, Any], path: Path, depth: int) -
     data = reader.binary(stored)
     if len(data) != dtype.itemsize:
         raise ValueError("another size than its dtype")
-    return np.frombuffer(bytes(data), dtype).copy()[0] if len(data) else np.empty((), dtype)[()]
+    return np.frombuffer(bytes(data), dtype).copy()[0] if len(data) else np.zeros((), dtype)[()]
 
 
 def _exactly(kind: type, value: Any) -> Any:

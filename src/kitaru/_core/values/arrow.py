@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kitaru._core.values.writer import Writer
 
 _EXTENSION_MARK = b"ARROW:extension:name"
+_MESSAGE = b"\xff\xff\xff\xff"
 _FIELD = "values"
 _MAX_ROUNDS = 8
 
@@ -177,6 +178,10 @@ def _items(writer: Writer, array: Any, kind: Any, path: Path, depth: int) -> Any
     if types.is_interval(kind):
         months = [None if one is None else tuple(one) for one in array.to_pylist()]
         return writer.tree(months, path, depth)
+    if types.is_union(kind):
+        # Which member each item is of, too: two members may hold the same value.
+        codes = array.type_codes.to_pylist()
+        return writer.tree([codes, array.to_pylist()], path, depth)
     return writer.tree(array.to_pylist(), path, depth)
 
 
@@ -217,6 +222,9 @@ def _raw(array: Any, width: int) -> Data:
 
 def _read_table(reader: Reader, tree: dict[str, Any], path: Path, depth: int) -> Any:
     data = bytes(reader.binary(tree["v"]))
+    # In Arrow's former format the schema would lie, and have its length, elsewhere.
+    if not data.startswith(_MESSAGE):
+        raise ValueError("not a stream of today's format")
     # The schema comes first. A registered extension type would run its own code on it.
     if _EXTENSION_MARK in data[: 8 + int.from_bytes(data[4:8], "little")]:
         raise ValueError("an extension type")
