@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -465,7 +466,27 @@ def test_a_lead_that_was_left_behind_is_taken_over(store: SqliteStore) -> None:
     assert recorded(store) == [ONE]
 
 
-def test_who_waits_behind_a_lead_that_was_left_is_answered_by_the_next(store: SqliteStore) -> None:
+def _write_after_a_read(store: SqliteStore) -> None:
+    assert store.find_reusable(b"k" * 32, execution=1, before=None, since=None) is None
+    store.apply(record(ONE))
+
+
+def _flush_what_was_posted(store: SqliteStore) -> None:
+    store.post(record(ONE), lambda answer, error: None)
+    assert store.flush(wait=False)
+
+
+@pytest.mark.parametrize(
+    "come_next",
+    [
+        pytest.param(lambda store: store.apply(record(ONE)), id="a write"),
+        pytest.param(_write_after_a_read, id="a write after a read through the same connection"),
+        pytest.param(_flush_what_was_posted, id="a flush that does not wait"),
+    ],
+)
+def test_who_waits_behind_a_lead_that_was_left_is_answered_by_the_next(
+    store: SqliteStore, come_next: Callable[[SqliteStore], None]
+) -> None:
     commits = store._commits
     left = commits.borrow()
     assert left is not None
@@ -474,7 +495,7 @@ def test_who_waits_behind_a_lead_that_was_left_is_answered_by_the_next(store: Sq
     waiting.gate.acquire()
     commits._group = [left, waiting]
     left.gone = True
-    store.apply(record(ONE))
+    come_next(store)
     assert waiting.gate.acquire(timeout=30)
     assert waiting.error is None
     assert sorted(recorded(store)) == sorted([ONE, TWO])

@@ -205,7 +205,9 @@ class GroupCommit:
     def _take_free_lead(self, ticket: Ticket) -> bool:
         """Lead a group of its own, if nobody leads and nothing is queued: the usual case."""
         with self._mutex:
-            if self._leader is not None or self._queue:
+            group = self._group
+            # Answered in their order: if the last one was, nobody of the group is owed anything.
+            if self._leader is not None or self._queue or (group and not group[-1].settled):
                 return False
             self._leader = ticket
             self._group = [ticket]
@@ -237,7 +239,6 @@ class GroupCommit:
         with self._mutex:
             self._queue.append(ticket)
             if not self._is_led():
-                self._queue_what_is_owed()
                 self._leader = ticket
                 return True
             ticket.gate = threading.Lock()
@@ -249,14 +250,14 @@ class GroupCommit:
         with self._mutex:
             if self._is_led() or ticket.settled:
                 return False
-            self._queue_what_is_owed()
             self._leader = ticket
             return True
 
     def _queue_what_is_owed(self) -> None:
         """Take over the group of a leader who is gone: whoever waits in it is still to be answered.
 
-        With the mutex held.
+        With the mutex held, by everyone who leads: however they came to it, what
+        they forget here would wait for ever.
         """
         owed = [each for each in self._group if not each.settled and not each.gone]
         self._queue[:0] = [each for each in owed if each not in self._queue]
@@ -290,6 +291,7 @@ class GroupCommit:
         try:
             while not own.settled:
                 with self._mutex:
+                    self._queue_what_is_owed()
                     # In a field, not a local: an interruption must not lose it.
                     self._group = group = self._queue[:MAX_GROUP]
                     del self._queue[:MAX_GROUP]
