@@ -27,6 +27,7 @@ import kitaru
 from kitaru import masking
 from kitaru._core.payload import seal
 from kitaru._core.values import decode, decode_failure, encode, encode_failure
+from kitaru._core.values.pickled import encode_pickled
 from kitaru._core.values.secrets import masked
 from kitaru.errors import (
     FailureOrigin,
@@ -486,3 +487,17 @@ def test_nothing_of_it_is_loaded_until_a_secret_is_made() -> None:
     code = "import sys, kitaru, kitaru.flows; print('kitaru.secret' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+class SaysTheKey:
+    """Cannot be pickled, and says why with a secret where a long message is cut."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise ValueError("x" * 195 + VALUE)
+
+
+def test_a_message_is_masked_before_it_is_cut(key: Secret) -> None:
+    key.get()
+    with pytest.raises(KitaruValueError) as caught:
+        encode_pickled(SaysTheKey(), what="demo")
+    assert VALUE[:5] not in str(caught.value)

@@ -753,3 +753,15 @@ def test_a_flow_may_be_a_method_of_what_can_be_stored() -> None:
 def test_a_flow_on_what_cannot_be_stored_says_so() -> None:
     with pytest.raises(kitaru.KitaruValueError, match="Unstorable"):
         Unstorable().work.run()
+
+
+def test_clearing_up_after_a_dead_owner_never_fails_whoever_took_over() -> None:
+    @flow
+    def one() -> int:
+        return 1
+
+    assert one.run().wait(PATIENCE_SECONDS) == 1
+    running = app.current()
+    other = running.runner.ownership.number() + 1
+    running.store.close()  # as unreadable as a store gets
+    running.runner.ownership.forget(other)

@@ -61,8 +61,9 @@ class Events:
 
         Done where an execution begins, and not at each event, which must cost nothing.
         """
-        self._logs = _has_handlers(logger)
-        self.active = self._logs or bool(self._listeners)
+        with self._lock:
+            self._logs = _has_handlers(logger)
+            self.active = self._logs or bool(self._listeners)
 
     def tell(self, *events: Event) -> None:
         for event in events:

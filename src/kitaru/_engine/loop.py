@@ -76,6 +76,7 @@ class LoopThread:
         another loop.
         """
         keep_for_ever(loop)
+        self._flush_scheduled = False  # that flush was the dead loop's
         self._loop = None
         if self.on_death is not None:
             self.on_death(error)

@@ -7,13 +7,14 @@ way. This file decides nothing about executions: it says who may and who lives.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 from kitaru._core.lifecycle import State
 from kitaru._engine.liveness import Liveness
 from kitaru._store.protocol import DeclareDead, ExecutionRow, Owner, Refused, RegisterOwner, Store
 from kitaru.env import Env
-from kitaru.errors import KitaruBackendError
+from kitaru.errors import KitaruBackendError, KitaruError
 
 _OWNER_CHECK_SECONDS = 0.02
 """How long a look at our own lock holds good; the epoch fences in any case."""
@@ -107,5 +108,8 @@ class Ownership:
 
     def forget(self, owner: int) -> None:
         """Another's death is committed; what it left beside the store can go."""
-        if owner != self._number:
+        if owner == self._number:
+            return
+        # Tidiness alone: whoever claims must launch, even if the store cannot be read now.
+        with contextlib.suppress(KitaruError):
             self._liveness.forget(self._store.get_owner(owner).lock_name)

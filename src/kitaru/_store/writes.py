@@ -288,6 +288,9 @@ class Writes:
         if not self._select(self._queries.is_owned, (execution, epoch)):
             self._refuse_owner(execution, epoch)
         row = self._standing(execution)
+        if not self._select(self._queries.find_checkpoint, (execution, call.identity)):
+            # `insert or ignore` keeps silent about every constraint.
+            raise AssertionError(f"a row of call {call.identity.hex()} breaks the schema: {call!r}")
         what = "succeeded" if call.state is CallState.COMPLETED else "failed"
         raise AlreadyRecorded(
             f"attempt {call.attempt} of call {call.identity.hex()} ({call.checkpoint}) in "

@@ -14,6 +14,7 @@ from kitaru._core.limits import Limits, in_force
 from kitaru._core.payload import Payload, seal
 from kitaru._core.values.codec import decode
 from kitaru._core.values.paths import problem, type_name
+from kitaru._core.values.tracebacks import message_of
 from kitaru.masking import NEEDLES, secret_in
 
 PICKLED = "pickle"
@@ -33,8 +34,8 @@ def encode_pickled(value: Any, *, what: str, limits: Limits | None = None) -> Pa
         raise problem(
             what,
             "$",
-            f"it cannot be pickled ({type(error).__name__}: {str(error)[:200]}): leave out what "
-            "lives in one process only, or return plain data",
+            f"it cannot be pickled ({type(error).__name__}: {message_of(error)[:200]}): leave out "
+            "what lives in one process only, or return plain data",
             code="value-not-storable",
         ) from error
     if len(data) > limits.max_payload_bytes:
@@ -84,8 +85,8 @@ def _unpickled(payload: Payload, what: str) -> Any:
         raise problem(
             what,
             "$",
-            f"its pickle cannot be read ({type(error).__name__}: {str(error)[:200]}): bring back "
-            "the classes and versions that it was pickled with. The recorded value is kept as it "
+            f"its pickle cannot be read ({type(error).__name__}: {message_of(error)[:200]}): bring "
+            "back the classes and versions that it was pickled with. The recorded value is kept as it "
             "is",
             code="pickle-unreadable",
         ) from error
