@@ -86,7 +86,7 @@ def _unpickled(payload: Payload, what: str) -> Any:
             what,
             "$",
             f"its pickle cannot be read ({type(error).__name__}: {message_of(error)[:200]}): bring "
-            "back the classes and versions that it was pickled with. The recorded value is kept as it "
-            "is",
+            "back the classes and versions that it was pickled with. The recorded value is kept as "
+            "it is",
             code="pickle-unreadable",
         ) from error
