@@ -765,3 +765,32 @@ def test_clearing_up_after_a_dead_owner_never_fails_whoever_took_over() -> None:
     other = running.runner.ownership.number() + 1
     running.store.close()  # as unreadable as a store gets
     running.runner.ownership.forget(other)
+
+
+def test_a_loop_that_died_leaves_no_flush_to_be_waited_for_on_the_next() -> None:
+    @checkpoint
+    async def double(x: int) -> int:
+        return 2 * x
+
+    @flow
+    async def doubled() -> int:
+        async def keep_the_loop_busy() -> None:
+            while not over.is_set():
+                await asyncio.sleep(0)
+
+        over = asyncio.Event()
+        busy = asyncio.create_task(keep_the_loop_busy())
+        await asyncio.sleep(0)
+        found = await double(2)
+        over.set()
+        await busy
+        return found
+
+    loop = app.current().services.loop
+    dead = asyncio.new_event_loop()
+    try:
+        loop._flush_scheduled = True  # on the loop that dies now
+        loop._died(dead, OSError("its descriptors were closed"))
+        assert doubled.run().wait(PATIENCE_SECONDS) == 4
+    finally:
+        dead.close()

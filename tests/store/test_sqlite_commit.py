@@ -515,3 +515,14 @@ def test_who_comes_back_late_does_not_take_the_lead_from_its_new_holder(
     commits.give_back(holder)
     store.apply(record())
     assert recorded(store) == [ONE]
+
+
+def test_a_row_that_breaks_the_schema_is_told_as_a_bug_and_not_as_a_refusal(
+    store: SqliteStore,
+) -> None:
+    broken = call_row(ONE, attempt=0)
+    with pytest.raises(AssertionError, match="breaks the schema"):
+        store.apply(Record(1, 1, facts(broken)))
+    assert recorded(store) == []
+    store.apply(record())
+    assert recorded(store) == [ONE]

@@ -290,7 +290,9 @@ class Writes:
         row = self._standing(execution)
         if not self._select(self._queries.find_checkpoint, (execution, call.identity)):
             # `insert or ignore` keeps silent about every constraint.
-            raise AssertionError(f"a row of call {call.identity.hex()} breaks the schema: {call!r}")
+            raise AssertionError(
+                f"a row of call {call.identity.hex()} ({call.checkpoint}) breaks the schema"
+            )
         what = "succeeded" if call.state is CallState.COMPLETED else "failed"
         raise AlreadyRecorded(
             f"attempt {call.attempt} of call {call.identity.hex()} ({call.checkpoint}) in "
