@@ -14,6 +14,7 @@ import zlib
 from hashlib import blake2b
 from typing import NoReturn
 
+from kitaru._core.limits import READABLE
 from kitaru._core.payload import Payload
 from kitaru._store.syncing import sync, sync_folder
 from kitaru.env import Env
@@ -66,7 +67,7 @@ class Blobs:
         """The bytes, if they are there and are those that the digest names."""
         try:
             with open(self.path(digest), "rb") as file:
-                data = zlib.decompress(file.read())
+                data = _unpacked(file.read())
         except (OSError, zlib.error):
             return None
         return data if blake2b(data, digest_size=32).digest() == digest else None
@@ -101,6 +102,11 @@ def _compressed(data: bytes) -> bytes:
         if len(zlib.compress(sample, _COMPRESSION_LEVEL)) > _WORTH * len(sample):
             return zlib.compress(data, 0)
     return zlib.compress(data, _COMPRESSION_LEVEL)
+
+
+def _unpacked(data: bytes) -> bytes:
+    """What a file holds, up to one byte more than a value may have: the digest tells the rest."""
+    return zlib.decompressobj().decompress(data, READABLE.max_payload_bytes + 1)
 
 
 def _refuse(error: OSError, path: str) -> NoReturn:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from kitaru._core.values.ipc import check_stream
 from kitaru._core.values.paths import Path
 from kitaru._core.values.text import TAG
 
@@ -228,6 +229,7 @@ def _read_table(reader: Reader, tree: dict[str, Any], path: Path, depth: int) ->
     # The schema comes first. A registered extension type would run its own code on it.
     if _EXTENSION_MARK in data[: 8 + int.from_bytes(data[4:8], "little")]:
         raise ValueError("an extension type")
+    check_stream(data)
     table = _read_stream(pyarrow().py_buffer(data)).combine_chunks()
     # Offsets that lead out of their buffers would be followed later, far from here.
     table.validate(full=True)

@@ -12,6 +12,7 @@ from array import array
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from kitaru._core.values.ipc import check_file
 from kitaru._core.values.paths import Path
 from kitaru._core.values.text import TAG
 
@@ -168,6 +169,7 @@ def _numbers(writer: Writer, column: Any, path: Path) -> Any:
 
 def _read_frame(reader: Reader, tree: dict[str, Any], path: Path, depth: int) -> Any:
     data = bytes(reader.binary(tree["v"]))
+    check_file(data)
     try:
         return _read_ipc(data)
     except BaseException as error:
