@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kitaru import app, checkpoint, configure, flow
+from kitaru import KitaruClient, app, checkpoint, configure, flow
 from kitaru.env import SystemEnv
 from kitaru.errors import KitaruUsageError, KitaruUserCodeError
 
@@ -168,26 +168,57 @@ def test_a_store_chosen_too_late_is_refused(tmp_path: Path) -> None:
         configure(store=str(tmp_path / "another"))
 
 
-class InterruptedAfterStart(SystemEnv):
-    """Ctrl-C, just after the new execution was committed."""
+class Interrupted(SystemEnv):
+    """Ctrl-C, just before or after a certain write is committed."""
 
-    def __init__(self) -> None:
+    def __init__(self, at: str) -> None:
         super().__init__()
+        self.at = at
         self.armed = False
 
     def crash_point(self, name: str) -> None:
-        if self.armed and name == "after_commit:Start":
+        if self.armed and name == self.at:
             self.armed = False
             raise KeyboardInterrupt
 
 
-def test_an_interruption_of_run_leaves_no_execution_without_a_life() -> None:
-    env = InterruptedAfterStart()
+def interrupted(at: str) -> Interrupted:
+    env = Interrupted(at)
     app.use_env(env)
     try:
         app.current()
     finally:
         app.use_env(SystemEnv())
+    return env
+
+
+@pytest.mark.parametrize("at", ["before_commit:Claim", "after_commit:Claim"])
+def test_an_execution_whose_claim_was_interrupted_runs_all_the_same(at: str) -> None:
+    env = interrupted(at)
+    failing = [True]
+
+    @flow
+    def one(number: int) -> int:
+        if failing.pop():
+            raise ValueError("the first time")
+        return number
+
+    handle = one.run(1)
+    with pytest.raises(KitaruUserCodeError):
+        handle.wait(PATIENCE_SECONDS)
+    failing.append(False)
+    env.armed = True
+    with pytest.raises(KeyboardInterrupt):
+        KitaruClient().executions.retry(handle.exec_id)
+    assert not env.armed
+    # Another start takes along what was not even claimed.
+    failing.append(False)
+    assert one.run(2).wait(PATIENCE_SECONDS) == 2
+    assert KitaruClient().executions.handle(handle.exec_id).wait(PATIENCE_SECONDS) == 1
+
+
+def test_an_interruption_of_run_leaves_no_execution_without_a_life() -> None:
+    env = interrupted("after_commit:Start")
     gate = Gate()
     gate.open()
 
@@ -208,3 +239,18 @@ def test_an_interruption_of_run_leaves_no_execution_without_a_life() -> None:
     )
     alone = [row for row in unfinished if not running.runner.ownership.is_abandoned(row)]
     assert [execution(row.exec_id).status.value for row in alone] == []
+
+
+def test_a_registration_that_was_not_recorded_leaves_no_lock_file() -> None:
+    env = interrupted("before_commit:RegisterOwner")
+
+    @flow
+    def one() -> int:
+        return 1
+
+    env.armed = True
+    with pytest.raises(KeyboardInterrupt):
+        one.run()
+    owners = Path(app.current().store.info()["location"]) / "owners"
+    assert [path.name for path in owners.iterdir()] == []
+    assert one.run().wait(PATIENCE_SECONDS) == 1

@@ -47,7 +47,11 @@ class Ownership:
     def _register(self) -> int:
         name = self._liveness.register()
         write = RegisterOwner(name, self.pid, self._host, self._env.now())
-        registered: Owner = self._store.apply(write)
+        try:
+            registered: Owner = self._store.apply(write)
+        except BaseException:
+            self._liveness.release(name)
+            raise
         self._lock_name = name
         self._number = registered.id
         return registered.id

@@ -279,6 +279,26 @@ class Runner:
 
     def _claim(self, candidate: Candidate) -> None:
         try:
+            self._claim_and_launch(candidate)
+        except BaseException:
+            self._launch_all_the_same(candidate)
+            raise
+
+    def _launch_all_the_same(self, candidate: Candidate) -> None:
+        """Ctrl-C while claiming: what is ours by then must run, or nobody would ever run it."""
+        row = self.store.find_execution(candidate.row.exec_id)
+        with self._lock:
+            if candidate.completion.is_over or candidate.row.exec_id in self._active:
+                return
+            if row is not None and row.status is State.RUNNING and self.ownership.is_own(row):
+                self._launch(candidate, row)
+                return
+            if self._alone == candidate.row.exec_id:
+                self._alone = None
+            self._candidates.appendleft(candidate)
+
+    def _claim_and_launch(self, candidate: Candidate) -> None:
+        try:
             claim = self._claim_of(candidate.row)
             row = self.store.apply(claim)
         except (Refused, KitaruBackendError) as error:
