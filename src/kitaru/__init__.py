@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from kitaru.later import Done as Done
     from kitaru.later import NotDone as NotDone
     from kitaru.later import Unknown as Unknown
-    from kitaru.later import check as check
     from kitaru.later import llm as llm
     from kitaru.later import load as load
     from kitaru.later import memory as memory
@@ -62,6 +61,7 @@ if TYPE_CHECKING:
     from kitaru.model import Retry as Retry
     from kitaru.model import Why as Why
     from kitaru.recovery import recover as recover
+    from kitaru.scope import check as check
     from kitaru.scope import current as current
     from kitaru.scope import current_execution_id as current_execution_id
     from kitaru.scope import log as log
@@ -86,11 +86,11 @@ _HOMES = {
     "KitaruWaitValidationError",
     "flows": "Flow flow",
     "handles": "FlowHandle",
-    "later": "Done NotDone Unknown check llm load memory save sleep wait",
+    "later": "Done NotDone Unknown llm load memory save sleep wait",
     "model": "ArtifactRef CheckpointAttempt CheckpointCall Execution ExecutionStatus "
     "FailureInfo LogEntry Note PendingWait Retry Why",
     "recovery": "recover",
-    "scope": "current current_execution_id log now random uuid4",
+    "scope": "check current current_execution_id log now random uuid4",
     "secret": "Secret",
     "settings": "configure",
 }

@@ -25,6 +25,7 @@ from typing import (
 )
 
 from kitaru._core.binding import Binder
+from kitaru._core.checks import seconds_of
 from kitaru._core.fanout import Arguments, combinations, in_step, unmapped
 from kitaru._core.names import check_name, shortened
 from kitaru._engine.calling import Options as CallOptions
@@ -431,7 +432,7 @@ def checkpoint(
     ignore: Sequence[str] = (),
     version: str | None = None,
     aliases: Sequence[str] = (),
-    timeout: float | None = None,
+    timeout: float | timedelta | None = None,
     codec: Literal["json", "pickle"] | None = None,
     effect: str | None = None,
     verify: Callable[..., Any] | None = None,
@@ -447,7 +448,9 @@ def checkpoint(func: Any = None, /, **options: Any) -> Any:
     outcome; ``cache_ttl`` is how old (seconds or timedelta) a reused one may
     be; ``key`` computes what identifies a call from its arguments; ``ignore``
     leaves arguments out; ``version`` replaces the fingerprint of the code;
-    ``aliases`` are former names; ``type`` is a label; ``codec="pickle"`` pickles
+    ``timeout`` is how long (seconds or timedelta) one try may take: after it the call
+    fails with ``KitaruTimeoutError``; an async body is cancelled, the thread of another is
+    left behind; ``aliases`` are former names; ``type`` is a label; ``codec="pickle"`` pickles
     results that have no other encoding, which only the flow itself reads. Raises
     ``KitaruUsageError`` at decoration for options that make no sense.
 
@@ -490,6 +493,7 @@ def make_checkpoint(
     ignore: Sequence[str] = (),
     version: str | None = None,
     aliases: Sequence[str] = (),
+    timeout: float | timedelta | None = None,
     codec: str | None = None,
     unique: bool = True,
     **later: Any,
@@ -528,6 +532,7 @@ def make_checkpoint(
             ignore=_checked_ignore(id, binder, ignore),
             version=None if version is None else check_name("checkpoint version", version),
             pickled=_checked_codec(id, codec) == "pickle",
+            timeout_seconds=seconds_of("timeout", timeout),
         ),
         CallOptions(),
     )

@@ -27,6 +27,7 @@ class Kind(enum.StrEnum):
 
 _YOUR_CODE = {
     "user-code-raised": "Your flow or one of its checkpoints raised.",
+    "checkpoint-timed-out": "A try of a checkpoint took longer than its timeout.",
     "module-raised": "The module with the flow raised while it was imported.",
     "module-shadowed": "Another module has the name of the one with the flow.",
     "call-drifted": "A strict flow called a checkpoint with other inputs than before.",

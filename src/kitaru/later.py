@@ -27,11 +27,6 @@ def sleep(*args: Any, **kwargs: Any) -> NoReturn:
     _not_yet("sleep()", "; time.sleep() and asyncio.sleep() work, but start again on a resume")
 
 
-def check(*args: Any, **kwargs: Any) -> NoReturn:
-    """Raise at a cancel point (a later release)."""
-    _not_yet("check()")
-
-
 def save(*args: Any, **kwargs: Any) -> NoReturn:
     """Save a named artifact (a later release)."""
     _not_yet("save()", "; return the value from the checkpoint")

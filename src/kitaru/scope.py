@@ -33,7 +33,7 @@ def _place(what: str, right_place: str = "inside a function decorated with @flow
         raise KitaruContextError(
             f"kitaru.{what} was called outside a flow: call it {right_place}", code="outside-flow"
         )
-    place.run.check()
+    place.check()
     return place
 
 
@@ -155,9 +155,12 @@ class Current:
 
     @property
     def cancelled(self) -> bool:
-        """Whether somebody asked to cancel this execution."""
-        ended = self._place.run.ended
-        return ended is not None and ended.why is Why.CANCELLED
+        """Whether this code is to stop: its execution is cancelled or out of time, or the
+        ``timeout=`` of a checkpoint whose body this is has passed."""
+        run = self._place.run
+        if run.ended is not None and run.ended.why in (Why.CANCELLED, Why.TIMED_OUT):
+            return True
+        return bool(run.lost) and run.is_lost(self._place.attempt)
 
     @property
     def parking(self) -> bool:
@@ -184,6 +187,31 @@ def current() -> Current:
             code="outside-flow",
         )
     return Current(place)
+
+
+def check() -> None:
+    """A point at which this code may be ended: raises if it is to stop, else costs nothing.
+
+    For loops that run long without a call of Kitaru. Raises where the execution is cancelled,
+    out of time or leaving this process, and in the body of a checkpoint whose ``timeout=``
+    has passed; what it raises is no ``Exception``, so ``finally`` and ``with`` blocks run and
+    ``except Exception`` does not catch it.
+
+    >>> import kitaru
+    >>> @kitaru.checkpoint
+    ... def total(numbers: list[int]) -> int:
+    ...     found = 0
+    ...     for number in numbers:
+    ...         kitaru.check()
+    ...         found += number
+    ...     return found
+    >>> @kitaru.flow
+    ... def report() -> int:
+    ...     return total([1, 2, 3])
+    >>> report.run().wait()
+    6
+    """
+    _place("check()", "inside a function decorated with @flow or @checkpoint")
 
 
 def log(**metadata: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from kitaru._core.names import shortened
 from kitaru.errors import KitaruUsageError
 
@@ -21,6 +23,24 @@ def check_timeout(timeout: object) -> None:
         raise KitaruUsageError(
             f"timeout={shortened(timeout)}: pass seconds, 0 or more, or None", code="option-invalid"
         )
+
+
+def seconds_of(option: str, value: object) -> float | None:
+    """A duration as seconds: a number or a timedelta, more than 0; None stays None.
+
+    >>> seconds_of("timeout", timedelta(minutes=2))
+    120.0
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if seconds is None:
+        return None
+    number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not number or not 0 < seconds <= _MAX_TIMEOUT_SECONDS:  # type: ignore[operator]
+        raise KitaruUsageError(
+            f"{option}={shortened(value)}: pass seconds, more than 0, or a timedelta",
+            code="option-invalid",
+        )
+    return float(seconds)  # type: ignore[arg-type]
 
 
 def check_text(option: str, text: object) -> None:

@@ -48,6 +48,7 @@ class CheckpointSpec:
         "pickled",
         "policy",
         "said",
+        "timeout_seconds",
         "version",
         "volatile_looks",
     )
@@ -69,6 +70,7 @@ class CheckpointSpec:
         ignore: frozenset[str] = frozenset(),
         version: str | None = None,
         pickled: bool = False,
+        timeout_seconds: float | None = None,
     ) -> None:
         self.id = id
         self.name = name
@@ -85,6 +87,8 @@ class CheckpointSpec:
         self.version = version
         self.pickled = pickled
         """Whether outcomes are pickled; what others recorded in that way may be read only then."""
+        self.timeout_seconds = timeout_seconds
+        """How long one try of it may take."""
         self.hints: tuple[type, ...] | None = None
         """Classes of the return annotation, found at the first decoding."""
         self.volatile_looks = VOLATILE_LOOKS

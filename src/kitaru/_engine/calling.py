@@ -47,7 +47,7 @@ def where(spec: CheckpointSpec) -> Place:
             f"{spec.name}.func(...)",
             code="checkpoint-outside-flow",
         )
-    place.run.check()
+    place.check()
     if place.attempt.is_closed:
         raise KitaruContextError(
             f"checkpoint {spec.name!r} was called by something that the "

@@ -84,6 +84,12 @@ class Place:
         self.attempt = attempt
         self.branch = branch
 
+    def check(self) -> None:
+        """Raise if the code here is to stop: wherever user code meets ours."""
+        self.run.check()
+        if self.run.lost:
+            self.run.check_attempt(self.attempt)
+
     @property
     def call(self) -> Call | None:
         """The call in whose body this is; None in the flow itself."""

@@ -143,6 +143,8 @@ class CallBody(Effect):
         if run.services.draining:
             raise run.end(Why.HANDED_BACK, f"execution {run.exec_id} is handed back")
         run.check()
+        if run.lost:
+            run.check_attempt(call.parent)
         run.check_owner()
         if call.parent.is_over:
             raise KitaruContextError(
@@ -165,7 +167,7 @@ class CallBody(Effect):
             self._abandon()
             raise
         except BaseException as exc:
-            return _user_exception(call.run, exc)
+            return user_exception(call.run, exc)
         finally:
             here.reset(token)
 
@@ -180,7 +182,7 @@ class CallBody(Effect):
             self._abandon()
             raise
         except BaseException as exc:
-            return _user_exception(call.run, exc)
+            return user_exception(call.run, exc)
         finally:
             here.reset(token)
 
@@ -197,7 +199,7 @@ class CallBody(Effect):
             self.call.run.events.abandoned(self.call)
 
 
-def _user_exception(run: Run, exc: BaseException) -> Raised:
+def user_exception(run: Run, exc: BaseException) -> Raised:
     if run.ended is not None and isinstance(exc, GeneratorExit):
         raise run.ended
     if is_shutdown_error(run, exc):

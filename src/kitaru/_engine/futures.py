@@ -46,6 +46,8 @@ class Submitted:
         self.was_raised = False
         """Whether its failure was raised to user code."""
         self.dropped_because: str | None = None
+        self.task: asyncio.Task[Any] | None = None
+        """The task that runs it, on the loop."""
         self._state = _WAITING
         self._lock = threading.Lock()
         self._done = threading.Event()
@@ -118,6 +120,7 @@ class Submitted:
     async def run_on_loop(self) -> None:
         if not self.take():
             return
+        self.task = asyncio.current_task()
         try:
             self._value = await self._outcome_on_loop()
         except BaseException as error:

@@ -73,8 +73,12 @@ class Pool:
         """Whether the calling thread is one of this pool's."""
         return getattr(_of_thread, "pool", None) is self
 
-    def _work(self) -> None:
+    def work_here(self) -> None:
+        """The calling thread stands for one of this pool's, which waits for it."""
         _of_thread.pool = self
+
+    def _work(self) -> None:
+        self.work_here()
         while True:
             with self._wake:
                 while not self._jobs:
@@ -95,10 +99,15 @@ class Pool:
                     threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
                 )
             del job
-            if os.getpid() != self._pid:
-                notice(
-                    "a child that a checkpoint or flow had forked came back from it: it ends "
-                    "here, because only the parent owns the execution. End such a child with "
-                    "os._exit(), or use multiprocessing with spawn"
-                )
-                os._exit(1)
+            end_fork(self._pid)
+
+
+def end_fork(pid: int) -> None:
+    """End this process if it is a fork, made by user code, of the one with this id."""
+    if os.getpid() != pid:
+        notice(
+            "a child that a checkpoint or flow had forked came back from it: it ends "
+            "here, because only the parent owns the execution. End such a child with "
+            "os._exit(), or use multiprocessing with spawn"
+        )
+        os._exit(1)

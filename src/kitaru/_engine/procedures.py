@@ -29,6 +29,7 @@ from kitaru._engine.events import of_reuse
 from kitaru._engine.frames import OUR_FOLDER, lend_frames
 from kitaru._engine.reuse import find_source, remember
 from kitaru._engine.settle import Settle
+from kitaru._engine.timeouts import TimedBody
 from kitaru._engine.watch import (
     watch_for_classes,
     watch_for_drift,
@@ -208,7 +209,7 @@ def attempt(call: Call) -> Steps[Any]:
         yield Land(run, flight)
     run.bodies.add(call)
     call.parent.bodies.add(call)
-    body = CallBody(call)
+    body = CallBody(call) if call.spec.timeout_seconds is None else TimedBody(call)
     result = yield body
     of_it = body.attempt
     if of_it.futures or of_it.tasks or of_it.bodies:

@@ -100,6 +100,8 @@ class Run:
         """Tasks in which the end was raised already, and that need no waking any more."""
         self.bodies: set[Any] = set()
         """Calls whose bodies run, or whose outcomes are being recorded."""
+        self.lost: set[Attempt] = set()
+        """Attempts of calls that timed out and whose bodies may still run."""
         self._wakers: set[Callable[[], object]] = set()
         self.used_sources: set[int] = set()
         """Including those of earlier lives: two samples stay two samples."""
@@ -166,6 +168,19 @@ class Run:
                 f"execution {self.exec_id} belongs to process {self.pid}; this is a fork of it. "
                 "End it with os._exit(), or use multiprocessing with spawn",
             )
+
+    def is_lost(self, attempt: Attempt) -> bool:
+        """Whether it, or the attempt of a call above it, timed out."""
+        while attempt not in self.lost:
+            if attempt.call is None:
+                return False
+            attempt = attempt.call.parent
+        return True
+
+    def check_attempt(self, attempt: Attempt) -> None:
+        """Raise if what it comes to does not count any more."""
+        if self.is_lost(attempt):
+            raise Unwind(Why.TIMED_OUT, f"a checkpoint of execution {self.exec_id} timed out")
 
     def check_owner(self) -> None:
         """Raise if this process may own nothing any more: before each body.

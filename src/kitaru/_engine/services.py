@@ -22,6 +22,9 @@ _MAX_SAMPLES = 64
 _MAX_COMPARED = 8
 _MAX_SEEN = 10_000
 
+GRACE_SECONDS = 5.0
+"""What async code that is told to stop gets to end, before it is left or cancelled."""
+
 
 class History:
     """What the store and this process know of a checkpoint's past: for the reasons of misses.
@@ -100,6 +103,7 @@ class Services:
         """The main thread has ended, and the interpreter wants to."""
         self.importing = False
         """Kitaru itself is importing a module: nothing at its top level may start a flow."""
+        self.grace_seconds = GRACE_SECONDS
         self.gone = False
         """The process is about to end: nobody waits for bodies any more."""
         self.reuse_scopes: dict[tuple[str, bytes], Any] = {}

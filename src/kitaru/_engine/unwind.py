@@ -18,6 +18,7 @@ class Why(enum.Enum):
     LOST = "lost to another owner"
     STORE_FAILED = "the store cannot be written"
     CANCELLED = "cancelled"
+    TIMED_OUT = "out of time"
     FORKED = "this process is a fork of the owner"
 
 
