@@ -17,6 +17,7 @@ from typing import Any
 from kitaru import app as _app
 from kitaru._core.naming import module_name_of_file
 from kitaru._store.protocol import ExecutionRow
+from kitaru.checkpoints import Checkpoint
 from kitaru.errors import KitaruError, KitaruStateError, KitaruUsageError
 from kitaru.flows import Flow
 from kitaru.target import file_of, is_file
@@ -54,6 +55,13 @@ def flow_in(module: ModuleType, name: str) -> Flow[Any, Any]:
     for flow in flows.values():
         if name in (flow.spec.name, flow.spec.id):
             return flow
+    if isinstance(found, Checkpoint):
+        having = f"its flows are {', '.join(flows)}" if flows else "it has none yet"
+        raise KitaruUsageError(
+            f"{name!r} of module {module.__name__!r} is a checkpoint, which runs inside a flow: "
+            f"name the flow that calls it ({having})",
+            code="flow-not-found",
+        )
     if found is not None:
         raise KitaruUsageError(
             f"{name!r} of module {module.__name__!r} is no flow: decorate it with @flow",
