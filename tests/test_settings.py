@@ -86,6 +86,9 @@ def test_every_option_can_be_said_in_every_place(root: Path) -> None:
         "at_exit": "leave",
         "at_exit_seconds": 2.5,
         "full_traceback": True,
+        "logs": False,
+        "max_log_bytes": 100_000,
+        "max_log_folder_bytes": 1_000_000,
         "limits": {"max_depth": 150},
     }
     assert set(values) == set(BUILT_IN)
@@ -178,6 +181,9 @@ def test_an_option_of_a_later_release_says_so(root: Path) -> None:
         ("at_exit_seconds", True, "0 to 1,000,000,000"),
         ("at_exit_seconds", "5", "0 to 1,000,000,000"),
         ("full_traceback", "refresh", "True or False"),
+        ("logs", "refresh", "True or False"),
+        ("max_log_bytes", 1000, "from 65,536 to 17,179,869,184"),
+        ("max_log_folder_bytes", True, "from 65,536"),
     ],
 )
 def test_a_wrong_value_names_the_option_the_value_and_what_is_allowed(

@@ -17,10 +17,12 @@ from kitaru import settings as _settings
 from kitaru._engine.execution import FlowSpec
 from kitaru._engine.host import Host
 from kitaru._engine.liveness import Liveness, LockFiles
+from kitaru._engine.logs import LogWriter
 from kitaru._engine.loop import LoopThread
 from kitaru._engine.pool import Pool
 from kitaru._engine.runner import Runner
 from kitaru._engine.services import Services
+from kitaru._store.logs import LogStore
 from kitaru._store.protocol import Store
 from kitaru.env import Env, SystemEnv
 
@@ -37,12 +39,15 @@ class Kitaru:
         env: Env,
         project: str,
         root: str | None,
+        logs: LogStore | None = None,
     ) -> None:
         self.settings = settings
         self.store = store
         self.env = env
         self.project = project
         self.root = root
+        self.logs = logs
+        """Where logs are looked for; whether any are kept is the settings' word."""
         loop = LoopThread(store)
         self.services = Services(
             store=store,
@@ -51,6 +56,7 @@ class Kitaru:
             root=root,
             bodies=Pool("body", settings.max_concurrency),
             loop=loop,
+            logs=LogWriter(logs, env) if logs is not None and settings.logs else None,
         )
         self.runner = Runner(
             self.services,
@@ -70,6 +76,8 @@ class Kitaru:
             self.runner.drain(0.0)
         self.runner.close()
         self.services.bodies.close()
+        if self.services.logs is not None:
+            self.services.logs.close()
         self.store.close()
         self.services.loop.stop()
         return left
@@ -104,11 +112,16 @@ def _make() -> Kitaru:
 
 def _compose() -> Kitaru:
     # Not at the top: `import kitaru` must not load the database driver.
-    from kitaru.opening import open_store
+    from kitaru.opening import logs_beside, open_store
 
     settings, location, store = open_store(_env)
     _settings.hold(
-        store=location.folder, project=store.project, max_concurrency=settings.max_concurrency
+        store=location.folder,
+        project=store.project,
+        max_concurrency=settings.max_concurrency,
+        logs=settings.logs,
+        max_log_bytes=settings.max_log_bytes,
+        max_log_folder_bytes=settings.max_log_folder_bytes,
     )
     return Kitaru(
         settings=settings,
@@ -117,6 +130,7 @@ def _compose() -> Kitaru:
         env=_env,
         project=store.project,
         root=location.root,
+        logs=logs_beside(location, settings),
     )
 
 

@@ -43,7 +43,11 @@ class Executions(Looking):
 
     def __init__(self, app: _app.Kitaru) -> None:
         super().__init__(
-            app.store, project=app.project, root=app.root, is_alive=app.runner.ownership.is_alive
+            app.store,
+            project=app.project,
+            root=app.root,
+            is_alive=app.runner.ownership.is_alive,
+            logs=app.logs,
         )
         self._app = app
 
@@ -95,7 +99,6 @@ class Executions(Looking):
     decide = _later("executions.decide")
     replay = _later("executions.replay", "; retry() runs a failed execution again")
     cancel = _later("executions.cancel")
-    logs = _later("executions.logs")
     plan = _later("executions.plan", "; why() tells why calls ran")
     delete = _later("executions.delete")
     export = _later("executions.export")

@@ -118,6 +118,7 @@ _MACHINE = {
     "disk-full": "The disk is full.",
     "execution-failed": "An execution failed, and its record does not say more.",
     "kitaru-failed": "A mistake of Kitaru itself.",
+    "log-unreadable": "The log of an execution cannot be read.",
     "lock-unusable": "The lock files beside the store cannot be used.",
     "platform-unsupported": "Kitaru does not run on this operating system.",
     "process-declared-dead": "Another process took this one for dead.",

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kitaru._core.checks import check_text
+from kitaru._core.lifecycle import FINISHED
 from kitaru._core.names import shortened
+from kitaru._store.logs import LogStore
 from kitaru._store.protocol import ExecutionRow, Head, Store
 from kitaru.decoration import check_strings
 from kitaru.errors import KitaruNotFoundError, KitaruUsageError
 from kitaru.lookup import checked_limit, checked_status, find_row, id_prefix_at, stored_as
-from kitaru.model import CheckpointCall, Execution, ExecutionStatus, Why
+from kitaru.model import CheckpointCall, Execution, ExecutionStatus, LogEntry, Why
 from kitaru.records import calls_of, execution_of, shown_inputs, status_of
+
+if TYPE_CHECKING:
+    from kitaru.logs import Reader
 
 DEFAULT_LIMIT = 100
 
@@ -26,6 +31,7 @@ _PAGE = 200
 Found = list[Execution]
 Calls = list[CheckpointCall]
 Reasons = list[Why]
+Entries = list[LogEntry]
 
 
 class Looking:
@@ -42,11 +48,13 @@ class Looking:
         project: str,
         root: str | None,
         is_alive: Callable[[int | None], bool],
+        logs: LogStore | None = None,
     ) -> None:
         self._store = store
         self._project = project
         self._root = root
         self._is_alive = is_alive
+        self._logs = logs
 
     def get(self, exec_id: str) -> Execution:
         """The execution as it is now.
@@ -135,6 +143,63 @@ class Looking:
     def list_checkpoints(self, exec_id: str) -> Calls:
         """The recorded calls of an execution, in the order in which they were made."""
         return calls_of(self._store, self.find_row(exec_id))
+
+    def logs(
+        self,
+        exec_id: str,
+        *,
+        checkpoint: str | None = None,
+        source: str = "step",
+        limit: int | None = None,
+    ) -> Entries:
+        """What the execution printed and logged, in every life, oldest first.
+
+        ``checkpoint`` is a checkpoint's name or id, or the id of one call; ``source`` all of
+        it (``step``), or one of ``stdout``, ``stderr``, ``logging``; ``limit`` how many of the
+        newest. What was dropped, because there was too much, is told by an entry of source
+        ``runner``. After ``wait()`` everything is there; of what runs, all but the last 0.1 s.
+        Raises ``KitaruNotFoundError`` for a checkpoint that the execution never called, and
+        ``KitaruLogRetrievalError`` where the log cannot be read.
+
+        >>> import kitaru
+        >>> @kitaru.checkpoint
+        ... def fetch(page: int) -> int:
+        ...     print("fetching page", page)
+        ...     return page
+        >>> @kitaru.flow
+        ... def crawl() -> list[int]:
+        ...     return [fetch(1), fetch(2)]
+        >>> handle = crawl.run()
+        >>> handle.wait()
+        [1, 2]
+        >>> [entry.message for entry in kitaru.KitaruClient().executions.logs(handle.exec_id)]
+        ['fetching page 1', 'fetching page 2']
+        """
+        check_text("checkpoint", checkpoint)
+        if limit is not None:
+            checked_limit(limit)
+        row = self.find_row(exec_id)
+        reader = self.read_logs(row, checkpoint=checkpoint, source=source)
+        found = list(reader.last(limit))
+        if checkpoint is not None and not found and row.status in FINISHED:
+            from kitaru.why import choose_calls
+
+            choose_calls(self.list_checkpoints(row.exec_id), checkpoint, row.exec_id)
+        return found
+
+    def read_logs(
+        self,
+        row: ExecutionRow,
+        *,
+        checkpoint: str | None = None,
+        source: str = "step",
+        level: str | None = None,
+    ) -> Reader:
+        """The log of an execution, to be read on as it grows."""
+        # Loaded here, as below: a list need not wait for it.
+        from kitaru.logs import Reader, Wanted
+
+        return Reader(self._logs, row, Wanted(checkpoint, source, level))
 
     def why(self, exec_id: str, checkpoint: str | None = None) -> Reasons:
         """Why each call of a checkpoint ran or was reused; without one, every call.

@@ -93,16 +93,26 @@ class PendingWait:
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One line that user code logged (recorded logs come with a later release)."""
+    """One line that the code of an execution printed, or one record that it logged.
+
+    ``source`` is ``stdout``, ``stderr`` or ``logging``; ``runner`` for what Kitaru says of the
+    log itself, where a part of it is missing. A printed line counts as INFO, on stderr as WARNING.
+    """
 
     message: str
     level: str | None
     timestamp: datetime
+    """When the line was finished."""
     source: str
     checkpoint_name: str | None
+    """None: the flow itself."""
     module: str | None
     filename: str | None
     lineno: int | None
+    call_id: str | None = None
+    attempt: int = 1
+    """Of the call; of the execution in the flow itself."""
+    logger: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,19 @@ from typing import NamedTuple
 from kitaru import settings as _settings
 from kitaru._core.limits import use as use_limits
 from kitaru._store.location import Location, find_store, prepare, project_name
+from kitaru._store.logfiles import LogFiles
 from kitaru._store.project import main_file
 from kitaru._store.sqlite.store import SqliteStore
 from kitaru.env import Env
+
+
+def logs_beside(location: Location, settings: _settings.Settings) -> LogFiles:
+    """Where the logs of executions in that store are, whether or not any are kept now."""
+    return LogFiles(
+        location.folder,
+        max_bytes=settings.max_log_bytes,
+        max_folder_bytes=settings.max_log_folder_bytes,
+    )
 
 
 class Opened(NamedTuple):

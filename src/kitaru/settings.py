@@ -30,6 +30,9 @@ Cache = bool | Literal["refresh"]
 MAX_CONCURRENCY = 10_000
 """More threads than this no machine serves; it is a slip of the pen."""
 
+LEAST_LOG_BYTES = 64 * 1024
+"""A log is cut into eight files, and a file should hold more than a line."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -49,6 +52,12 @@ class Settings:
     """None: as long as it takes."""
     full_traceback: bool
     """Whether tracebacks of failed executions show Kitaru's own frames too."""
+    logs: bool
+    """Whether what executions print and log is kept."""
+    max_log_bytes: int
+    """Of one execution: what is older goes."""
+    max_log_folder_bytes: int
+    """Of all executions together: logs of the oldest go."""
     limits: Limits
     """What values and names may measure."""
     origin: Mapping[str, str]
@@ -71,6 +80,9 @@ BUILT_IN: Mapping[str, Any] = {
     "at_exit": "finish",
     "at_exit_seconds": None,
     "full_traceback": False,
+    "logs": True,
+    "max_log_bytes": 16 * 1024 * 1024,
+    "max_log_folder_bytes": 512 * 1024 * 1024,
     "limits": DEFAULT_LIMITS._asdict(),
 }
 
@@ -91,6 +103,9 @@ def configure(
     at_exit: Literal["finish", "leave"] | None = None,
     at_exit_seconds: float | None = None,
     full_traceback: bool | None = None,
+    logs: bool | None = None,
+    max_log_bytes: int | None = None,
+    max_log_folder_bytes: int | None = None,
     limits: Mapping[str, int] | None = None,
     **unknown: Never,
 ) -> None:
@@ -118,6 +133,9 @@ def configure(
             "at_exit": at_exit,
             "at_exit_seconds": at_exit_seconds,
             "full_traceback": full_traceback,
+            "logs": logs,
+            "max_log_bytes": max_log_bytes,
+            "max_log_folder_bytes": max_log_folder_bytes,
             "limits": limits,
             **unknown,
         },
@@ -335,13 +353,16 @@ def _one_of(value: object, said_by: str, *allowed: str) -> str:
     raise KitaruUsageError(f"{said_by}={shortened(value)}: pass {choices}", code="option-invalid")
 
 
-def _checked_max_concurrency(value: object, said_by: str) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_CONCURRENCY:
-        return int(value)
-    raise KitaruUsageError(
-        f"{said_by}={shortened(value)}: pass a whole number from 1 to {MAX_CONCURRENCY:,}",
-        code="option-invalid",
-    )
+def _checked_number(least: int, most: int) -> Callable[[object, str], int]:
+    def checked(value: object, said_by: str) -> int:
+        if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+            return int(value)
+        raise KitaruUsageError(
+            f"{said_by}={shortened(value)}: pass a whole number from {least:,} to {most:,}",
+            code="option-invalid",
+        )
+
+    return checked
 
 
 def _checked_switch(value: object, said_by: str) -> bool:
@@ -388,10 +409,13 @@ _CHECKS: Mapping[str, Callable[[object, str], Any]] = {
     "cache": check_cache,
     "retries": check_retries,
     "runner": _checked_runner,
-    "max_concurrency": _checked_max_concurrency,
+    "max_concurrency": _checked_number(1, MAX_CONCURRENCY),
     "at_exit": _checked_at_exit,
     "at_exit_seconds": _checked_seconds,
     "full_traceback": _checked_switch,
+    "logs": _checked_switch,
+    "max_log_bytes": _checked_number(LEAST_LOG_BYTES, 1 << 34),
+    "max_log_folder_bytes": _checked_number(LEAST_LOG_BYTES, 1 << 44),
     "limits": _checked_limits,
 }
 
@@ -432,14 +456,15 @@ _SWITCHES: Mapping[str, Cache] = {
 
 def _parsed(name: str, variable: str, text: str) -> object:
     """The value that a variable's text spells; what spells none stays text, and is refused."""
-    if name in ("cache", "full_traceback"):
+    if name in ("cache", "full_traceback", "logs"):
         known = [word for word in _SWITCHES if name == "cache" or word != "refresh"]
         if text.lower() not in known:
             raise KitaruUsageError(
                 f"{variable}={shortened(text)}: use {', '.join(known)}", code="option-invalid"
             )
         return _SWITCHES[text.lower()]
-    if name in ("retries", "max_concurrency") and re.fullmatch(r"-?[0-9]{1,18}", text):
+    numbers = ("retries", "max_concurrency", "max_log_bytes", "max_log_folder_bytes")
+    if name in numbers and re.fullmatch(r"-?[0-9]{1,18}", text):
         return int(text)
     if name == "limits":
         pairs = [part.partition("=") for part in text.split(",")]

@@ -14,6 +14,7 @@ from kitaru._core.branch import Branch
 
 if TYPE_CHECKING:
     from kitaru._engine.call import Call
+    from kitaru._engine.logs import Printed
     from kitaru._engine.run import Run
 
 
@@ -77,12 +78,14 @@ class Attempt:
 class Place:
     """A position in a running execution."""
 
-    __slots__ = ("attempt", "branch", "run")
+    __slots__ = ("attempt", "branch", "printed", "run")
 
     def __init__(self, run: Run, attempt: Attempt, branch: Branch) -> None:
         self.run = run
         self.attempt = attempt
         self.branch = branch
+        self.printed: Printed | None = None
+        """What is printed here, on its way to the log."""
 
     def check(self) -> None:
         """Raise if the code here is to stop: wherever user code meets ours."""

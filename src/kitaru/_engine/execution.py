@@ -19,7 +19,7 @@ from kitaru._core.values.classes import FRESH, take_fresh
 from kitaru._engine.call import Call
 from kitaru._engine.context import Place, here
 from kitaru._engine.debugging import was_quit
-from kitaru._engine.effects import Commit, Effect, Raised, Steps, is_shutdown_error
+from kitaru._engine.effects import Ask, Commit, Effect, Raised, Steps, is_shutdown_error
 from kitaru._engine.frames import OUR_FOLDER
 from kitaru._engine.procedures import origin_of
 from kitaru._engine.run import Run
@@ -247,6 +247,7 @@ def run_flow(life: Life) -> Steps[None]:
                 if FRESH:
                     returned = f"flow {life.flow.name!r} returned"
                     say_local_classes(run.services, returned, take_fresh())
+                yield from keep_log(run)
                 facts = run.take_facts()
                 now = run.env.now()
                 finish = Finish(run.id, run.epoch, payload, None, (), None, facts, now)
@@ -271,6 +272,7 @@ def fail(life: Life, exc: BaseException) -> Steps[bool]:
     calls = list(dict.fromkeys(calls))
     failed_calls = [identity for identity, _ in calls]
     failure = encode_failure(exc, origin=origin_of(exc), drop_frames_of=OUR_FOLDER)
+    yield from keep_log(run)
     facts = run.take_facts()
     now = run.env.now()
     if run.attempt <= int(run.spec.get("retries", 0)) and not isinstance(
@@ -295,6 +297,13 @@ def fail(life: Life, exc: BaseException) -> Steps[bool]:
     return False
 
 
+def keep_log(run: Run) -> Steps[None]:
+    """Write what was printed before the end is recorded: whoever learns of it may look."""
+    if run.log is not None and run.log.has_something:
+        log = run.log
+        yield Ask("log", lambda: log.flush(run))
+
+
 def reason_of(exc: BaseException, checkpoints: list[str]) -> str:
     message = message_of(exc)
     text = f"{type(exc).__name__}: {message}" if message else type(exc).__name__
@@ -309,6 +318,7 @@ def leave(life: Life, unwind: Unwind) -> Steps[None]:
     run = life.run
     life.completion.unwound = unwind
     yield Settle(run, run.top, dropping="the execution left this process")
+    yield from keep_log(run)
     if unwind.why is Why.HANDED_BACK:
         facts = run.take_facts()
         yield Commit(run, Release(run.id, run.epoch, facts, run.env.now()), facts)

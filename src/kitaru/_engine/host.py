@@ -72,6 +72,8 @@ class Host:
         self._runner.adopting = None
         if self._runner.busy:
             self._finish_executions()
+        if self._runner.services.logs is not None:
+            self._runner.services.logs.close()
         restore_terminal()
         if not self._runner.busy:
             self._runner.ownership.retire()

@@ -79,6 +79,7 @@ class Run:
         self.store: Store = services.store
         self.env = services.env
         self.events = services.events
+        self.log = services.logs
         self.row = row
         self.id = row.id
         self.exec_id = row.exec_id

@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from kitaru._core.lifecycle import MAX_DEATHS, SUSPECT_DEATHS, State
 from kitaru._core.values import encode_failure
+from kitaru._engine.capture import listen
 from kitaru._engine.drivers import drive, drive_async
 from kitaru._engine.execution import Completion, FlowSpec, Life, is_finished, run_flow
 from kitaru._engine.liveness import Liveness
@@ -385,6 +386,8 @@ class Runner:
             self._flows.submit(lambda: life.context.run(self._run_sync, life))
 
     def _begin(self, life: Life) -> None:
+        if self.services.logs is not None:
+            listen()
         run = Run(self.services, life.row, json.loads(life.row.spec))
         if life.taken_from is not None:
             run.note(
@@ -467,6 +470,8 @@ class Runner:
 
     def _ended(self, life: Life) -> None:
         exec_id = life.row.exec_id
+        if life.began and life.run.log is not None:
+            life.run.log.ended(life.run)
         with self._lock:
             self._active.pop(exec_id, None)
             self._completions.pop(exec_id, None)

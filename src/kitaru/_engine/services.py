@@ -14,6 +14,7 @@ from kitaru.env import Env
 from kitaru.notices import notice
 
 if TYPE_CHECKING:
+    from kitaru._engine.logs import LogWriter
     from kitaru._engine.loop import LoopThread
     from kitaru._engine.pool import Pool
 
@@ -86,6 +87,7 @@ class Services:
         root: str | None,
         bodies: Pool,
         loop: LoopThread,
+        logs: LogWriter | None = None,
         is_owner: Callable[[], bool] = lambda: True,
     ) -> None:
         self.store = store
@@ -94,6 +96,8 @@ class Services:
         self.root = root
         self.bodies = bodies
         self.loop = loop
+        self.logs = logs
+        """Keeps what executions print; None: nobody does."""
         self.events = Events()
         self.is_owner = is_owner
         """Whether this process's liveness lock is still what the store knows: cheap."""

@@ -9,6 +9,8 @@ from kitaru.cli.completing import checkpoints, execution_ids, flows
 from kitaru.cli.output import Session
 from kitaru.model import ExecutionStatus
 
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
 _ID = click.argument("exec_id", metavar="EXECUTION", shell_complete=execution_ids)
 _CODE = click.option(
     "--code",
@@ -132,3 +134,41 @@ def why(session: Session, exec_id: str, checkpoint: str | None) -> None:
     from kitaru.cli.inspecting import explain_calls
 
     explain_calls(session, exec_id, checkpoint)
+
+
+@click.command(
+    cls=Command,
+    help="Show what an execution printed and logged: its flow and its checkpoints, in every life. "
+    "In a pipe: time, level, checkpoint and text, separated by tabs. With --follow: also what is "
+    "printed next, until it ends; with -o json that is JSON Lines, whose `event` is log, waiting, "
+    "terminal or interrupted.",
+    examples="""
+kitaru executions logs 01a2
+kitaru executions logs 01a2 --follow
+kitaru executions logs 01a2 --checkpoint fetch_page --level WARNING
+kitaru executions logs 01a2 --limit 20 -o json
+""",
+)
+@_ID
+@click.option("--follow", is_flag=True, help="Go on until the execution ends.")
+@click.option("--checkpoint", help="Only of this checkpoint, or of one call of it, by its id.")
+@click.option("--level", type=click.Choice(LEVELS, case_sensitive=False), metavar="LEVEL",
+              help=f"Only from this level on: {', '.join(LEVELS)}. What is printed counts as INFO, "
+              "on stderr as WARNING.")  # fmt: skip
+@click.option("--limit", type=int, help="At most so many, the newest.")
+@click.pass_obj
+def logs(
+    session: Session,
+    exec_id: str,
+    follow: bool,
+    checkpoint: str | None,
+    level: str | None,
+    limit: int | None,
+) -> int:
+    from kitaru.cli.logs import Asked, follow_logs, show_logs
+
+    asked = Asked(checkpoint, level, limit)
+    if follow:
+        return follow_logs(session, exec_id, asked)
+    show_logs(session, exec_id, asked)
+    return 0

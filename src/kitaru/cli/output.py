@@ -95,6 +95,10 @@ class Session:
         count = len(records)
         self._envelope({"command": self.command, "items": records, "count": count, **more})
 
+    def event(self, event: str, record: Mapping[str, Any]) -> None:
+        """One of many lines, each written at once: JSON Lines, for whoever follows."""
+        self._envelope({"command": self.command, "event": event, "item": record})
+
     def _envelope(self, envelope: Mapping[str, Any]) -> None:
         stream = self._stdout or sys.stdout
         stream.write(json_line(envelope) + "\n")

@@ -16,7 +16,7 @@ from kitaru._store.protocol import Store
 from kitaru.env import Env, SystemEnv
 from kitaru.errors import KitaruNotFoundError
 from kitaru.looking import Looking
-from kitaru.opening import open_store
+from kitaru.opening import logs_beside, open_store
 from kitaru.records import instant
 
 
@@ -64,11 +64,17 @@ def existing() -> Place:
     """The store that is there, to look at."""
     insist_on_store()
     env = SystemEnv()
-    _, location, store = open_store(env)
+    chosen, location, store = open_store(env)
     liveness = LockFiles(location.folder, env=env)
     # It registers nothing, so it needs no name of its own (and no socket library for it).
     others = Ownership(store, liveness, env, host="", pid=os.getpid())
-    looking = Looking(store, project=store.project, root=location.root, is_alive=others.is_alive)
+    looking = Looking(
+        store,
+        project=store.project,
+        root=location.root,
+        is_alive=others.is_alive,
+        logs=logs_beside(location, chosen),
+    )
     return Place(store, store.project, env, others.is_alive, looking)
 
 

@@ -34,7 +34,7 @@ _STARTS = frozenset(
     ("subprocess.Popen", "os.system", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty")
 )
 
-_ESCAPES = re.compile(r"\x1b(\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\-_])")
+ESCAPES = re.compile(r"\x1b(\[[0-9;:?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\-_])")
 
 
 class Region:
@@ -250,7 +250,7 @@ class Guest:
 
     def tail(self, columns: int) -> str:
         """The unfinished line as it would stand there: plain, and after its last return."""
-        text = _ESCAPES.sub("", self.held).rstrip("\r").rpartition("\r")[2]
+        text = ESCAPES.sub("", self.held).rstrip("\r").rpartition("\r")[2]
         return "".join(c for c in text if c.isprintable())[:columns]
 
     def __iter__(self) -> Any:

@@ -25,9 +25,10 @@ executions = Group(
         "resume": (_EXECUTIONS, "Go on with an interrupted or pending execution."),
         "retry": (_EXECUTIONS, "Run what made an execution fail again."),
         "why": (_EXECUTIONS, "Tell why calls ran, or whose result they reused."),
+        "logs": (_EXECUTIONS, "Show what an execution printed and logged."),
     },
     later=dict.fromkeys(
-        ("logs", "input", "replay", "cancel", "decide", "plan", "delete", "export", "import"), ""
+        ("input", "replay", "cancel", "decide", "plan", "delete", "export", "import"), ""
     ),
     examples="""
 kitaru executions list --status interrupted
