@@ -80,6 +80,20 @@ async def async_step(number: int) -> dict[str, str]:
 
 
 @checkpoint
+def printing_step(number: int) -> dict[str, str]:
+    for line in range(10):
+        print(f"step {number} has come to line {line}")
+    return RESULT
+
+
+@checkpoint
+async def async_printing_step(number: int) -> dict[str, str]:
+    for line in range(10):
+        print(f"step {number} has come to line {line}")
+    return RESULT
+
+
+@checkpoint
 async def async_nap(number: int) -> dict[str, str]:
     await asyncio.sleep(0.005)
     return RESULT
@@ -104,6 +118,16 @@ def steps_without_reuse(first: int, count: int) -> None:
 @flow
 async def async_steps(first: int, count: int) -> None:
     _laps.append(await timed_async(async_step, range(first, first + count)))
+
+
+@flow
+def printing(first: int, count: int) -> None:
+    _laps.append(timed(printing_step, range(first, first + count)))
+
+
+@flow
+async def async_printing(first: int, count: int) -> None:
+    _laps.append(await timed_async(async_printing_step, range(first, first + count)))
 
 
 @flow

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from bench.figures import Row
-from bench.rows import checkpoint, disk, fanout, flows, growth, recall, resume, startup, takeover
+from bench.rows import (
+    checkpoint,
+    disk,
+    fanout,
+    flows,
+    growth,
+    logs,
+    recall,
+    resume,
+    startup,
+    takeover,
+)
 from bench.stores import Bench
 
 ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
@@ -17,5 +28,6 @@ ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "growth": growth.measure,
     "startup": startup.measure,
     "disk": disk.measure,
+    "logs": logs.measure,
     "takeover": takeover.measure,
 }
