@@ -110,6 +110,24 @@ class CallSource(enum.StrEnum):
     OVERRIDE = "override"
 
 
+class WaitState(enum.StrEnum):
+    """What a wait is recorded as. All but open are final."""
+
+    OPEN = "open"
+    ANSWERED = "answered"
+    EXPIRED = "expired"
+    ABORTED = "aborted"
+
+
+class WaitKind(enum.StrEnum):
+    """What is waited for."""
+
+    INPUT = "input"
+    """``kitaru.wait()``: an answer that fits its schema."""
+    DECISION = "decision"
+    """What is to become of a call: run, adopt or abort."""
+
+
 MAX_DEATHS = 5
 """Deaths of an owner without a new outcome after which an execution fails (O5)."""
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from kitaru._core.lifecycle import CallSource, CallState, State
+from kitaru._core.lifecycle import CallSource, CallState, State, WaitKind, WaitState
 from kitaru._core.payload import Payload
 
 
@@ -74,6 +74,10 @@ class ExecutionRow(NamedTuple):
     parent_exec_id: str | None
     parent_call: bytes | None
     original_exec_id: str | None
+    deadline_at: int | None
+    """When it fails whatever it does: absolute."""
+    keep_seconds: int | None
+    """How long it is kept after its end; None: until somebody deletes it."""
 
 
 class CallRow(NamedTuple):
@@ -153,6 +157,78 @@ class NoteRow(NamedTuple):
     at: int
 
 
+class WaitRow(NamedTuple):
+    """What an execution asks of people and programs, as it is opened.
+
+    ``label`` is what people call it: its name, or ``wait_condition:0``. ``schema`` is JSON
+    Schema of the answer (None: a gate). ``default`` is what it comes to when it expires;
+    without one it comes to an error. ``call`` is what a decision is about.
+    """
+
+    identity: bytes
+    kind: WaitKind
+    label: str
+    name: str | None
+    question: str | None
+    schema: str | None
+    metadata: str | None
+    branch: str
+    call: bytes | None
+    opened_at: int
+    expires_at: int | None
+    default: Payload | None
+
+
+class IntentRow(NamedTuple):
+    """Recorded before the body of a call with ``effect="once"`` starts.
+
+    An attempt with an intent and no outcome, whose owner is gone, is uncertain.
+    """
+
+    identity: bytes
+    attempt: int
+    seq: int
+    place: int
+    n: int
+    checkpoint: str
+    named: str | None
+    kind: str | None
+    parent: bytes | None
+    parent_attempt: int
+    branch: str
+    arguments: str
+    inputs: str | None
+    inputs_digest: bytes
+    at: int
+
+
+class ArtifactRow(NamedTuple):
+    """What a checkpoint saved by name, recorded with the outcome of its attempt."""
+
+    call: bytes
+    attempt: int
+    name: str
+    save_type: str
+    tags: str
+    at: int
+    payload: Payload
+
+
+class MemoryRow(NamedTuple):
+    """A new version of a key of durable memory; ``payload`` None: a tombstone.
+
+    ``identity`` is that of the asking, where an execution wrote it. The version is
+    given by the store: one more than the last.
+    """
+
+    scope_type: str
+    scope: str
+    key: str
+    identity: bytes | None
+    at: int
+    payload: Payload | None
+
+
 class Facts(NamedTuple):
     """What rides in one transaction of an execution besides its own transition."""
 
@@ -162,6 +238,11 @@ class Facts(NamedTuple):
     notes: Sequence[NoteRow] = ()
     metadata: str | None = None
     """JSON: the execution's whole metadata from now on."""
+    waits: Sequence[WaitRow] = ()
+    """Opened; one that is known already stays as it is."""
+    intents: Sequence[IntentRow] = ()
+    artifacts: Sequence[ArtifactRow] = ()
+    memories: Sequence[MemoryRow] = ()
 
 
 NO_FACTS = Facts()
@@ -193,6 +274,9 @@ class Start(NamedTuple):
     0. With a key that (project, flow) already has, nothing is written and the
     existing execution is the answer. An owner that was declared dead gets
     :class:`Fenced`.
+
+    A child names its parent's call: the same (parent, call) is the same child, as with
+    a key. It is born only while its parent runs at ``parent_epoch``; else :class:`Fenced`.
     """
 
     exec_id: str
@@ -213,6 +297,9 @@ class Start(NamedTuple):
     parent_exec_id: str | None = None
     parent_call: bytes | None = None
     original_exec_id: str | None = None
+    parent_epoch: int | None = None
+    deadline_at: int | None = None
+    keep_seconds: int | None = None
 
 
 class Started(NamedTuple):
@@ -314,6 +401,87 @@ class GiveUp(NamedTuple):
     at: int
 
 
+class Park(NamedTuple):
+    """Let go of a running execution that only waits -> :class:`State`.
+
+    It becomes waiting, without an owner, the epoch one higher, to go on at ``due_at`` by
+    itself (None: when something arrives). If something has arrived already (one of
+    ``waits`` is closed, one of ``children`` is finished, ``due_at`` has passed) it becomes
+    pending in the same transaction. One that is cancelling becomes cancelled instead.
+    ``home`` serves it from now on, while it lives.
+    """
+
+    execution: int
+    epoch: int
+    waits: Sequence[bytes]
+    children: Sequence[str]
+    due_at: int | None
+    reason: str
+    home: int | None
+    facts: Facts
+    at: int
+
+
+class Wake(NamedTuple):
+    """Make a waiting execution pending, once it is due -> bool: whether it was.
+
+    Its ``due_at`` or its deadline has passed at ``at``. Conditioned on the epoch seen.
+    """
+
+    execution: int
+    epoch: int
+    at: int
+
+
+class Answer(NamedTuple):
+    """Close an open wait with its input -> :class:`ExecutionRow`, as it stands then.
+
+    The first answer wins; :class:`NotInState` if it is closed, or if it has expired at
+    ``at``. An execution that is waiting becomes pending; one that runs sees it there.
+    """
+
+    execution: int
+    identity: bytes
+    payload: Payload
+    by: str
+    at: int
+
+
+class Expire(NamedTuple):
+    """Close an open wait whose time is over at ``at`` -> the :class:`RecordedWait` as it is then.
+
+    Nothing if it was closed before. An execution that is waiting becomes pending.
+    """
+
+    execution: int
+    identity: bytes
+    at: int
+
+
+class Cancel(NamedTuple):
+    """Cancel an execution and all its descendants -> list of (exec_id, :class:`State` after).
+
+    What runs becomes cancelling, until its code has stopped; what is pending or waiting
+    is cancelled at once. Open waits of theirs are aborted. With ``wait`` that wait has to be open, and
+    is the one that was aborted by ``by``. What is finished is left alone; if the execution
+    itself is, :class:`NotInState`. Conditioned on the epoch seen.
+    """
+
+    execution: int
+    epoch: int
+    by: str
+    reason: str
+    at: int
+    wait: bytes | None = None
+
+
+class Remember(NamedTuple):
+    """Write a version of a key of memory from outside any flow -> int: its version."""
+
+    project: str
+    row: MemoryRow
+
+
 Write = (
     RegisterOwner
     | DeclareDead
@@ -325,6 +493,12 @@ Write = (
     | Release
     | Retry
     | GiveUp
+    | Park
+    | Wake
+    | Answer
+    | Expire
+    | Cancel
+    | Remember
 )
 
 
@@ -425,6 +599,26 @@ class RecordedAttempt(NamedTuple):
     failure: Payload
 
 
+class RecordedWait(NamedTuple):
+    """A wait as it stands. ``payload`` is its answer, if it was answered."""
+
+    id: int
+    row: WaitRow
+    state: WaitState
+    closed_at: int | None
+    closed_by: str | None
+    payload: Payload | None
+
+
+class OpenWait(NamedTuple):
+    """An open wait and the execution that it belongs to."""
+
+    exec_id: str
+    flow_name: str
+    status: State
+    wait: RecordedWait
+
+
 class Head(NamedTuple):
     """What names an execution, without its payloads."""
 
@@ -514,6 +708,50 @@ class Store(Protocol):
         self, *, project: str, flow_ids: Sequence[str], limit: int
     ) -> list[ExecutionRow]:
         """Pending, running and cancelling executions of these flows, oldest first."""
+        ...
+
+    def list_due(
+        self, *, project: str, at: int, limit: int
+    ) -> list[ExecutionRow]:
+        """Waiting executions whose ``due_at`` or deadline has passed at ``at``, soonest first."""
+        ...
+
+    def next_due(self, *, project: str) -> int | None:
+        """The earliest instant at which a waiting execution goes on by itself."""
+        ...
+
+    def list_owned(self, owner: int, *, statuses: Sequence[State]) -> list[tuple[str, State]]:
+        """(exec_id, status) of the executions that this process owns, in these states."""
+        ...
+
+    def list_served(self, home: int, *, project: str, limit: int) -> list[ExecutionRow]:
+        """Pending executions whose home is this process, oldest first: what it parked and
+        what was answered since."""
+        ...
+
+    def list_children(self, exec_id: str, *, limit: int) -> list[ExecutionRow]:
+        """The child executions of an execution, oldest first."""
+        ...
+
+    def find_child(self, exec_id: str, call: bytes) -> ExecutionRow | None: ...
+
+    def list_waits(self, execution: int) -> list[RecordedWait]:
+        """Every wait of the execution, in the order of opening."""
+        ...
+
+    def find_wait(self, execution: int, identity: bytes) -> RecordedWait | None: ...
+
+    def list_open_waits(self, *, project: str, limit: int) -> list[OpenWait]:
+        """Open waits of all executions of the project, oldest first."""
+        ...
+
+    def list_intents(self, execution: int) -> list[IntentRow]:
+        """Every intent of the execution, in the order of recording."""
+        ...
+
+    def changes(self) -> int:
+        """A number that differs once anybody has committed anything since it was last asked:
+        cheap, for polling."""
         ...
 
     def count_executions(self, *, project: str) -> dict[State, int]: ...
