@@ -14,25 +14,36 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from kitaru._core.lifecycle import CallSource, State
+from kitaru._core.lifecycle import CallSource, State, WaitKind, WaitState
 from kitaru._store import commit
 from kitaru._store.protocol import (
+    Answer,
+    ArtifactRow,
+    Cancel,
     Claim,
     CodeRow,
     DeclareDead,
     ExecutionRow,
+    Expire,
     Facts,
     Finish,
+    Forget,
     GiveUp,
+    IntentRow,
     LearntRow,
+    MemoryRow,
     NoteRow,
+    Park,
     Record,
     Refused,
     RegisterOwner,
     Release,
+    Remember,
     Retry,
     SourceRow,
     TryAgain,
+    WaitRow,
+    Wake,
     Write,
 )
 from kitaru._store.reference import ReferenceStore
@@ -50,6 +61,9 @@ from .worlds import (
 
 STEPS_A_WORLD = 60
 
+LABELS = ["ok", "wait_condition:0"]
+SCOPES = [("namespace", "team"), ("flow", "demo.agent")]
+
 WRITES = tuple(write.__name__ for write in commit.WRITES)
 REFUSALS = ("Fenced", "NotInState", "AlreadyRecorded", "Missing")
 
@@ -58,6 +72,28 @@ REUSE_KEYS = [b"r" * 32, b"s" * 32]
 CHECKPOINTS = ["demo.research", "demo.write"]
 FLOWS = ["demo.agent", "demo.other"]
 PROJECTS = ["demo", "elsewhere"]
+
+
+KINDS = {
+    "owner": 4,
+    "dead": 2,
+    "start": 12,
+    "claim": 18,
+    "record": 34,
+    "finish": 8,
+    "again": 7,
+    "release": 6,
+    "retry": 7,
+    "give_up": 5,
+    "park": 14,
+    "wake": 8,
+    "answer": 10,
+    "expire": 6,
+    "cancel": 5,
+    "memory": 4,
+    "forget": 1,
+}
+"""Kind of write -> its weight."""
 
 
 class World:
@@ -148,26 +184,17 @@ class World:
 
     def _random_write(self) -> Write:
         rows = self._rows()
-        kind = self.random.choices(
-            [
-                "owner",
-                "dead",
-                "start",
-                "claim",
-                "record",
-                "finish",
-                "again",
-                "release",
-                "retry",
-                "give_up",
-            ],
-            [4, 2, 10, 14, 34, 10, 7, 6, 7, 6],
-        )[0]
+        kind = self.random.choices(list(KINDS), list(KINDS.values()))[0]
         if kind == "owner":
             name = f"lock-{self.random.randrange(12)}"
             return RegisterOwner(name, self.random.randrange(99), "here", self.at)
         if kind == "dead":
             return DeclareDead(self._owner(), self.at)
+        if kind == "memory":
+            return Remember(self.random.choice(PROJECTS), self._memory(None))
+        if kind == "forget":
+            key = self.random.choice(["a", "b", None])
+            return Forget("demo", *self.random.choice(SCOPES), key)
         if kind == "start" or not rows:
             return self._start(rows)
         return self._about(kind, rows)
@@ -181,8 +208,16 @@ class World:
             "release": (State.RUNNING, State.CANCELLING),
             "retry": (State.FAILED,),
             "give_up": (State.PENDING, State.WAITING, State.RUNNING),
+            "park": (State.RUNNING, State.CANCELLING),
+            "wake": (State.WAITING,),
+            "answer": (State.WAITING, State.RUNNING),
+            "expire": (State.WAITING, State.RUNNING),
+            "cancel": (State.PENDING, State.WAITING, State.RUNNING, State.CANCELLING),
         }[kind]
         fitting = [row for row in rows if row.status in wanted]
+        if kind in ("answer", "expire"):
+            asking = {wait.exec_id for wait in self.model.list_open_waits(project="demo", limit=99)}
+            fitting = [row for row in fitting if row.exec_id in asking] or fitting
         if not fitting and self.random.random() < 0.8:
             return self._start(rows)
         row = self.random.choice(fitting if fitting and self.random.random() < 0.85 else rows)
@@ -217,8 +252,49 @@ class World:
                 return Release(execution, epoch, self._facts(), self.at)
             case "retry":
                 return Retry(execution, epoch, self.at)
+            case "park":
+                return self._park(execution, epoch)
+            case "wake":
+                return Wake(execution, epoch, self.at)
+            case "answer":
+                answer = json_payload("8" * self._size())
+                return Answer(execution, self._wait_of(execution), answer, "ada", self.at)
+            case "expire":
+                return Expire(execution, self._wait_of(execution), self.at)
+            case "cancel":
+                wait = self._wait_of(execution) if self.random.random() < 0.3 else None
+                return Cancel(execution, epoch, "ada", "no use", self.at, wait)
             case _:
                 return GiveUp(execution, epoch, owner, failure, "poison", self.at)
+
+    def _park(self, execution: int, epoch: int) -> Write:
+        rows = self._rows()
+        soon = self.at + self.random.randrange(-2, 9)
+        return Park(
+            execution,
+            epoch,
+            waits=self._some_identities(),
+            children=[
+                row.exec_id for row in rows if row.parent_exec_id and self.random.random() < 0.2
+            ]
+            + ["nobody"][: self.random.random() < 0.05],
+            due_at=self.random.choice([None, None, soon]),
+            reason="wait",
+            home=self._owner(),
+            facts=self._facts(),
+            at=self.at,
+        )
+
+    def _wait_of(self, execution: int) -> bytes:
+        """The identity of a wait of the execution, if it has one, and mostly an open one."""
+        waits = self.model.list_waits(execution)
+        waits = [wait for wait in waits if wait.state is WaitState.OPEN] or waits
+        if waits and self.random.random() < 0.9:
+            return self.random.choice(waits).row.identity
+        return self.random.choice(IDENTITIES)
+
+    def _size(self) -> int:
+        return 40_000 if self.random.random() < 0.02 else self.random.randrange(60)
 
     def _owner(self) -> int:
         return self.random.randint(1, 6)
@@ -238,7 +314,22 @@ class World:
             flow_name=flow.split(".")[1],
             key=key,
             at=self.at,
+            deadline_at=self.at + 9 if self.random.random() < 0.2 else None,
+            keep_seconds=self.random.choice([None, 60]),
+            **self._kinship(rows),
         )
+
+    def _kinship(self, rows: list[ExecutionRow]) -> dict[str, Any]:
+        parents = [row for row in rows if row.status is State.RUNNING] or rows
+        if not parents or self.random.random() < 0.6:
+            return {}
+        parent = self.random.choice(parents if self.random.random() < 0.9 else rows)
+        epoch = parent.epoch + (self.random.random() < 0.1)
+        return {
+            "parent_exec_id": parent.exec_id if self.random.random() < 0.97 else "nobody",
+            "parent_call": self.random.choice([*IDENTITIES, None]),
+            "parent_epoch": epoch if self.random.random() < 0.9 else None,
+        }
 
     def _some_identities(self) -> tuple[bytes, ...]:
         return tuple(self.random.sample(IDENTITIES, self.random.randrange(3)))
@@ -269,7 +360,60 @@ class World:
                 for _ in range(self.random.choices([0, 1], [4, 1])[0])
             ],
             metadata=f'{{"n":{number}}}' if self.random.random() < 0.2 else None,
+            **self._other_facts(),
         )
+
+    def _other_facts(self) -> dict[str, Any]:
+        def some(make: Callable[[], Any], *weights: int) -> list[Any]:
+            return [make() for _ in range(self.random.choices(range(len(weights)), weights)[0])]
+
+        return {
+            "waits": some(self._wait, 5, 3, 1),
+            "intents": some(self._intent, 8, 1, 1),
+            "artifacts": some(self._artifact, 12, 1, 1),
+            "memories": some(
+                lambda: self._memory(bytes([self.random.randrange(256)]) * 16), 12, 1, 1
+            ),
+        }
+
+    def _wait(self) -> WaitRow:
+        soon = self.at + self.random.randrange(9)
+        return WaitRow(
+            identity=self.random.choice(IDENTITIES),
+            kind=self.random.choice(list(WaitKind)),
+            label=self.random.choice(LABELS),
+            name=self.random.choice([None, "ok"]),
+            question=self.random.choice([None, "Go on?"]),
+            schema=self.random.choice([None, "{}"]),
+            metadata=self.random.choice([None, '{"a":1}']),
+            branch=self.random.choice(["", "b/1"]),
+            call=self.random.choice([None, b"call"]),
+            opened_at=self.at,
+            expires_at=self.random.choice([None, soon]),
+            default=self.random.choice([None, json_payload("9" * self._size())]),
+        )
+
+    def _intent(self) -> IntentRow:
+        row = self._call()
+        return IntentRow(
+            row.identity,
+            row.attempt,
+            *row[4:9],
+            None,
+            *row[10:16],
+            at=self.at,
+        )
+
+    def _artifact(self) -> ArtifactRow:
+        name = self.random.choice(["draft", "final"])
+        payload = json_payload("6" * self._size())
+        call = self.random.choice(IDENTITIES)
+        return ArtifactRow(call, self.random.randint(1, 2), name, "output", "[]", self.at, payload)
+
+    def _memory(self, identity: bytes | None) -> MemoryRow:
+        payload = None if self.random.random() < 0.2 else json_payload("5" * self._size())
+        key = self.random.choice(["a", "b"])
+        return MemoryRow(*self.random.choice(SCOPES), key, identity, self.at, payload)
 
     def _call(self) -> Any:
         identity = self.random.choice(IDENTITIES)
@@ -283,7 +427,6 @@ class World:
             )
         reuse_key = self.random.choice([*REUSE_KEYS, None])
         reused = self.random.random() < 0.2
-        size = 40_000 if self.random.random() < 0.02 else self.random.randrange(60)
         return call_row(
             identity,
             attempt=attempt,
@@ -294,7 +437,7 @@ class World:
             source=CallSource.REUSED if reused else CallSource.RAN,
             reused_from=self.random.randint(1, 20) if reused else None,
             ended_at=self.at,
-            payload=json_payload("7" * size),
+            payload=json_payload("7" * self._size()),
         )
 
     # --- snapshots ---
@@ -316,6 +459,20 @@ class World:
                     store.load_learnt(row.id),
                     store.list_attempts(row.id),
                     store.list_notes(row.id),
+                    store.list_waits(row.id),
+                    store.list_intents(row.id),
+                    store.list_artifacts(row.id, limit=1000),
+                    store.list_children(row.exec_id, limit=1000),
+                )
+            shot[f"{project} open waits"] = store.list_open_waits(project=project, limit=1000)
+            shot[f"{project} due"] = store.list_due(project=project, at=self.at, limit=1000)
+            shot[f"{project} next due"] = store.next_due(project=project)
+            shot[f"{project} scopes"] = store.list_scopes(project=project, limit=9)
+            for scope_type, scope in SCOPES:
+                place = {"project": project, "scope_type": scope_type, "scope": scope}
+                shot[f"{place}"] = (
+                    store.list_memories(**place, limit=9),
+                    store.list_versions(**place, key="a", limit=1000),
                 )
         shot["now and then"] = self._occasional(store)
         return shot
@@ -362,6 +519,28 @@ class World:
                 for since in (None, self.at - 10)
             ],
             store.list_calls(execution, after=turn % 6, limit=2),
+            *self._occasional_control(store, turn, execution),
+        ]
+
+    def _occasional_control(self, store: AnyStore, turn: int, execution: int) -> list[Any]:
+        owner = turn % 6 + 1
+        parents = [row.exec_id for row in self._rows() if row.id == turn % 9]
+        memory = {"project": "demo", "scope_type": "namespace", "scope": "team", "key": "b"}
+        return [
+            store.list_owned(owner, statuses=[(State.RUNNING,), (State.CANCELLING,)][turn % 2]),
+            store.list_owned(owner, statuses=(State.RUNNING, State.CANCELLING)),
+            store.list_served(owner, project="demo", limit=3),
+            [store.find_child(parent, IDENTITIES[turn % 6]) for parent in parents],
+            store.find_wait(execution, IDENTITIES[turn % 6]),
+            store.list_open_waits(project="demo", limit=2),
+            store.list_due(project="demo", at=self.at - 3, limit=1),
+            store.list_artifacts(execution, name="draft", limit=2),
+            store.find_artifact(turn % 9),
+            [store.find_memory(**memory, version=version) for version in (None, 1, turn % 9)],
+            store.list_memories(
+                project="demo", scope_type="namespace", scope="team", limit=turn % 3
+            ),
+            store.list_scopes(project="demo", limit=1),
         ]
 
     def _compare(self, what: str, expected: Any, got: Any) -> None:

@@ -139,10 +139,12 @@ def test_every_field_of_a_start_comes_back(store: AnyStore) -> None:
         tags='["a"]',
         code_folder=None,
         code_module=None,
+        deadline_at=77,
+        keep_seconds=88,
     )
     row = store.apply(write).row
     again = found(store, row)
-    for name in set(write._fields) - {"at"}:
+    for name in set(write._fields) - {"at", "parent_epoch"}:
         assert getattr(again, name) == getattr(write, name), name
     assert (again.created_at, again.attempt, again.deaths) == (1_000, 1, 0)
     assert (again.metadata, again.failed_calls, again.result) == ("{}", (), None)

@@ -8,8 +8,17 @@ import re
 import pytest
 
 import kitaru._store.sqlite as sqlite
-from kitaru._core.lifecycle import TRANSITIONS, CallSource, CallState, Event, State, states_before
-from kitaru._store.reference import OWNED
+from kitaru._core.lifecycle import (
+    TRANSITIONS,
+    CallSource,
+    CallState,
+    Event,
+    State,
+    WaitKind,
+    WaitState,
+    states_before,
+)
+from kitaru._store.reference_tables import OWNED
 
 FOLDER = os.path.dirname(sqlite.__file__)
 GUARD = re.compile(r"status in \(([^)]*)\)")
@@ -42,7 +51,7 @@ TRANSITION_BLOCKS = {name: block for name, block in blocks().items() if TARGET.s
 
 
 def test_every_query_that_sets_a_status_names_its_event() -> None:
-    assert len(TRANSITION_BLOCKS) == 10
+    assert len(TRANSITION_BLOCKS) == 15
     for name, block in TRANSITION_BLOCKS.items():
         assert event_of(block) in {event.value for event in Event}, name
 
@@ -53,17 +62,26 @@ def test_a_transition_leads_where_the_table_says_from_where_it_says(name: str) -
     event = Event(event_of(block) or "none")
     (guard,) = GUARD.findall(block)
     (target,) = TARGET.findall(block)
-    assert states_in(guard) == states_before(event), name
+    assert states_in(guard) <= states_before(event), name
     for state in states_in(guard):
         assert TRANSITIONS[state][event] == target, name
     assert "epoch = ?2" in block, f"{name} is not conditioned on the epoch"
 
 
+@pytest.mark.parametrize("event", list(Event))
+def test_every_state_that_an_event_may_come_in_is_guarded_for_by_some_query(event: Event) -> None:
+    guarded: set[State] = set()
+    for block in TRANSITION_BLOCKS.values():
+        if event_of(block) == event.value:
+            guarded |= states_in(GUARD.findall(block)[0])
+    assert guarded == states_before(event)
+
+
 def test_every_write_of_an_owner_is_guarded_by_the_states_that_have_one() -> None:
     owned = {name: block for name, block in blocks().items() if event_of(block) == "none (owned)"}
-    assert {"add_call", "add_code", "add_source", "add_learnt", "add_note", "set_metadata"} <= set(
-        owned
-    )
+    adding = {name for name in blocks() if name.startswith("add_")} - {"add_attempt"}
+    assert len(adding) == 9
+    assert adding | {"set_metadata", "is_owned"} == set(owned)
     for name, block in owned.items():
         (guard,) = GUARD.findall(block)
         assert states_in(guard) == OWNED, name
@@ -75,10 +93,35 @@ def test_every_statement_that_changes_an_execution_is_guarded() -> None:
     # statement in its transaction, or concerns owners alone.
     unguarded = {"add_attempt", "reopen_call", "register_owner", "declare_dead", "create_meta"}
     unguarded |= {"set_schema_version", "set_root", "start_execution"}
+    # Of no execution.
+    unguarded |= {"remember", "forget"}
     for name, block in blocks().items():
         statement = block.split("\n", 1)[1]
         if re.search(r"^(insert|update|delete)", statement, re.MULTILINE) and name not in unguarded:
-            assert GUARD.search(statement), name
+            assert GUARD.search(statement) or closes_a_wait(statement), name
+
+
+def closes_a_wait(statement: str) -> bool:
+    """Guarded by the wait's own state: the first one wins, whoever owns the execution."""
+    return bool(re.search(r"^update waits\nset state = '\w+'", statement, re.MULTILINE)) and bool(
+        re.search(r"execution = \?1 .*state = '(open|expired)'", statement, re.DOTALL)
+    )
+
+
+def test_a_wait_is_closed_only_while_it_is_open() -> None:
+    closing = {
+        name: re.search(r"set state = '(\w+)'", block)
+        for name, block in blocks().items()
+        if block.find("update waits") >= 0 and name != "reopen_wait"
+    }
+    closed = {name: found[1] for name, found in closing.items() if found}
+    assert closed == {
+        "answer_wait": WaitState.ANSWERED,
+        "expire_wait": WaitState.EXPIRED,
+        "abort_waits": WaitState.ABORTED,
+    }
+    for name in closed:
+        assert "state = 'open'" in blocks()[name].split("where", 1)[1], name
 
 
 def test_the_unfinished_index_and_its_query_list_the_same_states() -> None:
@@ -96,5 +139,10 @@ def test_the_checks_of_the_schema_list_what_the_tables_in_code_list() -> None:
     assert states_in(owned) == OWNED
     (states,) = re.findall(r"check \(state in \(([^)]*)\)\)", schema)
     assert set(re.findall(r"'(\w+)'", states)) == {state.value for state in CallState}
+    control = read("migrations", "0005_control.sql")
+    (waits,) = re.findall(r"state text not null check \(state in \(([^)]*)\)\)", control)
+    assert set(re.findall(r"'(\w+)'", waits)) == {state.value for state in WaitState}
+    (kinds,) = re.findall(r"check \(kind in \(([^)]*)\)\)", control)
+    assert set(re.findall(r"'(\w+)'", kinds)) == {kind.value for kind in WaitKind}
     (sources,) = re.findall(r"check \(source in \(([^)]*)\)\)", schema)
     assert set(re.findall(r"'(\w+)'", sources)) == {source.value for source in CallSource}

@@ -7,10 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from kitaru._store.protocol import Finish, NoteRow, Record, TryAgain
+from kitaru._store.protocol import Finish, NoteRow, Park, Record, TryAgain
 from kitaru._store.sqlite.store import SqliteStore
 
-from .worlds import call_row, facts, failed_call, json_payload, new_owner, started
+from .worlds import (
+    call_row,
+    facts,
+    failed_call,
+    json_payload,
+    new_owner,
+    opened,
+    started,
+    wait_row,
+)
 
 PAGE = (Path(__file__).parents[2] / "docs" / "store.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
@@ -21,6 +30,8 @@ def filled(sqlite_store: SqliteStore) -> SqliteStore:
     owner = new_owner(sqlite_store).id
     row = started(sqlite_store, owner).row
     started(sqlite_store, owner, "e-2")
+    asking = started(sqlite_store, owner, "e-3").row
+    sqlite_store.apply(Park(asking.id, 1, (), (), None, "input", None, opened(wait_row(b"w")), 9))
     recorded = facts(failed_call(b"1"), call_row(b"2", kind="llm_call"))
     recorded = recorded._replace(notes=[NoteRow("drift", "topic changed", 5)])
     sqlite_store.apply(Record(row.id, 1, recorded))
@@ -49,7 +60,7 @@ def test_the_page_names_every_table_and_view_and_no_other(filled: SqliteStore) -
 
 def test_the_page_names_columns_that_the_views_have(filled: SqliteStore) -> None:
     listed = re.findall(r"^\| `(\w+_view)` \|[^|]*\| `([^`]*)` \|", PAGE, re.MULTILINE)
-    assert len(listed) == 5
+    assert len(listed) == 6
     for view, columns in listed:
         rows = filled._database.read("select name from pragma_table_info(?1)", (view,))
         assert set(columns.split(", ")) <= {name for (name,) in rows}, view

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from kitaru._core.lifecycle import CallSource, CallState, State
+from kitaru._core.lifecycle import CallSource, CallState, State, WaitKind
 from kitaru._core.payload import Payload, seal
 from kitaru._store.protocol import (
     CallRow,
@@ -14,6 +14,7 @@ from kitaru._store.protocol import (
     RegisterOwner,
     Start,
     Started,
+    WaitRow,
 )
 from kitaru._store.reference import ReferenceStore
 from kitaru._store.sqlite.store import SqliteStore
@@ -129,6 +130,27 @@ def started(store: AnyStore, owner: int | None, exec_id: str = "e-1", **changes:
 
 def facts(*calls: CallRow) -> Facts:
     return Facts(calls=calls)
+
+
+def wait_row(identity: bytes, **changes: Any) -> WaitRow:
+    return WaitRow(
+        identity=identity,
+        kind=WaitKind.INPUT,
+        label="ok",
+        name="ok",
+        question="Go on?",
+        schema='{"type":"boolean"}',
+        metadata=None,
+        branch="",
+        call=None,
+        opened_at=1_000,
+        expires_at=None,
+        default=None,
+    )._replace(**changes)
+
+
+def opened(*waits: WaitRow) -> Facts:
+    return Facts(waits=waits)
 
 
 def force_status(store: AnyStore, execution: int, status: State) -> None:

@@ -20,16 +20,23 @@ from copy import copy
 from typing import Any, Protocol
 
 from kitaru._store.protocol import (
+    Answer,
+    Cancel,
     Claim,
     DeclareDead,
+    Expire,
     Finish,
+    Forget,
     GiveUp,
+    Park,
     Record,
     RegisterOwner,
     Release,
+    Remember,
     Retry,
     Start,
     TryAgain,
+    Wake,
     Write,
 )
 from kitaru.errors import KitaruBackendError
@@ -48,6 +55,13 @@ WRITES: tuple[type, ...] = (
     Release,
     Retry,
     GiveUp,
+    Park,
+    Wake,
+    Answer,
+    Expire,
+    Cancel,
+    Remember,
+    Forget,
 )
 
 BEFORE_COMMIT = {write: f"before_commit:{write.__name__}" for write in WRITES}

@@ -239,10 +239,13 @@ class Facts(NamedTuple):
     metadata: str | None = None
     """JSON: the execution's whole metadata from now on."""
     waits: Sequence[WaitRow] = ()
-    """Opened; one that is known already stays as it is."""
+    """Opened. One that is known already stays as it is, but for one that was aborted (an
+    earlier attempt of the execution ended while it was open): that one is opened anew."""
     intents: Sequence[IntentRow] = ()
+    """One that is known already (a person said: run it) gets the new instant."""
     artifacts: Sequence[ArtifactRow] = ()
     memories: Sequence[MemoryRow] = ()
+    """One asking writes once: a second one is :class:`AlreadyRecorded`."""
 
 
 NO_FACTS = Facts()
@@ -276,7 +279,8 @@ class Start(NamedTuple):
     :class:`Fenced`.
 
     A child names its parent's call: the same (parent, call) is the same child, as with
-    a key. It is born only while its parent runs at ``parent_epoch``; else :class:`Fenced`.
+    a key. With ``parent_epoch`` it is born, or found, only while its parent runs at that
+    epoch; else :class:`Fenced`.
     """
 
     exec_id: str
@@ -310,6 +314,8 @@ class Started(NamedTuple):
 class Claim(NamedTuple):
     """Take a pending execution, or a running one from a dead owner -> :class:`ExecutionRow`.
 
+    What it waited for is past: ``due_at`` is None from now on.
+
     Conditioned on the epoch that the claimer saw and, for a running one, on
     ``from_owner`` still being its owner; that owner is declared dead in the
     same transaction and counts as a death: ``deaths`` becomes 1 if a call was
@@ -336,7 +342,8 @@ class Finish(NamedTuple):
     """Make an execution completed (``result``) or failed (``failure``) -> None.
 
     From running only; from cancelling it becomes cancelled whatever it
-    returned, and the answer is the row's status, which says so.
+    returned, and the answer is the row's status, which says so. However an execution
+    ends, its open waits are aborted and its parent, if that is waiting, becomes pending.
     """
 
     execution: int
@@ -378,7 +385,8 @@ class Release(NamedTuple):
 class Retry(NamedTuple):
     """Open a failed execution again: pending, attempt + 1, deaths 0 -> :class:`ExecutionRow`.
 
-    The calls in its ``failed_calls`` are opened again. Conditioned on the epoch seen.
+    The calls in its ``failed_calls`` are opened again; a wait among them that had
+    expired is asked anew, once the flow comes to it. Conditioned on the epoch seen.
     """
 
     execution: int
@@ -408,7 +416,8 @@ class Park(NamedTuple):
     itself (None: when something arrives). If something has arrived already (one of
     ``waits`` is closed, one of ``children`` is finished, ``due_at`` has passed) it becomes
     pending in the same transaction. One that is cancelling becomes cancelled instead.
-    ``home`` serves it from now on, while it lives.
+    ``home`` serves it from now on, while it lives. Its deadline is an instant at which it
+    goes on too: ``due_at`` is never later.
     """
 
     execution: int
@@ -425,7 +434,7 @@ class Park(NamedTuple):
 class Wake(NamedTuple):
     """Make a waiting execution pending, once it is due -> bool: whether it was.
 
-    Its ``due_at`` or its deadline has passed at ``at``. Conditioned on the epoch seen.
+    Its ``due_at`` has passed at ``at``. Conditioned on the epoch seen: False if it has gone on.
     """
 
     execution: int
@@ -437,7 +446,8 @@ class Answer(NamedTuple):
     """Close an open wait with its input -> :class:`ExecutionRow`, as it stands then.
 
     The first answer wins; :class:`NotInState` if it is closed, or if it has expired at
-    ``at``. An execution that is waiting becomes pending; one that runs sees it there.
+    ``at``; :class:`Missing` if there is no such wait. An execution that is waiting becomes
+    pending; one that runs sees it there.
     """
 
     execution: int
@@ -450,7 +460,8 @@ class Answer(NamedTuple):
 class Expire(NamedTuple):
     """Close an open wait whose time is over at ``at`` -> the :class:`RecordedWait` as it is then.
 
-    Nothing if it was closed before. An execution that is waiting becomes pending.
+    Nothing if it was closed before, or has time left. An execution that is waiting becomes
+    pending.
     """
 
     execution: int
@@ -462,9 +473,11 @@ class Cancel(NamedTuple):
     """Cancel an execution and all its descendants -> list of (exec_id, :class:`State` after).
 
     What runs becomes cancelling, until its code has stopped; what is pending or waiting
-    is cancelled at once. Open waits of theirs are aborted. With ``wait`` that wait has to be open, and
-    is the one that was aborted by ``by``. What is finished is left alone; if the execution
-    itself is, :class:`NotInState`. Conditioned on the epoch seen.
+    is cancelled at once. Open waits of theirs are aborted by ``by``. With ``wait`` that wait
+    has to be open; else :class:`NotInState`. What is finished is left alone and not listed;
+    if the execution itself is, :class:`NotInState`. One that is cancelling stays so, and is
+    listed. The execution stands first, its descendants follow in the order of their start.
+    Conditioned on the epoch seen; those of the descendants are what stands there.
     """
 
     execution: int
@@ -480,6 +493,16 @@ class Remember(NamedTuple):
 
     project: str
     row: MemoryRow
+
+
+class Forget(NamedTuple):
+    """Remove every version of a key of memory, or (None) of all keys of its scope -> int:
+    how many versions there were."""
+
+    project: str
+    scope_type: str
+    scope: str
+    key: str | None
 
 
 Write = (
@@ -499,6 +522,7 @@ Write = (
     | Expire
     | Cancel
     | Remember
+    | Forget
 )
 
 
@@ -523,7 +547,7 @@ class AlreadyRecorded(Refused):
 
 
 class Missing(Refused):
-    """No such execution."""
+    """No such execution, or (with its ``row``) no such wait of it."""
 
 
 # --- reads -------------------------------------------------------------------
@@ -619,6 +643,20 @@ class OpenWait(NamedTuple):
     wait: RecordedWait
 
 
+class RecordedArtifact(NamedTuple):
+    id: int
+    exec_id: str
+    row: ArtifactRow
+
+
+class RecordedMemory(NamedTuple):
+    """A version of a key of memory. ``exec_id``: the execution that wrote it."""
+
+    row: MemoryRow
+    version: int
+    exec_id: str | None
+
+
 class Head(NamedTuple):
     """What names an execution, without its payloads."""
 
@@ -710,10 +748,8 @@ class Store(Protocol):
         """Pending, running and cancelling executions of these flows, oldest first."""
         ...
 
-    def list_due(
-        self, *, project: str, at: int, limit: int
-    ) -> list[ExecutionRow]:
-        """Waiting executions whose ``due_at`` or deadline has passed at ``at``, soonest first."""
+    def list_due(self, *, project: str, at: int, limit: int) -> list[ExecutionRow]:
+        """Waiting executions whose ``due_at`` has passed at ``at``, soonest first."""
         ...
 
     def next_due(self, *, project: str) -> int | None:
@@ -747,6 +783,36 @@ class Store(Protocol):
 
     def list_intents(self, execution: int) -> list[IntentRow]:
         """Every intent of the execution, in the order of recording."""
+        ...
+
+    def list_artifacts(
+        self, execution: int, *, name: str | None = None, limit: int
+    ) -> list[RecordedArtifact]:
+        """What its checkpoints saved, in the order of recording."""
+        ...
+
+    def find_artifact(self, number: int) -> RecordedArtifact | None: ...
+
+    def find_memory(
+        self, *, project: str, scope_type: str, scope: str, key: str, version: int | None = None
+    ) -> RecordedMemory | None:
+        """This version of the key, or (None) its newest; a tombstone too."""
+        ...
+
+    def list_memories(
+        self, *, project: str, scope_type: str, scope: str, limit: int
+    ) -> list[RecordedMemory]:
+        """The newest version of each key of the scope, by key; deleted ones are left out."""
+        ...
+
+    def list_versions(
+        self, *, project: str, scope_type: str, scope: str, key: str, limit: int
+    ) -> list[RecordedMemory]:
+        """Every version of the key, tombstones too, newest first."""
+        ...
+
+    def list_scopes(self, *, project: str, limit: int) -> list[tuple[str, str]]:
+        """(scope_type, scope) of all that was ever written, in order."""
         ...
 
     def changes(self) -> int:

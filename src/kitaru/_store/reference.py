@@ -8,33 +8,34 @@ one at a time is inside.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from kitaru._core.lifecycle import CallState, Event, State, after, states_before
+from kitaru._core.lifecycle import CallState, Event, State, WaitState, after, states_before
 from kitaru._core.payload import Payload
 from kitaru._store.commit import AFTER_COMMIT, BEFORE_COMMIT
 from kitaru._store.protocol import (
     AlreadyRecorded,
-    CallRow,
+    Answer,
+    Cancel,
     Claim,
     CodeRow,
     DeclareDead,
     ExecutionRow,
+    Expire,
     Facts,
     Fenced,
     Finish,
+    Forget,
     GiveUp,
     Head,
     LearntRow,
-    Missing,
     NoteRow,
     NotInState,
     Outcome,
     Owner,
+    Park,
     Place,
     Record,
     Recorded,
@@ -43,48 +44,28 @@ from kitaru._store.protocol import (
     RecordedCode,
     RegisterOwner,
     Release,
+    Remember,
     Retry,
     Reusable,
     Sample,
     Start,
     Started,
     TryAgain,
+    Wake,
     Write,
 )
+from kitaru._store.reference_control import Control
+from kitaru._store.reference_memory import Keeping
+from kitaru._store.reference_tables import Call, Done
 from kitaru.env import Env
-from kitaru.errors import KitaruBackendError, KitaruNotFoundError
-
-Done = Callable[[Any, BaseException | None], None]
-
-OWNED = frozenset({State.RUNNING, State.CANCELLING})
+from kitaru.errors import KitaruNotFoundError
 
 
-@dataclass(frozen=True)
-class _Call:
-    id: int
-    execution: int
-    row: CallRow
-    reopened: bool = False
-
-
-class ReferenceStore:
+class ReferenceStore(Control, Keeping):
     """A :class:`kitaru._store.protocol.Store` in memory."""
 
     def __init__(self, *, project: str, env: Env) -> None:
-        self.project = project
-        self._env = env
-        self._lock = threading.RLock()
-        self._queue: list[tuple[Write, Done]] = []
-        self._closed = False
-        self._owners: dict[int, Owner] = {}
-        self._executions: dict[int, ExecutionRow] = {}
-        self._calls: dict[int, _Call] = {}
-        self._attempts: dict[int, list[RecordedAttempt]] = {}
-        self._learnt: dict[int, dict[bytes, LearntRow]] = {}
-        self._notes: dict[int, list[NoteRow]] = {}
-        self._codes: dict[tuple[str, str, bytes], tuple[CodeRow, int]] = {}
-        self._sources: dict[bytes, bytes] = {}
-        self._call_at_death: dict[int, int] = {}
+        super().__init__(project=project, env=env)
         self._methods: dict[type, Callable[[Any], Any]] = {
             RegisterOwner: self._register_owner,
             DeclareDead: self._declare_dead,
@@ -96,6 +77,13 @@ class ReferenceStore:
             Release: self._release,
             Retry: self._retry,
             GiveUp: self._give_up,
+            Park: self._park,
+            Wake: self._wake,
+            Answer: self._answer,
+            Expire: self._expire,
+            Cancel: self._cancel,
+            Remember: self._remember,
+            Forget: self._forget,
         }
 
     # --- writes: check everything, then change everything ---
@@ -125,15 +113,9 @@ class ReferenceStore:
     def _perform(self, write: Write) -> Any:
         answer = self._methods[type(write)](write)
         self._env.crash_point(BEFORE_COMMIT[type(write)])
+        self._changes += 1
         self._env.crash_point(AFTER_COMMIT[type(write)])
         return answer
-
-    @contextmanager
-    def _inside(self) -> Iterator[None]:
-        with self._lock:
-            if self._closed:
-                raise KitaruBackendError("the store was closed: open it again", code="store-closed")
-            yield
 
     # --- owners ---
 
@@ -161,6 +143,12 @@ class ReferenceStore:
     def _start(self, write: Start) -> Started:
         if write.owner is not None and not self._is_alive(write.owner):
             raise Fenced(f"process {write.owner} is dead")
+        if write.parent_epoch is not None:
+            self._require_parent(write)
+        for row in self._executions.values():
+            call = (write.parent_exec_id, write.parent_call)
+            if None not in call and (row.parent_exec_id, row.parent_call) == call:
+                return Started(row, created=False)
         for row in self._executions.values():
             same_flow = (row.project, row.flow_id) == (write.project, write.flow_id)
             if write.key is not None and same_flow and row.key == write.key:
@@ -201,9 +189,17 @@ class ReferenceStore:
             parent_exec_id=write.parent_exec_id,
             parent_call=write.parent_call,
             original_exec_id=write.original_exec_id,
+            deadline_at=write.deadline_at,
+            keep_seconds=write.keep_seconds,
         )
         self._executions[row.id] = row
         return Started(row, created=True)
+
+    def _require_parent(self, write: Start) -> None:
+        rows = self._executions.values()
+        parent = next((row for row in rows if row.exec_id == write.parent_exec_id), None)
+        if parent is None or (parent.epoch, parent.status) != (write.parent_epoch, State.RUNNING):
+            raise Fenced(f"the parent {write.parent_exec_id} does not run any more", parent)
 
     def _claim(self, write: Claim) -> ExecutionRow:
         row = self._standing(write.execution)
@@ -226,6 +222,7 @@ class ReferenceStore:
                 epoch=row.epoch + 1,
                 owner=write.owner,
                 started_at=started_at,
+                due_at=None,
             )
         )
 
@@ -256,15 +253,17 @@ class ReferenceStore:
         row = row._replace(owner=None, ended_at=write.at, status_reason=write.reason)
         if write.failure is not None:
             row = row._replace(failed_calls=tuple(write.failed_calls))
-            return self._fail(row, Event.FAIL, write.failure, write.at).status
+            row = self._fail(row, Event.FAIL, write.failure, write.at)
+            return self._end(row, write.at).status
         status = after(row.status, Event.COMPLETE)
         done = row._replace(status=status, result=write.result, failure=None, failed_calls=())
-        return self._put(done).status
+        return self._end(done, write.at).status
 
     def _stop(self, row: ExecutionRow, reason: str | None, at: int) -> ExecutionRow:
         status = after(row.status, Event.STOPPED)
         reason = row.status_reason if reason is None else reason
-        return self._put(row._replace(status=status, owner=None, ended_at=at, status_reason=reason))
+        row = row._replace(status=status, owner=None, ended_at=at, status_reason=reason)
+        return self._end(row, at)
 
     def _fail(self, row: ExecutionRow, event: Event, failure: Payload, at: int) -> ExecutionRow:
         attempts = self._attempts.setdefault(row.id, [])
@@ -308,8 +307,18 @@ class ReferenceStore:
             row = self._count_death(row, write.from_owner, write.at)
             status = after(row.status, Event.RELEASE)
             row = row._replace(status=status, owner=None, epoch=row.epoch + 1)
-        row = row._replace(ended_at=write.at, status_reason=write.reason, failed_calls=())
-        self._fail(row, Event.GIVE_UP, write.failure, write.at)
+        row = row._replace(
+            ended_at=write.at, status_reason=write.reason, failed_calls=(), due_at=None
+        )
+        self._end(self._fail(row, Event.GIVE_UP, write.failure, write.at), write.at)
+
+    def _park(self, write: Park) -> State:
+        row = self._owned(write.execution, write.epoch)
+        self._check_facts(row, write.facts)
+        row = self._add_facts(row, write.facts)
+        if row.status is State.CANCELLING:
+            return self._stop(row, None, write.at).status
+        return self._park_owned(row, write).status
 
     def _reopen(self, execution: int, identities: Sequence[bytes]) -> None:
         for call in self._calls_of(execution):
@@ -317,6 +326,10 @@ class ReferenceStore:
             final = row.state is CallState.FAILED and row.retry_at is None
             if final and row.identity in identities:
                 self._calls[call.id] = replace(call, reopened=True)
+        for identity in identities:
+            wait = self._waits.get((execution, identity))
+            if wait is not None and wait.state is WaitState.EXPIRED:
+                self._waits[execution, identity] = wait._replace(state=WaitState.ABORTED)
 
     # --- facts ---
 
@@ -340,16 +353,34 @@ class ReferenceStore:
             if fact.identity in learnt:
                 raise AlreadyRecorded(f"{fact.kind} {fact.identity.hex()} is learnt", row)
             learnt.add(fact.identity)
+        saved = {(a.call, a.attempt, a.name) for of, a in self._artifacts.values() if of == row.id}
+        for artifact in facts.artifacts:
+            if (artifact.call, artifact.attempt, artifact.name) in saved:
+                raise AlreadyRecorded(f"artifact {artifact.name} is saved", row)
+            saved.add((artifact.call, artifact.attempt, artifact.name))
+        asked = {m.row.identity for _, m in self._memories if m.exec_id == row.exec_id}
+        for memory in facts.memories:
+            if memory.identity is not None and memory.identity in asked:
+                raise AlreadyRecorded(f"memory {memory.key} is written", row)
+            asked.add(memory.identity)
 
     def _add_facts(self, row: ExecutionRow, facts: Facts) -> ExecutionRow:
         for call in facts.calls:
             number = len(self._calls) + 1
-            self._calls[number] = _Call(number, row.id, call)
+            self._calls[number] = Call(number, row.id, call)
         for fact in facts.learnt:
             self._learnt.setdefault(row.id, {})[fact.identity] = fact
         for code in facts.codes:
             self._add_code(row, code)
         self._notes.setdefault(row.id, []).extend(facts.notes)
+        for wait in facts.waits:
+            self._add_wait(row.id, wait)
+        for intent in facts.intents:
+            self._add_intent(row.id, intent)
+        for artifact in facts.artifacts:
+            self._add_artifact(row.id, artifact)
+        for memory in facts.memories:
+            self._add_memory(row.project, memory, row.exec_id)
         return row if facts.metadata is None else row._replace(metadata=facts.metadata)
 
     def _add_code(self, row: ExecutionRow, code: CodeRow) -> None:
@@ -362,28 +393,8 @@ class ReferenceStore:
 
     # --- what stands there ---
 
-    def _calls_of(self, execution: int) -> list[_Call]:
+    def _calls_of(self, execution: int) -> list[Call]:
         return [call for call in self._calls.values() if call.execution == execution]
-
-    def _standing(self, execution: int) -> ExecutionRow:
-        if execution not in self._executions:
-            raise Missing(f"there is no execution number {execution}")
-        return self._executions[execution]
-
-    def _owned(self, execution: int, epoch: int) -> ExecutionRow:
-        row = self._standing(execution)
-        self._require(row, epoch, OWNED)
-        return row
-
-    def _require(self, row: ExecutionRow, epoch: int, states: frozenset[State]) -> None:
-        if row.epoch != epoch:
-            raise Fenced(f"execution {row.exec_id} is at epoch {row.epoch}", row)
-        if row.status not in states:
-            raise NotInState(f"execution {row.exec_id} is {row.status}", row)
-
-    def _put(self, row: ExecutionRow) -> ExecutionRow:
-        self._executions[row.id] = row
-        return row
 
     # --- reads ---
 
@@ -500,7 +511,7 @@ class ReferenceStore:
         with self._inside():
             return [owner for owner in self._owners.values() if owner.died_at is None]
 
-    def _recorded(self, execution: int) -> list[_Call]:
+    def _recorded(self, execution: int) -> list[Call]:
         with self._inside():
             return self._calls_of(execution)
 
@@ -612,11 +623,15 @@ class ReferenceStore:
                 if call.id > after
             ][:limit]
 
-    def _source_of(self, call: _Call) -> str | None:
+    def _source_of(self, call: Call) -> str | None:
         source = self._calls.get(call.row.reused_from or 0)
         if source is None:
             return None
         return f"{self._executions[source.execution].exec_id}:{source.row.identity.hex()}"
+
+    def changes(self) -> int:
+        with self._inside():
+            return self._changes
 
     def examine(self, *, seconds: float | None) -> dict[str, Any]:
         return {

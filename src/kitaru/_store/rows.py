@@ -9,10 +9,21 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from kitaru._core.lifecycle import CallSource, CallState, State
+from kitaru._core.lifecycle import CallSource, CallState, State, WaitKind, WaitState
 from kitaru._core.payload import Payload, is_intact
 from kitaru._store.blobs import INLINE_BYTES, Blobs
-from kitaru._store.protocol import CallRow, ExecutionRow, Outcome, RecordedCall
+from kitaru._store.protocol import (
+    ArtifactRow,
+    CallRow,
+    ExecutionRow,
+    MemoryRow,
+    Outcome,
+    RecordedArtifact,
+    RecordedCall,
+    RecordedMemory,
+    RecordedWait,
+    WaitRow,
+)
 from kitaru.errors import KitaruValueError
 
 Row = tuple[Any, ...]
@@ -26,6 +37,8 @@ does not hide every other execution from those who list and recover them.
 
 _STATES = {state.value: state for state in State}
 _CALL_STATES = {state.value: state for state in CallState}
+_WAIT_STATES = {state.value: state for state in WaitState}
+_WAIT_KINDS = {kind.value: kind for kind in WaitKind}
 _SOURCES = {source.value: source for source in CallSource}
 
 
@@ -125,3 +138,25 @@ class Rows:
             )
         )
         return RecordedCall(number, call, reopened == 1, reused_from)
+
+    def recorded_wait(self, row: Row) -> RecordedWait:
+        number, identity, kind, *middle = row[:12]
+        default = self._mark(row[12:15])
+        state, closed_at, closed_by = row[15:18]
+        wait = WaitRow._make((identity, _WAIT_KINDS[kind], *middle, default))
+        answer = self._mark(row[18:])
+        return RecordedWait(number, wait, _WAIT_STATES[state], closed_at, closed_by, answer)
+
+    def recorded_artifact(self, row: Row) -> RecordedArtifact:
+        number, exec_id, *fields = row[:8]
+        saved = ArtifactRow._make((*fields, self.payload_or_mark(*row[8:])))
+        return RecordedArtifact(number, exec_id, saved)
+
+    def recorded_memory(self, row: Row) -> RecordedMemory:
+        *_, version, exec_id = row
+        written = MemoryRow._make((*row[:5], self._mark(row[5:8])))
+        return RecordedMemory(written, version, exec_id)
+
+    def _mark(self, columns: Row) -> Payload | None:
+        codec, data, checksum = columns
+        return None if checksum is None else self.payload_or_mark(codec, data, checksum)

@@ -15,7 +15,10 @@ from kitaru._core.lifecycle import State
 from kitaru._core.payload import Payload
 from kitaru._store.blobs import INLINE_BYTES, Blobs
 from kitaru._store.commit import GroupCommit, Transactions
+from kitaru._store.control_reads import ControlReads
+from kitaru._store.facts import Session, payloads_of
 from kitaru._store.protocol import (
+    NO_FACTS,
     ExecutionRow,
     Head,
     LearntRow,
@@ -34,9 +37,11 @@ from kitaru._store.protocol import (
 )
 from kitaru._store.queries import Queries
 from kitaru._store.rows import Row, Rows, outcome, state_of
-from kitaru._store.writes import Session, Writes, payloads_of
+from kitaru._store.writes import Writes
 from kitaru.env import Env
 from kitaru.errors import KitaruNotFoundError
+
+_NO_OTHERS = NO_FACTS[5:]
 
 PREFETCH_BYTES = 16 * 1024 * 1024
 """What one ``load_payloads`` holds in memory at most, beyond its first payload."""
@@ -46,7 +51,7 @@ class Writer(Session, Transactions, Protocol):
     """The one connection that writes."""
 
 
-class SqlStore:
+class SqlStore(ControlReads):
     """A :class:`kitaru._store.protocol.Store` on a database that speaks SQL."""
 
     def __init__(
@@ -54,6 +59,7 @@ class SqlStore:
         *,
         writer: Writer,
         read: Callable[[str, Row], list[Row]],
+        changes: Callable[[], int],
         check_use: Callable[[], None],
         queries: Queries,
         blobs: Blobs,
@@ -61,12 +67,11 @@ class SqlStore:
         project: str,
     ) -> None:
         self.project = project
+        super().__init__(read, queries, Rows(blobs))
         self._writer = writer
-        self._read = read
+        self._ask_changes = changes
         self._check_use = check_use
-        self._queries = queries
         self._blobs = blobs
-        self._rows = Rows(blobs)
         self._commits = GroupCommit(
             writer, Writes(writer, queries, self._rows).perform, env.crash_point
         )
@@ -100,7 +105,7 @@ class SqlStore:
             self._commits.give_back(lead)
 
     def _keep_blobs(self, write: Write) -> None:
-        if type(write) is Record:
+        if type(write) is Record and write.facts[5:] == _NO_OTHERS:
             # The hot path: one call, a small value.
             for call in write.facts.calls:
                 if len(call.payload.data) > INLINE_BYTES:
@@ -110,10 +115,11 @@ class SqlStore:
             if len(payload.data) > INLINE_BYTES:
                 self._blobs.keep(payload)
 
-    # --- executions ---
+    def changes(self) -> int:
+        self._check_use()
+        return self._ask_changes()
 
-    def _executions(self, sql: str, values: Row) -> list[ExecutionRow]:
-        return [self._rows.execution(row, strict=False) for row in self._read(sql, values)]
+    # --- executions ---
 
     def find_execution(self, exec_id: str) -> ExecutionRow | None:
         found = self._read(self._queries.execution_by_exec_id, (exec_id,))

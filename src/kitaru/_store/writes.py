@@ -8,67 +8,48 @@ threads or connections.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
-from kitaru._core.lifecycle import CallState, State
+from kitaru._core.lifecycle import State
 from kitaru._core.payload import Payload
-from kitaru._store.blobs import INLINE_BYTES
+from kitaru._store.control import ControlWrites
+from kitaru._store.facts import Conflict, Session, seen
 from kitaru._store.protocol import (
     AlreadyRecorded,
-    CallRow,
+    Answer,
+    Cancel,
     Claim,
     DeclareDead,
     ExecutionRow,
+    Expire,
     Facts,
     Fenced,
     Finish,
+    Forget,
     GiveUp,
-    Missing,
-    NotInState,
     Owner,
+    Park,
     Record,
     RegisterOwner,
     Release,
+    Remember,
     Retry,
     Start,
     Started,
     TryAgain,
+    Wake,
     Write,
 )
 from kitaru._store.queries import Queries
-from kitaru._store.rows import Row, Rows, bind
+from kitaru._store.rows import Rows
 
-_PAYLOAD = CallRow._fields.index("payload")
 _ONLY_CALLS = Facts()[1:]
 
 
-class Conflict(Exception):
-    """A unique index of the database refused a row."""
-
-
-class Session(Protocol):
-    """A connection inside a transaction.
-
-    Both methods raise :class:`Conflict`, or ``KitaruBackendError`` if the
-    database failed.
-    """
-
-    def change(self, sql: str, parameters: Row) -> int:
-        """Run a statement; how many rows it changed."""
-        ...
-
-    def rows(self, sql: str, parameters: Row) -> list[Row]: ...
-
-
-class Writes:
+class Writes(ControlWrites):
     def __init__(self, session: Session, queries: Queries, rows: Rows) -> None:
-        self._change = session.change
-        self._select = session.rows
-        self._queries = queries
-        self._rows = rows
-        # The hot path's own: an attribute of Queries each would cost a lookup.
-        self._add_call: str = queries.add_call
+        super().__init__(session, queries, rows)
         self._methods: dict[type, Callable[[Any], Any]] = {
             RegisterOwner: self.register_owner,
             DeclareDead: self.declare_dead,
@@ -80,6 +61,13 @@ class Writes:
             Release: self.release,
             Retry: self.retry,
             GiveUp: self.give_up,
+            Park: self.park,
+            Wake: self.wake,
+            Answer: self.answer,
+            Expire: self.expire,
+            Cancel: self.cancel,
+            Remember: self.remember,
+            Forget: self.forget,
         }
 
     def perform(self, write: Write) -> Any:
@@ -126,7 +114,10 @@ class Writes:
             row.parent_exec_id,
             row.parent_call,
             row.original_exec_id,
-            *bind(write.inputs),
+            row.deadline_at,
+            row.keep_seconds,
+            *self._bind(write.inputs),
+            write.parent_epoch,
         )
         found = self._select(self._queries.start_execution, values)
         if found:
@@ -136,6 +127,13 @@ class Writes:
     def _why_not_started(self, write: Start) -> Started:
         if write.owner is not None and not self._is_alive(write.owner):
             raise Fenced(f"process {write.owner} was declared dead: it starts nothing any more")
+        if write.parent_epoch is not None:
+            self._require_parent(write)
+        if write.parent_exec_id is not None and write.parent_call is not None:
+            place = (write.parent_exec_id, write.parent_call)
+            found = self._select(self._queries.child_by_call, place)
+            if found:
+                return Started(self._rows.execution(found[0], strict=True), created=False)
         if write.key is not None:
             found = self._select(
                 self._queries.execution_by_key, (write.project, write.flow_id, write.key)
@@ -148,6 +146,13 @@ class Writes:
             self._rows.execution(standing, strict=False),
         )
 
+    def _require_parent(self, write: Start) -> None:
+        found = self._select(self._queries.execution_by_exec_id, (write.parent_exec_id,))
+        parent = self._rows.execution(found[0], strict=False) if found else None
+        if parent is None or (parent.epoch, parent.status) != (write.parent_epoch, State.RUNNING):
+            how = "is not there" if parent is None else f"is {seen(parent)}"
+            raise Fenced(f"the parent {write.parent_exec_id} starts nothing: it {how}", parent)
+
     def claim(self, write: Claim) -> ExecutionRow:
         queries = self._queries
         number, epoch, owner, dead, at = write
@@ -157,7 +162,7 @@ class Writes:
             changed = self._change(queries.take_over, (number, epoch, owner, dead))
         if not changed:
             row = self._standing(number)
-            raise Fenced(f"execution {row.exec_id} is not to be had: it is {_seen(row)}", row)
+            raise Fenced(f"execution {row.exec_id} is not to be had: it is {seen(row)}", row)
         if dead is not None:
             self._change(queries.declare_dead, (dead, at))
         return self._standing(number, strict=True)
@@ -165,9 +170,7 @@ class Writes:
     def release(self, write: Release) -> None:
         key = (write.execution, write.epoch)
         self._add_facts(*key, write.facts)
-        if not self._change(self._queries.release, key) and not self._change(
-            self._queries.stopped, (*key, write.at, None)
-        ):
+        if not self._change(self._queries.release, key) and not self._stop(*key, write.at, None):
             self._refuse_owner(*key)
 
     def finish(self, write: Finish) -> State:
@@ -176,12 +179,12 @@ class Writes:
         self._add_facts(*key, write.facts)
         end = (*key, write.at, write.reason)
         if write.failure is None:
-            if self._change(queries.complete, (*end, *bind(write.result))):
+            if self._end(queries.complete, (*end, *self._bind(write.result)), write.at):
                 return State.COMPLETED
-        elif self._change(queries.fail, (*end, _hex(write.failed_calls))):
+        elif self._end(queries.fail, (*end, _hex(write.failed_calls)), write.at):
             self._add_attempt(write.execution, write.at, write.failure)
             return State.FAILED
-        if self._change(queries.stopped, end):
+        if self._stop(*end):
             return State.CANCELLED
         self._refuse_owner(*key)
 
@@ -213,16 +216,18 @@ class Writes:
                 self._refuse_taking_from(dead, number, epoch)
             self._change(self._queries.declare_dead, (dead, write.at))
             epoch += 1
-        if not self._change(self._queries.give_up, (number, epoch, write.at, write.reason)):
+        values = (number, epoch, write.at, write.reason)
+        if not self._end(self._queries.give_up, values, write.at):
             self._refuse(self._standing(number), epoch, "be given up: only what nobody runs is")
         self._add_attempt(number, write.at, write.failure)
 
     def _add_attempt(self, execution: int, at: int, failure: Payload) -> None:
-        self._change(self._queries.add_attempt, (execution, at, *bind(failure)))
+        self._change(self._queries.add_attempt, (execution, at, *self._bind(failure)))
 
     def _reopen(self, execution: int, identities: Sequence[bytes]) -> None:
         for identity in identities:
             self._change(self._queries.reopen_call, (execution, identity))
+            self._change(self._queries.reopen_wait, (execution, identity))
 
     # --- facts ---
 
@@ -236,92 +241,11 @@ class Writes:
         ):
             self._refuse_owner(execution, epoch)
 
-    def _add_facts(self, execution: int, epoch: int, facts: Facts) -> bool:
-        """Add them all, or refuse; False if there were none."""
-        calls, learnt, codes, notes, metadata = facts
-        for call in calls:
-            self._record_call(execution, epoch, call)
-        if not (learnt or codes or notes or metadata is not None):
-            return bool(calls)
-        queries = self._queries
-        for code in codes:
-            # Nothing changes where the version is known: no reason to refuse.
-            *version, sources = code
-            for source in sources:
-                self._change(queries.add_source, (execution, epoch, *source))
-            self._change(queries.add_code, (execution, epoch, *version))
-        for fact in learnt:
-            try:
-                added = self._change(queries.add_learnt, (execution, epoch, *fact))
-            except Conflict:
-                row = self._standing(execution)
-                raise AlreadyRecorded(
-                    f"execution {row.exec_id} has learnt {fact.kind} {fact.identity.hex()} already",
-                    row,
-                ) from None
-            if not added:
-                self._refuse_owner(execution, epoch)
-        for note in notes:
-            if not self._change(queries.add_note, (execution, epoch, *note)):
-                self._refuse_owner(execution, epoch)
-        if metadata is not None and not self._change(
-            queries.set_metadata, (execution, epoch, metadata)
-        ):
-            self._refuse_owner(execution, epoch)
-        # Codes alone prove nothing: let the caller ask.
-        return bool(calls or learnt or notes or metadata is not None)
-
-    def _record_call(self, execution: int, epoch: int, call: CallRow) -> None:
-        codec, data, checksum = call.payload
-        values = (
-            execution,
-            epoch,
-            *call[:_PAYLOAD],
-            codec,
-            data if len(data) <= INLINE_BYTES else None,
-            checksum,
-        )
-        if not self._change(self._add_call, values):
-            self._refuse_call(execution, epoch, call)
-
-    def _refuse_call(self, execution: int, epoch: int, call: CallRow) -> NoReturn:
-        if not self._select(self._queries.is_owned, (execution, epoch)):
-            self._refuse_owner(execution, epoch)
-        row = self._standing(execution)
-        if not self._select(self._queries.find_checkpoint, (execution, call.identity)):
-            # `insert or ignore` keeps silent about every constraint.
-            raise AssertionError(
-                f"a row of call {call.identity.hex()} ({call.checkpoint}) breaks the schema"
-            )
-        what = "succeeded" if call.state is CallState.COMPLETED else "failed"
-        raise AlreadyRecorded(
-            f"attempt {call.attempt} of call {call.identity.hex()} ({call.checkpoint}) in "
-            f"execution {row.exec_id} {what}, but it, or the call, has its outcome already",
-            row,
-        )
-
-    # --- refusals ---
-
-    def _standing(self, execution: int, *, strict: bool = False) -> ExecutionRow:
-        found = self._select(self._queries.execution_by_id, (execution,))
-        if not found:
-            raise Missing(f"there is no execution number {execution} in this store")
-        return self._rows.execution(found[0], strict=strict)
-
-    def _refuse_owner(self, execution: int, epoch: int) -> NoReturn:
-        row = self._standing(execution)
-        self._refuse(row, epoch, "be written to by who ran it")
-
     def _refuse_taking_from(self, dead: int, execution: int, epoch: int) -> NoReturn:
         row = self._standing(execution)
         if row.status is State.RUNNING:
-            raise Fenced(f"execution {row.exec_id} is not process {dead}'s: {_seen(row)}", row)
+            raise Fenced(f"execution {row.exec_id} is not process {dead}'s: {seen(row)}", row)
         self._refuse(row, epoch, "be taken from its owner: it has none")
-
-    def _refuse(self, row: ExecutionRow, epoch: int, what: str) -> NoReturn:
-        if row.epoch != epoch:
-            raise Fenced(f"execution {row.exec_id} has gone on: it is {_seen(row)}", row)
-        raise NotInState(f"execution {row.exec_id} is {row.status} and cannot {what}", row)
 
 
 def _born(write: Start) -> ExecutionRow:
@@ -358,29 +282,10 @@ def _born(write: Start) -> ExecutionRow:
         parent_exec_id=write.parent_exec_id,
         parent_call=write.parent_call,
         original_exec_id=write.original_exec_id,
+        deadline_at=write.deadline_at,
+        keep_seconds=write.keep_seconds,
     )
-
-
-def _seen(row: ExecutionRow) -> str:
-    owner = "nobody's" if row.owner is None else f"process {row.owner}'s"
-    return f"{row.status}, {owner}, at epoch {row.epoch}"
 
 
 def _hex(identities: Sequence[bytes]) -> str:
     return " ".join(identity.hex() for identity in identities)
-
-
-def payloads_of(write: Write) -> Iterator[Payload]:
-    """Every payload that a write carries: what has to be on the disk before it."""
-    kind = type(write)
-    if kind is Start:
-        yield write.inputs  # type: ignore[union-attr]
-        return
-    facts: Facts | None = getattr(write, "facts", None)
-    if facts is not None:
-        for call in facts.calls:
-            yield call.payload
-    for name in ("result", "failure"):
-        payload = getattr(write, name, None)
-        if payload is not None:
-            yield payload

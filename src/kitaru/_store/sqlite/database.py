@@ -16,12 +16,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 import weakref
 from collections.abc import Callable
 
 import apsw
 
 from kitaru._core.keeping import keep_for_ever
+from kitaru._store.facts import Conflict
 from kitaru._store.rows import Row
 from kitaru._store.sqlite.descriptors import Descriptors
 from kitaru._store.sqlite.errors import (
@@ -32,7 +34,6 @@ from kitaru._store.sqlite.errors import (
     unreadable_text,
 )
 from kitaru._store.syncing import sync
-from kitaru._store.writes import Conflict
 from kitaru.env import process
 from kitaru.errors import KitaruBackendError
 
@@ -149,6 +150,8 @@ class Database:
         self._execute = self._cursor.execute
         self._changes = self._connection.changes
         self._idle: list[apsw.Connection] = []
+        self._watcher: apsw.Connection | None = None
+        self._watching = threading.Lock()
         self._stopped: KitaruBackendError | None = None
         self._lost = False
         """Whether our descriptors were closed under us: then nothing here may be closed again."""
@@ -280,7 +283,9 @@ class Database:
             self._lost = True
             self._stopped = descriptors_lost(self.path)
             _open_databases.discard(self)
-            keep_for_ever((self._connection, self._cursor, self._execute, self._idle))
+            keep_for_ever(
+                (self._connection, self._cursor, self._execute, self._idle, self._watcher)
+            )
             self._idle = []
         return self._stopped
 
@@ -347,6 +352,24 @@ class Database:
         else:
             self._idle.append(connection)
 
+    def data_version(self) -> int:
+        """A number that changes with every commit of anybody, this process included.
+
+        SQLite counts what *other* connections commit, so one connection is kept for
+        asking alone. It costs a look at the log's shared memory, and no read.
+        """
+        self.check_use()  # before the lock: a fork may have copied it locked
+        with self._watching:
+            self.check_use()
+            if not self._descriptors.seem_open():
+                raise self._lose()
+            try:
+                if self._watcher is None:
+                    self._watcher = connect(self.path, cache_kib=0)
+                return int(self._watcher.pragma("data_version"))
+            except apsw.Error as error:
+                raise self._failed(error) from error
+
     def check_integrity(self, seconds: float | None) -> tuple[list[str], bool]:
         """(what SQLite's quick check finds, whether it came to its end within ``seconds``)."""
         self.check_use()
@@ -387,6 +410,9 @@ class Database:
         _open_databases.discard(self)
         while self._idle:
             self._idle.pop().close()
+        with self._watching:
+            if self._watcher is not None:
+                self._watcher.close()
         self._connection.close()
         self._descriptors.close()
 
@@ -394,7 +420,7 @@ class Database:
         # Closing would drop the locks that SQLite believes it holds here, and
         # could delete the parent's log.
         _inherited_files.add(self._file)
-        _leaked.append((self._connection, self._cursor, self._execute, self._idle))
+        _leaked.append((self._connection, self._cursor, self._execute, self._idle, self._watcher))
 
 
 def _identity(path: str) -> tuple[int, int]:

@@ -35,6 +35,7 @@ class SqliteStore(SqlStore):
         super().__init__(
             writer=database,
             read=database.read,
+            changes=database.data_version,
             check_use=database.check_use,
             queries=queries,
             blobs=Blobs(os.path.join(folder, "blobs"), env),

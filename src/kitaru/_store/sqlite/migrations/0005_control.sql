@@ -14,6 +14,11 @@ create unique index executions_by_parent on executions (parent_exec_id, parent_c
 -- What waits, by the instant at which it goes on by itself (null: somebody must act).
 create index executions_waiting on executions (project, due_at) where status = 'waiting';
 
+-- What a live process looks for again and again: what it parked and was answered, and
+-- what it runs and was cancelled. Both are small: what is past them is not in them.
+create index executions_served on executions (home) where status = 'pending';
+create index executions_cancelling on executions (owner) where status = 'cancelling';
+
 -- What an execution asks of people and programs. Closed once: the first answer wins.
 create table waits (
     id integer primary key,
@@ -46,6 +51,7 @@ create table waits (
 ) strict;
 
 create index waits_open on waits (execution) where state = 'open';
+create index waits_by_opening on waits (opened_at) where state = 'open';
 
 -- effect="once": recorded before the body starts. One without an outcome in `calls`
 -- whose owner is gone is uncertain.
@@ -105,9 +111,14 @@ create table memories (
     unique (project, scope_type, scope, key, version)
 ) strict;
 
--- What is left of an execution that was deleted.
+-- A resume does not write again.
+create unique index memories_by_asking on memories (exec_id, identity) where identity is not null;
+
+-- What is left of an execution that was deleted. `execution` was its executions.id: a
+-- number that is never given again.
 create table tombstones (
     exec_id text primary key,
+    execution integer not null unique,
     project text not null,
     flow_id text not null,
     flow_name text not null,

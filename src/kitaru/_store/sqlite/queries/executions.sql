@@ -7,17 +7,21 @@
 insert into executions (
     exec_id, project, flow_id, flow_name, key, inputs_digest, seed, spec, tags,
     code_folder, code_module, status, epoch, owner, home, created_at, started_at,
-    parent_exec_id, parent_call, original_exec_id, inputs_codec, inputs_data, inputs_checksum)
+    parent_exec_id, parent_call, original_exec_id, deadline_at, keep_seconds,
+    inputs_codec, inputs_data, inputs_checksum)
 select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-    ?21, ?22, ?23
-where ?14 is null or exists (select 1 from owners where id = ?14 and died_at is null)
+    ?21, ?22, ?23, ?24, ?25
+where (?14 is null or exists (select 1 from owners where id = ?14 and died_at is null))
+    and (?26 is null or exists (
+        select 1 from executions where exec_id = ?18 and epoch = ?26 and status = 'running'))
 on conflict do nothing
 returning id
 
 -- name: claim_pending
 -- event: claim
 update executions
-set status = 'running', epoch = epoch + 1, owner = ?3, started_at = coalesce(started_at, ?4)
+set status = 'running', epoch = epoch + 1, owner = ?3, started_at = coalesce(started_at, ?4),
+    due_at = null
 where id = ?1 and epoch = ?2 and status in ('pending')
     and exists (select 1 from owners where id = ?3 and died_at is null)
 
@@ -46,12 +50,16 @@ update executions
 set status = 'pending', epoch = epoch + 1, owner = null
 where id = ?1 and epoch = ?2 and status in ('running')
 
+-- What ends an execution answers with its parent, and whether it has open waits.
+
 -- name: complete
 -- event: complete
 update executions
 set status = 'completed', owner = null, ended_at = ?3, status_reason = ?4, failed_attempt = null,
     failed_calls = '', result_codec = ?5, result_data = ?6, result_checksum = ?7
 where id = ?1 and epoch = ?2 and status in ('running')
+returning parent_exec_id,
+    exists (select 1 from waits where execution = ?1 and state = 'open')
 
 -- name: fail
 -- event: fail
@@ -59,12 +67,16 @@ update executions
 set status = 'failed', owner = null, ended_at = ?3, status_reason = ?4, failed_attempt = attempt,
     failed_calls = ?5
 where id = ?1 and epoch = ?2 and status in ('running')
+returning parent_exec_id,
+    exists (select 1 from waits where execution = ?1 and state = 'open')
 
 -- name: stopped
 -- event: stopped
 update executions
 set status = 'cancelled', owner = null, ended_at = ?3, status_reason = coalesce(?4, status_reason)
 where id = ?1 and epoch = ?2 and status in ('cancelling')
+returning parent_exec_id,
+    exists (select 1 from waits where execution = ?1 and state = 'open')
 
 -- name: try_again
 -- event: try_again
@@ -83,8 +95,66 @@ where id = ?1 and epoch = ?2 and status in ('failed')
 -- event: give_up
 update executions
 set status = 'failed', ended_at = ?3, status_reason = ?4, failed_attempt = attempt,
-    failed_calls = ''
+    failed_calls = '', due_at = null
 where id = ?1 and epoch = ?2 and status in ('pending', 'waiting')
+returning parent_exec_id,
+    exists (select 1 from waits where execution = ?1 and state = 'open')
+
+-- name: park
+-- event: park
+-- The scalar min() is null if either is: each stands in for the other.
+update executions
+set status = 'waiting', epoch = epoch + 1, owner = null, home = ?3, status_reason = ?4,
+    due_at = min(coalesce(?5, deadline_at), coalesce(deadline_at, ?5))
+where id = ?1 and epoch = ?2 and status in ('running')
+
+-- name: wake
+-- event: wake
+-- Something has arrived; the epoch was read in the same transaction.
+update executions
+set status = 'pending', due_at = null, status_reason = null
+where id = ?1 and epoch = ?2 and status in ('waiting')
+
+-- name: wake_due
+-- event: wake
+update executions
+set status = 'pending', due_at = null, status_reason = null
+where id = ?1 and epoch = ?2 and status in ('waiting') and due_at <= ?3
+
+-- name: cancel_running
+-- event: cancel
+update executions
+set status = 'cancelling', status_reason = ?3
+where id = ?1 and epoch = ?2 and status in ('running')
+
+-- name: cancel_idle
+-- event: cancel
+update executions
+set status = 'cancelled', status_reason = ?3, ended_at = ?4, due_at = null
+where id = ?1 and epoch = ?2 and status in ('pending', 'waiting')
+returning parent_exec_id,
+    exists (select 1 from waits where execution = ?1 and state = 'open')
+
+-- name: family
+-- An execution and all that descends from it, as it stands.
+with recursive members (id, exec_id, epoch, status) as (
+    select id, exec_id, epoch, status from executions where id = ?1
+    union
+    select e.id, e.exec_id, e.epoch, e.status
+    from executions as e join members as m on e.parent_exec_id = m.exec_id)
+select id, exec_id, epoch, status from members order by id <> ?1, id
+
+-- name: waiting_epoch
+-- The epoch of an execution that is waiting.
+select id, epoch from executions where exec_id = ?1 and status = 'waiting'
+
+-- name: child_is_finished
+-- Whether one of these (JSON list) is finished, or is not here at all.
+select exists (
+    select 1 from json_each(?1) as child
+    where not exists (
+        select 1 from executions
+        where exec_id = child.value and status not in ('completed', 'failed', 'cancelled')))
 
 -- name: set_metadata
 -- event: none (owned)
@@ -109,6 +179,38 @@ select * from execution_rows where exec_id = ?1
 
 -- name: execution_by_key
 select * from execution_rows where project = ?1 and flow_id = ?2 and key = ?3
+
+-- name: list_due
+select * from execution_rows
+where project = ?1 and status = 'waiting' and due_at <= ?2
+order by due_at, id limit ?3
+
+-- name: next_due
+select due_at from executions
+where project = ?1 and status = 'waiting' and due_at is not null
+order by due_at limit 1
+
+-- name: list_owned
+-- The cancelling ones are looked for all the time: they have an index of their own. The
+-- running ones are found among the unfinished; those that wait are not looked at.
+select exec_id, status, id from executions
+where owner = ?1 and status = 'cancelling' and 'cancelling' in (select value from json_each(?2))
+union all
+select exec_id, status, id from executions indexed by executions_unfinished
+where owner = ?1 and status in ('pending', 'running', 'cancelling') and status = 'running'
+    and 'running' in (select value from json_each(?2))
+order by id
+
+-- name: list_served
+select * from execution_rows
+where home = ?1 and status = 'pending' and project = ?2
+order by id limit ?3
+
+-- name: list_children
+select * from execution_rows where parent_exec_id = ?1 order by id limit ?2
+
+-- name: child_by_call
+select * from execution_rows where parent_exec_id = ?1 and parent_call = ?2
 
 -- name: status_of
 select status, epoch, owner from executions where id = ?1

@@ -1,0 +1,92 @@
+"""The model of artifacts and memory. See :mod:`kitaru._store.reference`."""
+
+from __future__ import annotations
+
+from kitaru._store.protocol import (
+    ArtifactRow,
+    Forget,
+    MemoryRow,
+    RecordedArtifact,
+    RecordedMemory,
+    Remember,
+)
+from kitaru._store.reference_tables import Tables
+
+
+class Keeping(Tables):
+    # --- writes ---
+
+    def _remember(self, write: Remember) -> int:
+        return self._add_memory(write.project, write.row, None)
+
+    def _forget(self, write: Forget) -> int:
+        gone = [
+            (project, memory)
+            for project, memory in self._memories
+            if (project, memory.row.scope_type, memory.row.scope) == write[:3]
+            and write.key in (None, memory.row.key)
+        ]
+        self._memories = [entry for entry in self._memories if entry not in gone]
+        return len(gone)
+
+    def _add_memory(self, project: str, row: MemoryRow, exec_id: str | None) -> int:
+        version = 1 + max((m.version for m in self._versions(project, *row[:3])), default=0)
+        self._memories.append((project, RecordedMemory(row, version, exec_id)))
+        return version
+
+    def _add_artifact(self, execution: int, row: ArtifactRow) -> None:
+        self._artifacts[len(self._artifacts) + 1] = (execution, row)
+
+    # --- reads ---
+
+    def _versions(
+        self, project: str, scope_type: str, scope: str, key: str
+    ) -> list[RecordedMemory]:
+        wanted = (scope_type, scope, key)
+        with self._inside():
+            return [m for p, m in self._memories if p == project and m.row[:3] == wanted]
+
+    def list_artifacts(
+        self, execution: int, *, name: str | None = None, limit: int
+    ) -> list[RecordedArtifact]:
+        with self._inside():
+            return [
+                self._recorded_artifact(number)
+                for number, (of, row) in self._artifacts.items()
+                if of == execution and name in (None, row.name)
+            ][:limit]
+
+    def find_artifact(self, number: int) -> RecordedArtifact | None:
+        with self._inside():
+            return self._recorded_artifact(number) if number in self._artifacts else None
+
+    def _recorded_artifact(self, number: int) -> RecordedArtifact:
+        execution, row = self._artifacts[number]
+        return RecordedArtifact(number, self._executions[execution].exec_id, row)
+
+    def find_memory(
+        self, *, project: str, scope_type: str, scope: str, key: str, version: int | None = None
+    ) -> RecordedMemory | None:
+        found = self._versions(project, scope_type, scope, key)
+        return next((m for m in reversed(found) if version in (None, m.version)), None)
+
+    def list_memories(
+        self, *, project: str, scope_type: str, scope: str, limit: int
+    ) -> list[RecordedMemory]:
+        newest: dict[str, RecordedMemory] = {}
+        with self._inside():
+            for of, memory in self._memories:
+                if (of, memory.row.scope_type, memory.row.scope) == (project, scope_type, scope):
+                    newest[memory.row.key] = memory
+        by_key = [memory for _, memory in sorted(newest.items())]
+        return [memory for memory in by_key if memory.row.payload is not None][:limit]
+
+    def list_versions(
+        self, *, project: str, scope_type: str, scope: str, key: str, limit: int
+    ) -> list[RecordedMemory]:
+        return self._versions(project, scope_type, scope, key)[::-1][:limit]
+
+    def list_scopes(self, *, project: str, limit: int) -> list[tuple[str, str]]:
+        with self._inside():
+            scopes = {(m.row.scope_type, m.row.scope) for p, m in self._memories if p == project}
+        return sorted(scopes)[:limit]
