@@ -28,7 +28,7 @@ def test_a_flow_of_a_module_runs_too_and_reuses(project: Project) -> None:
 
 def test_a_checkpoint_is_told_from_a_flow_and_the_flows_are_named(project: Project) -> None:
     done = project.run("run", "shop.py:price", "--", "--number", "3")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "is a checkpoint, which runs inside a flow" in done.stderr
     assert "total" in done.stderr
     assert project.journal() == []
