@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from kitaru import answering
 from kitaru import app as _app
 from kitaru._core.lifecycle import FINISHED, State
 from kitaru._core.naming import shown_name
@@ -93,9 +94,25 @@ class Executions(Looking):
         self._app.services.say(_what_runs_again(row, again))
         return self._take(opened)
 
-    input = _later("executions.input")
-    pending_waits = _later("executions.pending_waits")
-    abort_wait = _later("executions.abort_wait")
+    # --- what executions wait for ------------------------------------------------------------
+
+    def input(self, exec_id: str, *, wait: str, value: Any, by: str | None = None) -> None:
+        """Answer a wait: its execution goes on by itself, where a process serves it.
+
+        ``wait`` is a name, a label (``wait_condition:0``) or a unique part of a wait's id;
+        ``value`` is JSON data, or an object of the type that is asked for. The first valid
+        answer wins, a later one raises ``KitaruStateError``; one that does not fit raises
+        ``KitaruWaitValidationError``, and the wait stays open. ``by`` is recorded with it
+        (else ``user@host``).
+        """
+        row = self.find_row(exec_id)
+        answering.answer(self._app.store, self._app.env, row, wait, value, by=by)
+
+    def abort_wait(self, exec_id: str, *, wait: str, by: str | None = None) -> None:
+        """Abort a wait: its execution is cancelled, with all its children."""
+        row = self.find_row(exec_id)
+        answering.abort(self._app.store, self._app.env, row, wait, by=by)
+
     decide = _later("executions.decide")
     replay = _later("executions.replay", "; retry() runs a failed execution again")
     cancel = _later("executions.cancel")

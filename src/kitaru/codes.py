@@ -95,6 +95,12 @@ _USAGE = {
     "not-failed": "Only a failed execution can be retried.",
     "nothing-to-resume": "The execution has ended; there is nothing to resume.",
     "wait-timed-out": "The timeout of a wait has passed; the execution goes on.",
+    # Waits, and their answers
+    "wait-ambiguous": "A name fits several open waits of an execution.",
+    "wait-answer-invalid": "An answer does not fit what the wait asks for.",
+    "wait-closed": "The wait was answered, has expired or was aborted.",
+    "wait-not-found": "The execution has no such wait.",
+    "wait-schema-invalid": "A wait asks for something that is no type with a JSON Schema.",
     # From an execution back to its code
     "code-folder-gone": "The folder with the flow's module is not there.",
     "code-folder-not-trusted": "The recorded folder with the flow's module is not to be trusted.",

@@ -11,15 +11,22 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from kitaru._core.checks import check_text
-from kitaru._core.lifecycle import FINISHED
+from kitaru._core.lifecycle import FINISHED, State
 from kitaru._core.names import shortened
 from kitaru._store.logs import LogStore
-from kitaru._store.protocol import ExecutionRow, Head, Store
+from kitaru._store.protocol import ExecutionRow, Head, RecordedWait, Store
 from kitaru.decoration import check_strings
 from kitaru.errors import KitaruNotFoundError, KitaruUsageError
 from kitaru.lookup import checked_limit, checked_status, find_row, id_prefix_at, stored_as
-from kitaru.model import CheckpointCall, Execution, ExecutionStatus, LogEntry, Why
-from kitaru.records import calls_of, execution_of, shown_inputs, status_of
+from kitaru.model import CheckpointCall, Execution, ExecutionStatus, LogEntry, PendingWait, Why
+from kitaru.records import (
+    calls_of,
+    execution_of,
+    pending_wait_of,
+    pending_waits_of,
+    shown_inputs,
+    status_of,
+)
 
 if TYPE_CHECKING:
     from kitaru.logs import Reader
@@ -32,6 +39,7 @@ Found = list[Execution]
 Calls = list[CheckpointCall]
 Reasons = list[Why]
 Entries = list[LogEntry]
+Waits = list[PendingWait]
 
 
 class Looking:
@@ -235,6 +243,16 @@ class Looking:
         )
         return [explain_call(call, self._root, comparison) for call in calls]
 
+    def pending_waits(self, exec_id: str) -> Waits:
+        """What the execution waits for, oldest first; empty if nothing is to be answered."""
+        row = self.find_row(exec_id)
+        return pending_waits_of(row, self._waits(row))
+
+    def all_pending_waits(self, *, limit: int = DEFAULT_LIMIT) -> Waits:
+        """What all executions of the project wait for, oldest first."""
+        found = self._store.list_open_waits(project=self._project, limit=checked_limit(limit))
+        return [pending_wait_of(each.exec_id, each.flow_name, each.wait) for each in found]
+
     # --- for the command line ------------------------------------------------------------
 
     def count_calls(self, exec_id: str, *, limit: int) -> tuple[int, int]:
@@ -260,7 +278,14 @@ class Looking:
             notes=self._store.list_notes(row.id),
             attempts=self._store.list_attempts(row.id),
             client=self,
+            waits=self._waits(row),
         )
+
+    def _waits(self, row: ExecutionRow) -> Sequence[RecordedWait]:
+        """All waits of an execution that may have open ones; none of one that has not."""
+        if row.status in (State.RUNNING, State.WAITING, State.PENDING):
+            return self._store.list_waits(row.id)
+        return ()
 
     def _liveness(self) -> Callable[[int | None], bool]:
         """Whether an owner lives; each is probed once."""

@@ -81,7 +81,12 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class PendingWait:
-    """A wait that nobody has answered yet (waits come with a later release)."""
+    """A wait that nobody has answered yet.
+
+    ``name`` is its name, or what an unnamed one is called: ``wait_condition:0``. ``schema`` is
+    the JSON Schema of the answer; None: it only asks whether to go on. ``kind`` is ``input``, or
+    ``decision`` where it asks what is to become of a call.
+    """
 
     wait_id: str
     name: str
@@ -89,6 +94,10 @@ class PendingWait:
     schema: Mapping[str, Any] | None
     metadata: Mapping[str, Any]
     entered_waiting_at: datetime
+    expires_at: datetime | None = None
+    kind: str = "input"
+    exec_id: str = ""
+    flow_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,12 @@ Knows nothing of finding executions or acting on them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-from kitaru._core.lifecycle import FINISHED, CallSource, CallState, State
+from kitaru._core.lifecycle import FINISHED, CallSource, CallState, State, WaitState
 from kitaru._core.naming import shown_name
 from kitaru._core.payload import Payload
 from kitaru._core.reuse import explain
@@ -27,6 +27,7 @@ from kitaru._store.protocol import (
     NoteRow,
     RecordedAttempt,
     RecordedCall,
+    RecordedWait,
     Store,
 )
 from kitaru.errors import FailureOrigin, KitaruError, KitaruValueError
@@ -37,6 +38,7 @@ from kitaru.model import (
     ExecutionStatus,
     FailureInfo,
     Note,
+    PendingWait,
 )
 
 CALL_ID_DIGITS = 12
@@ -85,6 +87,7 @@ def execution_of(
     notes: Iterable[NoteRow],
     attempts: Iterable[RecordedAttempt],
     client: Any,
+    waits: Sequence[RecordedWait] = (),
 ) -> Execution:
     """The record of an execution; its calls are read when they are asked for."""
     return Execution(
@@ -99,7 +102,7 @@ def execution_of(
         metadata=_mapping(row.metadata),
         # The row keeps why the last attempt failed; it is over once another one runs.
         failure=failure_of(row.failure) if row.status is State.FAILED else None,
-        pending_wait=None,
+        pending_wait=next(iter(pending_waits_of(row, waits)), None),
         original_exec_id=row.original_exec_id,
         parent_exec_id=row.parent_exec_id,
         tags=_tags(row.tags),
@@ -190,6 +193,45 @@ def _tags(text: str) -> tuple[str, ...]:
     return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
+# --- waits -------------------------------------------------------------------------------
+
+
+def wait_digits(waits: Iterable[RecordedWait]) -> int:
+    """How many hex digits tell these waits apart in their ids."""
+    return _digits(each.row.identity for each in waits)
+
+
+def wait_id(exec_id: str, wait: RecordedWait, digits: int = CALL_ID_DIGITS) -> str:
+    return f"{exec_id}:{wait.row.identity.hex()[:digits]}"
+
+
+def pending_waits_of(row: ExecutionRow, waits: Sequence[RecordedWait]) -> list[PendingWait]:
+    """What somebody may answer now, oldest first. ``waits``: all of the execution."""
+    if row.status in FINISHED or row.status is State.CANCELLING:
+        return []
+    digits = wait_digits(waits)
+    still_open = (each for each in waits if each.state is WaitState.OPEN)
+    return [pending_wait_of(row.exec_id, row.flow_name, each, digits=digits) for each in still_open]
+
+
+def pending_wait_of(
+    exec_id: str, flow_name: str, wait: RecordedWait, *, digits: int = CALL_ID_DIGITS
+) -> PendingWait:
+    row = wait.row
+    return PendingWait(
+        wait_id=wait_id(exec_id, wait, digits),
+        name=row.label,
+        question=row.question,
+        schema=None if row.schema is None else _mapping(row.schema),
+        metadata=_mapping(row.metadata),
+        entered_waiting_at=instant(row.opened_at),
+        expires_at=_instant_or_none(row.expires_at),
+        kind=row.kind.value,
+        exec_id=exec_id,
+        flow_name=flow_name,
+    )
+
+
 # --- calls ------------------------------------------------------------------------------
 
 
@@ -223,7 +265,7 @@ def _without_value(recorded: RecordedCall) -> RecordedCall:
 
 def _digits(identities: Iterable[bytes]) -> int:
     """How many hex digits tell these identities apart."""
-    names = [identity.hex() for identity in identities]
+    names = {identity.hex() for identity in identities}
     digits = CALL_ID_DIGITS
     while len({name[:digits] for name in names}) < len(names):
         digits += 4

@@ -96,7 +96,8 @@ class Project:
         return self.folder / ".kitaru"
 
     def environment(self) -> dict[str, str]:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("KITARU_", "PYTHON"))}
+        ours = ("KITARU_", "PYTHON", "PYTEST_")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
         return {**kept, "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(self.folder.parent / "home")}
 
     def start(self, *words: str, cwd: Path | None = None) -> subprocess.Popen[str]:

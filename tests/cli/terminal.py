@@ -61,9 +61,9 @@ class Terminal:
         self.raw += data.decode()
         return bool(data)
 
-    def wait_for(self, text: str) -> None:
+    def wait_for(self, text: str, *, times: int = 1) -> None:
         until = time.monotonic() + MAX_SECONDS
-        while text not in self.raw:
+        while self.raw.count(text) < times:
             assert self._read(until), f"{text!r} did not come:\n{self.raw}"
 
     def send(self, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,8 @@ def standing(**changes: Any) -> Standing:
         "alive": [],
         "dead": [],
         "interrupted": [],
+        "waits": [],
+        "now": datetime(2026, 3, 1, tzinfo=UTC),
     }
     return Standing(**{**values, **changes})
 

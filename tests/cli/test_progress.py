@@ -280,3 +280,35 @@ def test_a_view_that_is_closed_twice_says_it_once(
     plain_view.close("completed")
     plain_view.close("failed")
     assert capsys.readouterr().err == "kitaru: completed in <1 ms\n"
+
+
+# --- parked ------------------------------------------------------------------------------------
+
+
+def test_a_parked_execution_says_what_for_and_since_when(told: Told) -> None:
+    told.tell("execution.started")
+    told.tell("execution.waiting", reason="waits for input 'approve'")
+    told.now = 3.0
+    line = plain(footer(told.progress, now=told.now))
+    assert line == "◷ waits for input 'approve' · for 3.0 s"
+    told.tell("execution.claimed")
+    assert "waits" not in plain(footer(told.progress, now=told.now))
+
+
+def test_what_is_recalled_after_parking_here_was_shown_before(told: Told) -> None:
+    told.tell("execution.started")
+    told.tell("calls.submitted", "price", calls=2)
+    for number in "12":
+        told.ran("price", number)
+    told.tell("execution.waiting", reason="sleeps")
+    told.tell("execution.claimed")
+    told.tell("calls.submitted", "price", calls=3)
+    for number in "12":
+        told.tell("call.recalled", "price", number)
+    told.tell("call.recalled", "elsewhere", "9")
+    price, elsewhere = told.progress.groups()
+    assert (price.ran, price.recalled, price.done, price.total) == (2, 0, 2, 3)
+    assert elsewhere.recalled == 1
+    told.ran("price", "3")
+    assert (told.progress.totals.ran, told.progress.totals.recalled) == (3, 1)
+    assert not price.is_active

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kitaru._engine.asking import Asker
 from kitaru._engine.listeners import Events
 from kitaru._store.protocol import CodeRow, RecordedCode, Store
 from kitaru.env import Env
@@ -99,6 +100,8 @@ class Services:
         self.logs = logs
         """Keeps what executions print; None: nobody does."""
         self.events = Events()
+        self.asker = Asker(store, env)
+        self.asker.is_over = lambda: self.draining or self.exiting
         self.is_owner = is_owner
         """Whether this process's liveness lock is still what the store knows: cheap."""
         self.draining = False

@@ -58,6 +58,20 @@ def checkpoints(executions: Looking, context: click.Context) -> Iterable[Complet
         yield CompletionItem(name)
 
 
+@_quietly
+def waiting_ids(executions: Looking, context: click.Context) -> Iterable[CompletionItem]:
+    found = executions.all_pending_waits(limit=MAX_OFFERED)
+    named = {each.exec_id: f"{each.flow_name} waits for {each.name}" for each in found}
+    for exec_id, text in named.items():
+        yield CompletionItem(exec_id, help=text)
+
+
+@_quietly
+def waits(executions: Looking, context: click.Context) -> Iterable[CompletionItem]:
+    for each in executions.pending_waits(context.params["exec_id"]):
+        yield CompletionItem(each.name, help=each.question or "")
+
+
 def codes(context: click.Context, parameter: click.Parameter, begun: str) -> list[CompletionItem]:
     from kitaru.codes import CODES
 

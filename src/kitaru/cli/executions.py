@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from kitaru.cli.commands import Command
-from kitaru.cli.completing import checkpoints, execution_ids, flows
+from kitaru.cli.completing import checkpoints, execution_ids, flows, waiting_ids, waits
 from kitaru.cli.output import Session
 from kitaru.model import ExecutionStatus
 
@@ -172,3 +172,44 @@ def logs(
         return follow_logs(session, exec_id, asked)
     show_logs(session, exec_id, asked)
     return 0
+
+
+@click.command(
+    "input",
+    cls=Command,
+    help="Answer what executions wait for. With --value: JSON, or a text where a text is asked "
+    "for. With --interactive: a form in this terminal, for one execution or for all that wait, "
+    "oldest first. The first answer that fits wins; one that does not fit changes nothing. Says "
+    "which live process goes on with the execution; --resume runs it here.",
+    examples="""
+kitaru executions input 01a2 --wait approve --value true
+kitaru executions input 01a2 --wait approve --value '{"approved": true}' --resume
+kitaru executions input 01a2 --wait approve --abort
+kitaru executions input --interactive
+""",
+)
+@click.argument("exec_id", metavar="[EXECUTION]", required=False, shell_complete=waiting_ids)
+@click.option("--wait", metavar="NAME", help="Which wait: its name, label or (part of its) id. "
+              "Not needed if it waits for one thing only.", shell_complete=waits)  # fmt: skip
+@click.option("--value", metavar="JSON", help="The answer.")
+@click.option("--abort", is_flag=True, help="Abort the wait: the execution is cancelled.")
+@click.option("--interactive", is_flag=True, help="Ask in this terminal.")
+@click.option("--resume", "resume_here", is_flag=True, help="Then run the execution here, unless "
+              "a live process goes on with it: then follow it.")  # fmt: skip
+@click.option("--by", metavar="WHO", help="Recorded as who answered, instead of user@host.")
+@_CODE
+@click.pass_obj
+def input_(
+    session: Session,
+    exec_id: str | None,
+    wait: str | None,
+    value: str | None,
+    abort: bool,
+    interactive: bool,
+    resume_here: bool,
+    by: str | None,
+    code: str | None,
+) -> int:
+    from kitaru.cli.answering import Wanted, perform
+
+    return perform(session, Wanted(exec_id, wait, value, abort, interactive, resume_here, code, by))

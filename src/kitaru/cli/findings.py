@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 from kitaru.cli import style
 from kitaru.cli.canvas import Line, Piece, Screen, fields, folded, one_line, padded
 from kitaru.cli.shown import size
-from kitaru.cli.standing import Growth, Standing
-from kitaru.cli.times import full
+from kitaru.cli.standing import MAX_WAITS, Growth, Standing
+from kitaru.cli.times import ago, full
 
 Level = Literal["ok", "warning", "problem"]
 
@@ -213,10 +213,23 @@ def status_lines(standing: Standing, screen: Screen) -> list[Line]:
         ("executions", executions or [Piece("none yet")]),
         ("running in", [Piece(", ".join(running) or "no process")]),
     ]
+    if standing.waits:
+        pairs.append(("waiting for", _waiting(standing)))
+        pairs.append(("answer with", [Piece("kitaru executions input --interactive", "cyan")]))
     if standing.interrupted:
         pairs.append(("go on with", [Piece(
             f"kitaru executions resume {standing.interrupted[0].exec_id}", "cyan")]))  # fmt: skip
     return fields(pairs, screen if screen.drawn else screen._replace(columns=10_000))
+
+
+def _waiting(standing: Standing) -> Line:
+    """How many answers are waited for, and the oldest."""
+    first, count = standing.waits[0], len(standing.waits)
+    many = f"{count:,} answers" if count > 1 else "an answer"
+    more = " or more" if count == MAX_WAITS else ""
+    oldest = f": {one_line(first.flow_name)} for {one_line(first.name)}"
+    since = f", since {ago(first.entered_waiting_at, standing.now).removesuffix(' ago')}"
+    return [Piece(many + more + oldest), Piece(since, style.DIM)]
 
 
 def setting_lines(rows: Sequence[tuple[str, str, str]], screen: Screen) -> list[Line]:

@@ -23,6 +23,8 @@ def _why_no_result(exec_id: str, status: ExecutionStatus) -> str:
         return f"{says}; run what failed again: kitaru executions retry {exec_id}"
     if status in (ExecutionStatus.INTERRUPTED, ExecutionStatus.PENDING):
         return f"{says}; go on with it: kitaru executions resume {exec_id}"
+    if status is ExecutionStatus.WAITING:
+        return f"{says} yet; answer it: kitaru executions input {exec_id} --interactive"
     return f"{says} yet; look again: kitaru executions get {exec_id}"
 
 
@@ -36,6 +38,7 @@ def show_execution(session: Session, exec_id: str, *, only_result: bool) -> None
         )
     if session.as_json:
         item = as_data(execution)
+        item["pending_waits"] = as_data(executions.pending_waits(execution.exec_id))
         item["checkpoints"] = as_data(executions.list_checkpoints(execution.exec_id))
         if only_result:
             item["result"] = recorded_result(executions.find_row(execution.exec_id))
@@ -46,7 +49,8 @@ def show_execution(session: Session, exec_id: str, *, only_result: bool) -> None
         calls = executions.list_checkpoints(execution.exec_id)
         screen = screen_of(sys.stdout)
         result = executions.preview_result(execution.exec_id)
-        write(execution_lines(execution, calls, result, screen, place.now), screen)
+        waits = executions.pending_waits(execution.exec_id)
+        write(execution_lines(execution, calls, result, screen, place.now, waits), screen)
 
 
 def explain_calls(session: Session, exec_id: str, checkpoint: str | None) -> None:
@@ -71,6 +75,7 @@ def show_status(session: Session) -> None:
         "executions": standing.executions,
         "outcomes": standing.recorded.calls,
         "growth": {**standing.growth._asdict(), "bytes_per_day": standing.bytes_per_day},
+        "pending_waits": as_data(standing.waits),
         "owners": [{"pid": owner.pid, "host": owner.host} for owner in standing.alive],
     }
     if session.as_json:

@@ -182,7 +182,9 @@ def _joined(parts: Iterable[Line], unicode: bool) -> Line:
 
 
 def footer(progress: Progress, *, now: float, unicode: bool = True) -> Line:
-    """The line under the others while it runs."""
+    """The line under the others while it runs, or is parked."""
+    if progress.waits_for is not None:
+        return _parked(progress, now, unicode)
     attempt = f", attempt {progress.attempt}" if progress.attempt > 1 else ""
     head: Line = [Piece(f"running{attempt} for {lasted(now - progress.began_at)}", DIM)]
     return [
@@ -190,6 +192,18 @@ def footer(progress: Progress, *, now: float, unicode: bool = True) -> Line:
         Piece(" "),
         *_joined([head, *_totals(progress.totals)], unicode),
     ]
+
+
+def _parked(progress: Progress, now: float, unicode: bool) -> Line:
+    """It takes nothing now: what for, and since when."""
+    look = look_of("waiting")
+    since = f"for {lasted(now - progress.waits_since)}"
+    return [
+        Piece(symbol_of("waiting", unicode=unicode), look.style),
+        Piece(" "),
+        *_joined([[Piece(one_line(progress.waits_for or ""), look.style)], [Piece(since, DIM)],
+                  *_totals(progress.totals)], unicode),
+    ]  # fmt: skip
 
 
 def summary(progress: Progress, word: str, *, now: float, unicode: bool = True) -> Line:

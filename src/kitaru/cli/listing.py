@@ -21,7 +21,18 @@ SHRUNK_COLUMNS = 9
 SHORT_ID = 12
 """The end of an id is random: so much of it is as good as all of it."""
 
-PLAIN_HEAD = ("id", "flow", "status", "created", "seconds", "calls", "failed", "key", "tags")
+PLAIN_HEAD = (
+    "id",
+    "flow",
+    "status",
+    "created",
+    "seconds",
+    "calls",
+    "failed",
+    "key",
+    "tags",
+    "waits_for",
+)
 
 
 class Listed(NamedTuple):
@@ -54,6 +65,7 @@ def _plain(each: Listed) -> tuple[str, ...]:
         str(each.failed),
         one_line(execution.key or ""),
         one_line(",".join(execution.tags)),
+        one_line(execution.pending_wait.name) if execution.pending_wait is not None else "",
     )
 
 
@@ -64,7 +76,21 @@ def drawn_lines(
     widths = _widths(columns, screen.columns)
     if widths is None:
         return [line for each in found for line in _card(each, screen, now, absolute)]
-    return _table(columns, widths, screen)
+    return _table(columns, widths, screen, [_waits_for(each.execution, now) for each in found])
+
+
+def _waits_for(execution: Execution, now: datetime) -> Line | None:
+    """What it waits for, since when and until when, and how to answer: a line below its own."""
+    wait = execution.pending_wait
+    if wait is None:
+        return None
+    until = "" if wait.expires_at is None else f", until {full(wait.expires_at)}"
+    since = ago(wait.entered_waiting_at, now)
+    answer = f"kitaru executions input {execution.exec_id[-SHORT_ID:]}"
+    return [
+        Piece(f"  waits for {one_line(wait.name)}", style.look_of("waiting").style),
+        Piece(f" ({since}{until})  {answer}", style.DIM),
+    ]
 
 
 # --- a table -------------------------------------------------------------------------------
@@ -81,7 +107,12 @@ class _Column(NamedTuple):
         return max(columns_of(self.head), *(columns_of(cell.text) for cell in self.cells))
 
 
-def _table(columns: Sequence[_Column], widths: Sequence[int], screen: Screen) -> list[Line]:
+def _table(
+    columns: Sequence[_Column],
+    widths: Sequence[int],
+    screen: Screen,
+    below: Sequence[Line | None],
+) -> list[Line]:
     head = [
         Piece(padded(cut(c.head, w), w, right=c.right), style.DIM)
         for c, w in zip(columns, widths, strict=True)
@@ -94,6 +125,9 @@ def _table(columns: Sequence[_Column], widths: Sequence[int], screen: Screen) ->
             text = cut(text, width, ellipsis=screen.ellipsis)
             row.append(Piece(padded(text, width, right=column.right), look))
         lines.append(_joined(row))
+        line = below[number]
+        if line is not None:
+            lines.append(line)
     return lines
 
 
@@ -191,4 +225,6 @@ def _card(each: Listed, screen: Screen, now: datetime, absolute: bool) -> list[L
     lines.append([Piece(cut(counts, width), calls.style)])
     if labels := _labels(execution):
         lines.append([Piece(cut(f"  {labels}", width))])
+    if (waits := _waits_for(execution, now)) is not None:
+        lines.append(waits)
     return lines

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from kitaru._engine.events import Event
 from kitaru._engine.services import Services
@@ -64,6 +64,11 @@ class View:
 
     def start(self, services: Services) -> None:
         """Before anything runs."""
+        services.asker.enabled = False
+
+    def aside(self) -> AbstractContextManager[None]:
+        """For as long as a question stands in the terminal."""
+        return nullcontext()
 
     def follow(self, exec_id: str) -> None:
         """This is the execution to show."""
@@ -97,6 +102,7 @@ class EventView(View):
 
     def start(self, services: Services) -> None:
         self._now = services.env.monotonic
+        services.asker.stage = self.aside
         self._end_listening = services.events.listen(self.take)
         self._thread = threading.Thread(target=self._run, name="kitaru-view", daemon=True)
         self._thread.start()
@@ -173,6 +179,9 @@ class LiveView(EventView):
         super()._be_quiet()
         self._region.stand_back()
 
+    def aside(self) -> AbstractContextManager[None]:
+        return self._region.aside()
+
     def _run(self) -> None:
         pause_seconds = _FIRST_FRAME_SECONDS
         while not self._stop.wait(pause_seconds):
@@ -219,6 +228,7 @@ class PlainView(EventView):
         self._session = session
         self._news: list[str] = []
         self._failures = 0
+        self._asks = False
         self._region: Region | None = None
 
     def prepare(self) -> None:
@@ -226,9 +236,19 @@ class PlainView(EventView):
             self._region = Region(sys.stderr)
             self._region.guard_input(self._be_quiet)
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        self._asks = True
+        try:
+            yield
+        finally:
+            self._asks = False
+
     def _heard(self, event: Event, made: Group | None) -> None:
         if made is not None and event.source != "reused":  # a notice says that, with its source
             self._news.append(_first_word(event, made))
+        if event.name == "execution.waiting":
+            self._news.append(f"it {event.reason}")
         if event.name == "call.failed":
             self._failures += 1
             if self._failures <= _MAX_FAILURES:
@@ -247,7 +267,7 @@ class PlainView(EventView):
 
     def _tell_news(self) -> bool:
         with self._lock:
-            if self._exec_id is None:
+            if self._exec_id is None or self._asks:
                 return False
             news, self._news = self._news, []
         for line in news:
@@ -258,7 +278,7 @@ class PlainView(EventView):
         now = self._now()
         with self._lock:
             progress = self._mine()
-            if progress is None or not progress.heard:
+            if progress is None or not progress.heard or self._asks:
                 return
             at_work = [_how_far(group) for group in progress.groups() if group.is_active]
             line = plain(footer(progress, now=now, unicode=False)[2:])

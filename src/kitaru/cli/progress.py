@@ -126,6 +126,11 @@ class Progress:
         """How many events."""
         self.ended: str | None = None
         """``completed``, ``failed``, ``handed back`` … once it has."""
+        self.waits_for: str | None = None
+        """What it is parked for, in words."""
+        self.waits_since = now
+        self._shown: set[Group] = set()
+        """Of the lives before it parked: what is recalled of them was shown then."""
         self._forget_calls()
 
     def _forget_calls(self) -> None:
@@ -147,7 +152,7 @@ class Progress:
         self.heard += 1
         kind, _, what = event.name.partition(".")
         if kind == "execution":
-            self._execution(what, event)
+            self._execution(what, event, now)
             return None
         before = self._count
         group = self._group_of(event, now)
@@ -167,7 +172,13 @@ class Progress:
         """Nothing more is heard, whatever runs still."""
         self.ended = self.ended or word or "interrupted"
 
-    def _execution(self, what: str, event: Event) -> None:
+    def _execution(self, what: str, event: Event, now: float) -> None:
+        if what == "waiting":
+            self.waits_for, self.waits_since = event.reason or "waits", now
+            return
+        if what != "queued" and self.waits_for is not None:
+            self.waits_for = None
+            self._call_again()
         if what == "retrying":
             self.attempt = (event.attempt or 1) + 1
             self._forget_calls()
@@ -176,6 +187,14 @@ class Progress:
             self.ended = None
         elif what != "queued":
             self.ended = what.replace("_", " ")
+
+    def _call_again(self) -> None:
+        """The flow runs from its top: it calls again what it had called."""
+        for group in self.groups():
+            self._shown.add(group)
+            group.submitted = 0
+            group.running.clear()
+            group.retrying.clear()
 
     def _group_of(self, event: Event, now: float) -> Group:
         above = self._where.get(event.parent_call_id or "", self.top)
@@ -211,6 +230,8 @@ class Progress:
         self._where.pop(call, None)
 
     def _recalled(self, group: Group, event: Event, now: float) -> None:
+        if group in self._shown:
+            return
         group.recalled += 1
         self.totals.recalled += 1
         self._saved(group, event)

@@ -14,11 +14,12 @@ The lock is held for a write to the terminal and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TextIO
 
 from kitaru.cli.canvas import Line, clipped, length, painted, screen_of
@@ -57,6 +58,8 @@ class Region:
         self.passes = False
         """What is printed goes straight through: there is no region, and will be none."""
         self._over = False
+        self._aside = False
+        """A question stands in the terminal: the region comes back after it."""
 
     def size(self) -> tuple[int, int]:
         """(columns, rows), asked anew each time: people resize their windows."""
@@ -72,7 +75,7 @@ class Region:
         """Make these the region."""
         frame = self._painted(lines)
         with self._lock:
-            if not self.passes:
+            if not self.passes and not self._aside:
                 text = self._erasing()
                 self._frame = frame
                 self._redrawn = 0
@@ -97,6 +100,19 @@ class Region:
                 self._write(self._erasing())
                 self._let_go("")
                 self.passes = True
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Without the region: somebody asks a question, and reads the terminal's lines."""
+        with self._lock:
+            if not self.passes:
+                self._write(self._erasing())
+            self._aside = True
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._aside = False
 
     def _let_go(self, end: str) -> None:
         for guest in self._guests:
@@ -187,7 +203,7 @@ class Region:
     def redraw(self) -> None:
         """Put the region back, unless so much is printed that the next frame will do."""
         self._redrawn += 1
-        if self._redrawn <= _MAX_REDRAWN and not self.passes:
+        if self._redrawn <= _MAX_REDRAWN and not self.passes and not self._aside:
             self._write(self._erasing() + self._drawing())
 
     def make_way(self) -> None:

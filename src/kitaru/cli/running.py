@@ -7,6 +7,7 @@ from typing import Any
 
 from kitaru import app as _app
 from kitaru import settings
+from kitaru._core.lifecycle import FINISHED
 from kitaru._store.protocol import ExecutionRow
 from kitaru.cli.arguments import read_arguments
 from kitaru.cli.follow import catch_sigterm, follow
@@ -15,7 +16,7 @@ from kitaru.cli.output import Session
 from kitaru.cli.place import insist_on_store, root_of_project
 from kitaru.cli.shown import as_data, print_result, recorded_result
 from kitaru.client import KitaruClient
-from kitaru.errors import KitaruExecutionError
+from kitaru.errors import KitaruExecutionError, KitaruStateError
 from kitaru.handles import FlowHandle
 from kitaru.importing import import_recorded, import_target
 from kitaru.target import is_file, split_target, stand_for_script
@@ -64,6 +65,27 @@ def resume(session: Session, exec_id: str, code: str | None) -> int:
     return _end(session, handle, error)
 
 
+def resume_or_follow(session: Session, exec_id: str, code: str | None, *, served: bool) -> int:
+    """Run an execution here, unless a live process serves it: then follow it to its end."""
+    executions = KitaruClient().executions
+    row = executions.find_row(exec_id)
+    if row.status in FINISHED or served:
+        return _follow(session, executions.handle(row.exec_id))
+    try:
+        executions.check_resumable(row)
+    except KitaruStateError:
+        # Somebody was quicker: a worker, or a program that recovers.
+        return _follow(session, executions.handle(row.exec_id))
+    return resume(session, row.exec_id, code)
+
+
+def _follow(session: Session, handle: FlowHandle[Any]) -> int:
+    catch_sigterm()
+    with showing(session) as view:
+        error = follow(session, handle, view)
+    return _end(session, handle, error)
+
+
 def retry(session: Session, exec_id: str, code: str | None) -> int:
     catch_sigterm()
     insist_on_store()
@@ -84,13 +106,17 @@ def _import(session: Session, row: ExecutionRow, code: str | None) -> None:
 
 
 def _end(session: Session, handle: FlowHandle[Any], error: KitaruExecutionError | None) -> int:
-    """Print the result, or say what failed -> the exit status."""
+    """Print the result, or say what failed -> the exit status.
+
+    Of one that was left while it waits there is no result; how it goes on is said at the exit.
+    """
+    waits = error is None and not handle.status.is_finished
     if session.as_json:
         item = as_data(KitaruClient().executions.get(handle.exec_id))
-        if error is None:
+        if error is None and not waits:
             item["result"] = _result(handle)
         session.item(item)
-    elif error is None:
+    elif error is None and not waits:
         print_result(_result(handle))
     if error is None:
         return 0

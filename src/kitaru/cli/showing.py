@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from kitaru._engine.forms import described
 from kitaru.cli import style
 from kitaru.cli.canvas import (
     Line,
@@ -27,13 +28,15 @@ from kitaru.cli.canvas import (
     padded,
 )
 from kitaru.cli.output import cleaned, without_our_frames
+from kitaru.cli.shown import shell_word
 from kitaru.cli.times import ago, full, lasted, took
 from kitaru.cli.tree import Node, build
 from kitaru.codes import kind_of
-from kitaru.model import CheckpointCall, Execution, ExecutionStatus
+from kitaru.model import CheckpointCall, Execution, ExecutionStatus, PendingWait
 
 MAX_LINES = 200
 MAX_PREVIEW = 300
+MAX_WAITS = 20
 LEAST_BAR = 10
 NO_BARS_BELOW = 60
 """Columns below which names need all the room that there is."""
@@ -49,12 +52,17 @@ def execution_lines(
     result: Any,
     screen: Screen,
     now: datetime,
+    waits: Sequence[PendingWait] = (),
 ) -> list[Line]:
-    """``result`` is a preview, or None where there is none."""
+    """``result`` is a preview, or None where there is none; ``waits`` are open."""
     if not screen.drawn:
         screen = screen._replace(columns=PLAIN_COLUMNS)
     title = clipped(_title(execution, screen), screen.columns, ellipsis=screen.ellipsis)
     lines = [title, *fields(_about(execution, result, screen, now), screen)]
+    for wait in waits[:MAX_WAITS]:
+        lines += [[], *wait_lines(wait, screen, now)]
+    if len(waits) > MAX_WAITS:
+        lines.append([Piece(f"and {len(waits) - MAX_WAITS:,} more waits", style.DIM)])
     if execution.failure is not None:
         text = cleaned(without_our_frames(execution.failure.traceback).rstrip())
         last = len(text.splitlines()) - 1
@@ -67,7 +75,7 @@ def execution_lines(
         totals = [Piece("calls  ", style.DIM), *_totals(calls, screen)]
         lines += [[], *folded(totals, screen.columns)]
         lines += tree_lines(build(calls), screen)
-    advice = _advice(execution)
+    advice = _advice(execution, waits)
     # Not folded: the terminal's own wrapping leaves a command that can be copied.
     return [*lines, [], [Piece(advice, style.DIM)]] if advice else lines
 
@@ -132,8 +140,27 @@ def _preview(value: Any) -> str:
     return f"{text[:MAX_PREVIEW]}… (all of it: -o json)"
 
 
-def _advice(execution: Execution) -> str:
+def wait_lines(wait: PendingWait, screen: Screen, now: datetime) -> list[Line]:
+    """What is waited for, since when and until when."""
+    since = f"  ({ago(wait.entered_waiting_at, now)})" if screen.drawn else ""
+    name = [Piece(one_line(wait.name), style.look_of("waiting").style)]
+    pairs: list[tuple[str, Line]] = [
+        ("waits for", name),
+        ("question", [Piece(cleaned(wait.question))] if wait.question else []),
+        ("wanted", [] if wait.kind != "input" else [Piece(one_line(described(wait.schema)))]),
+        ("about", [Piece(cleaned(_preview(dict(wait.metadata))))] if wait.metadata else []),
+        ("since", [Piece(full(wait.entered_waiting_at)), Piece(since, style.DIM)]),
+        ("until", [] if wait.expires_at is None else [Piece(full(wait.expires_at))]),
+    ]
+    return fields(pairs, screen)
+
+
+def _advice(execution: Execution, waits: Sequence[PendingWait] = ()) -> str:
     exec_id = execution.exec_id
+    asked = [wait for wait in waits if wait.kind == "input"]
+    if asked:
+        which = f" --wait {shell_word(asked[0].name)}" if len(waits) > 1 else ""
+        return f"answer it: kitaru executions input {exec_id}{which} --value JSON | --interactive"
     if execution.status is ExecutionStatus.FAILED:
         return f"run what failed again: kitaru executions retry {exec_id}"
     if execution.status in (ExecutionStatus.INTERRUPTED, ExecutionStatus.PENDING):

@@ -56,3 +56,14 @@ def size(count: int) -> str:
             return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1000
     return f"{amount:.1f} GB"
+
+
+def shell_word(text: str) -> str:
+    """A name as it is typed in a shell.
+
+    >>> shell_word("approve"), shell_word("wait_condition:0"), shell_word("two words")
+    ('approve', 'wait_condition:0', "'two words'")
+    """
+    if text and all(c.isascii() and (c.isalnum() or c in "_-.:/@%+=,") for c in text):
+        return text
+    return "'" + text.replace("'", "'\\''") + "'"

@@ -15,11 +15,12 @@ from kitaru._core.lifecycle import State
 from kitaru._store.protocol import ExecutionRow, Owner, Recorded
 from kitaru.cli.place import Place
 from kitaru.lookup import id_prefix_at
-from kitaru.model import ExecutionStatus
+from kitaru.model import ExecutionStatus, PendingWait
 from kitaru.records import instant
 
 GROWTH_DAYS = 7
 MAX_FILES_MEASURED = 100_000
+MAX_WAITS = 100
 
 
 class Size(NamedTuple):
@@ -53,6 +54,9 @@ class Standing(NamedTuple):
     alive: Sequence[Owner]
     dead: Sequence[Owner]
     interrupted: Sequence[ExecutionRow]
+    waits: Sequence[PendingWait]
+    """Open ones, oldest first; of very many the first."""
+    now: datetime
 
     @property
     def bytes_per_day(self) -> int | None:
@@ -80,6 +84,8 @@ def gather(place: Place) -> Standing:
         alive=alive,
         dead=[owner for owner in owners if owner not in alive],
         interrupted=interrupted,
+        waits=place.executions.all_pending_waits(limit=MAX_WAITS),
+        now=now,
     )
 
 
