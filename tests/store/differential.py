@@ -519,6 +519,7 @@ class World:
                 for since in (None, self.at - 10)
             ],
             store.list_calls(execution, after=turn % 6, limit=2),
+            store.list_past(execution, upto=turn % 40),
             *self._occasional_control(store, turn, execution),
         ]
 

@@ -22,6 +22,7 @@ from kitaru._store.protocol import (
     LearntRow,
     Missing,
     NoteRow,
+    PastCall,
     NotInState,
     Owner,
     Place,
@@ -792,6 +793,23 @@ def test_places_are_the_successes_of_one_kind_by_place(store: AnyStore) -> None:
         row.id, parent=None, parent_attempt=0, branch="", checkpoint="demo.research"
     )
     assert [place.identity for place in top] == [b"d"]
+
+
+def test_the_past_of_an_execution_is_its_attempts_without_their_values(store: AnyStore) -> None:
+    row, other = running(store, "e-1", "lock-1"), running(store, "e-2", "lock-2")
+    failed = failed_call(ONE, retry_at=5)
+    again = call_row(ONE, attempt=2, seq=3, place=2, parent=b"p", branch="b", code=b"c",
+                     metadata='{"cost":1}', started_at=7, ended_at=9)  # fmt: skip
+    store.apply(Record(other.id, 1, facts(call_row(b"elsewhere"))))
+    store.apply(Record(row.id, 1, Facts(calls=[failed, again, call_row(b"late")])))
+    everything = store.list_past(row.id, upto=1 << 60)
+    assert [past.identity for past in everything] == [ONE, ONE, b"late"]
+    first, second = store.list_past(row.id, upto=everything[1].id)
+    assert (first.state, first.retry_at, first.reopened) == (CallState.FAILED, 5, False)
+    assert second == PastCall(
+        second.id, ONE, 2, CallState.COMPLETED, None, False, again.source, 3, 2, again.checkpoint,
+        again.named, b"p", again.parent_attempt, "b", again.arguments, b"c", '{"cost":1}', 7, 9,
+    )  # fmt: skip
 
 
 def test_the_newest_success_of_another_execution_is_reusable(store: AnyStore) -> None:

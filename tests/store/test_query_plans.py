@@ -13,6 +13,7 @@ INDEX_OF = {
     "find_checkpoint": "calls_by_identity",
     "load_outcomes": "calls_by_identity",
     "list_calls": "calls_by_identity",
+    "list_past": "calls_by_identity",
     "list_places": "calls_by_identity",
     "sample_arguments": "calls_by_identity",
     "list_samples": "calls_by_identity",
@@ -71,7 +72,7 @@ def test_no_query_scans_the_calls(sqlite_store: SqliteStore) -> None:
 def test_calls_are_read_in_the_order_of_their_ids_without_sorting(
     sqlite_store: SqliteStore,
 ) -> None:
-    reads = ("load_outcomes", "load_payloads", "load_seconds", "list_samples")
+    reads = ("load_outcomes", "load_payloads", "load_seconds", "list_samples", "list_past")
     for name in (*reads, "find_reusable"):
         assert "TEMP B-TREE" not in plan(sqlite_store, name), name
 

@@ -615,6 +615,30 @@ class RecordedCall(NamedTuple):
     """``exec_id:identity-hex`` of the source, where the call was reused."""
 
 
+class PastCall(NamedTuple):
+    """A recorded attempt without its value: what a replay decides by."""
+
+    id: int
+    identity: bytes
+    attempt: int
+    state: CallState
+    retry_at: int | None
+    reopened: bool
+    source: CallSource
+    seq: int
+    place: int
+    checkpoint: str
+    named: str | None
+    parent: bytes | None
+    parent_attempt: int
+    branch: str
+    arguments: str
+    code: bytes | None
+    metadata: str | None
+    started_at: int
+    ended_at: int
+
+
 class RecordedAttempt(NamedTuple):
     """A failed attempt of an execution."""
 
@@ -896,6 +920,10 @@ class Store(Protocol):
 
     def list_calls(self, execution: int, *, after: int = 0, limit: int) -> list[RecordedCall]:
         """Recorded attempts with row id > ``after``, by id."""
+        ...
+
+    def list_past(self, execution: int, *, upto: int) -> list[PastCall]:
+        """Every recorded attempt with row id <= ``upto``, by id, without its value."""
         ...
 
     def examine(self, *, seconds: float | None) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from kitaru._store.protocol import (
     Outcome,
     Owner,
     Park,
+    PastCall,
     Place,
     Record,
     Recorded,
@@ -622,6 +623,34 @@ class ReferenceStore(Control, Keeping):
                 for call in self._calls_of(execution)
                 if call.id > after
             ][:limit]
+
+    def list_past(self, execution: int, *, upto: int) -> list[PastCall]:
+        return [
+            PastCall(
+                call.id,
+                row.identity,
+                row.attempt,
+                row.state,
+                row.retry_at,
+                call.reopened,
+                row.source,
+                row.seq,
+                row.place,
+                row.checkpoint,
+                row.named,
+                row.parent,
+                row.parent_attempt,
+                row.branch,
+                row.arguments,
+                row.code,
+                row.metadata,
+                row.started_at,
+                row.ended_at,
+            )
+            for call in self._recorded(execution)
+            if call.id <= upto
+            for row in (call.row,)
+        ]
 
     def _source_of(self, call: Call) -> str | None:
         source = self._calls.get(call.row.reused_from or 0)

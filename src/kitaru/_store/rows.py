@@ -18,6 +18,7 @@ from kitaru._store.protocol import (
     ExecutionRow,
     MemoryRow,
     Outcome,
+    PastCall,
     RecordedArtifact,
     RecordedCall,
     RecordedMemory,
@@ -58,6 +59,20 @@ def outcome(row: Row) -> Outcome:
     number, identity, attempt, state, retry_at, reopened, reused_from = row
     return Outcome(
         number, identity, attempt, _CALL_STATES[state], retry_at, reopened == 1, reused_from
+    )
+
+
+def past_call(row: Row) -> PastCall:
+    number, identity, attempt, state, retry_at, reopened, source, *rest = row
+    return PastCall(
+        number,
+        identity,
+        attempt,
+        _CALL_STATES[state],
+        retry_at,
+        reopened == 1,
+        _SOURCES[source],
+        *rest,
     )
 
 

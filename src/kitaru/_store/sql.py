@@ -25,6 +25,7 @@ from kitaru._store.protocol import (
     NoteRow,
     Outcome,
     Owner,
+    PastCall,
     Place,
     Record,
     Recorded,
@@ -36,7 +37,7 @@ from kitaru._store.protocol import (
     Write,
 )
 from kitaru._store.queries import Queries
-from kitaru._store.rows import Row, Rows, outcome, state_of
+from kitaru._store.rows import Row, Rows, outcome, past_call, state_of
 from kitaru._store.writes import Writes
 from kitaru.env import Env
 from kitaru.errors import KitaruNotFoundError
@@ -300,3 +301,6 @@ class SqlStore(ControlReads):
     def list_calls(self, execution: int, *, after: int = 0, limit: int) -> list[RecordedCall]:
         found = self._read(self._queries.list_calls, (execution, after, limit))
         return [self._rows.recorded_call(row) for row in found]
+
+    def list_past(self, execution: int, *, upto: int) -> list[PastCall]:
+        return [past_call(row) for row in self._read(self._queries.list_past, (execution, upto))]

@@ -95,3 +95,9 @@ left join calls as r on r.id = c.reused_from
 left join executions as s on s.id = r.execution
 where c.id in (select id from calls where execution = ?1 and id > ?2 order by id limit ?3)
 order by c.id
+
+-- name: list_past
+select id, identity, attempt, state, retry_at, reopened, source, seq, place, checkpoint, named,
+    parent, parent_attempt, branch, arguments, code, metadata, started_at, ended_at
+from calls
+where id in (select id from calls where execution = ?1 and id <= ?2) order by id
