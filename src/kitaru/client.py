@@ -7,7 +7,7 @@ flow that is to run here has to be known here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from kitaru import answering
@@ -94,6 +94,25 @@ class Executions(Looking):
         self._app.services.say(_what_runs_again(row, again))
         return self._take(opened)
 
+    def replay(
+        self,
+        /,
+        exec_id: str,
+        *,
+        from_: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        **inputs: Any,
+    ) -> FlowHandle[Any]:
+        """Make a new execution from a finished one, in this process; see ``flow.replay``.
+
+        Raises ``KitaruStateError`` if its flow is not known here.
+        """
+        row = self.find_row(exec_id)
+        handle: FlowHandle[Any] = self._flow_of(row, "replay").replay(
+            row.exec_id, from_, overrides, **inputs
+        )
+        return handle
+
     # --- what executions wait for ------------------------------------------------------------
 
     def input(self, exec_id: str, *, wait: str, value: Any, by: str | None = None) -> None:
@@ -114,7 +133,6 @@ class Executions(Looking):
         answering.abort(self._app.store, self._app.env, row, wait, by=by)
 
     decide = _later("executions.decide")
-    replay = _later("executions.replay", "; retry() runs a failed execution again")
     cancel = _later("executions.cancel")
     plan = _later("executions.plan", "; why() tells why calls ran")
     delete = _later("executions.delete")
@@ -175,16 +193,16 @@ class Executions(Looking):
         completion = self._app.runner.take(flow.spec, row, asked=True)
         return FlowHandle(row.exec_id, row.id, flow.spec, adopts=True, completion=completion)
 
-    def _flow_of(self, row: ExecutionRow) -> Any:
+    def _flow_of(self, row: ExecutionRow, verb: str | None = None) -> Any:
         flow = _app.find_flow(row.flow_id)
         if flow is None:
+            usual = "retry" if row.status is State.FAILED else "resume"
             importable = row.code_folder is not None
             where = f"import {row.code_module}" if importable else "run the program that has it"
             raise KitaruStateError(
                 f"flow {row.flow_id!r} of execution {row.exec_id} is not known in this process: "
                 f"{where} first, or use the command line, which imports it: "
-                f"kitaru executions {'retry' if row.status is State.FAILED else 'resume'} "
-                f"{row.exec_id}",
+                f"kitaru executions {verb or usual} {row.exec_id}",
                 code="flow-not-known-here",
             )
         return flow

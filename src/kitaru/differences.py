@@ -66,7 +66,8 @@ class Comparison:
             if key not in self._code:
                 self._code[key] = self._of_code(*key)
             return self._code[key]
-        if kind != "input" or self._compared >= MAX_COMPARED:
+        by_place = kind == "carried" and row.reused_from is not None
+        if (kind not in ("input", "changed") and not by_place) or self._compared >= MAX_COMPARED:
             return Compared()
         self._compared += 1
         return self._of_inputs(call)
@@ -143,6 +144,17 @@ class Comparison:
         )
         return Compared(exec_id, found)
 
+    def _in_source(self, exec_id: str, checkpoint: str) -> list[tuple[int, Sample]]:
+        """Calls of the execution that a replay was made from; it may be gone."""
+        rows = self._store.search_executions(exec_id, project=self._project, limit=1)
+        return [
+            (row.id, sample)
+            for row in rows
+            for sample in self._store.list_samples(
+                row.id, checkpoint=checkpoint, before=1 << 62, limit=MAX_SAMPLES
+            )
+        ]
+
     def _nearest(self, call: RecordedCall) -> tuple[str | None, Sample] | None:
         """The recorded call with most equal arguments; of equals the newest.
 
@@ -150,11 +162,16 @@ class Comparison:
         where there is none one that this execution made before.
         """
         row = call.row
-        found = [
-            (execution, sample)
-            for execution, samples in self._others(row.checkpoint, row.code)
-            for sample in samples
-        ]
+        source = _detail(row.reason, "source") if _kind(row.reason) != "input" else None
+        if source is not None:
+            found = self._in_source(source, row.checkpoint)
+            self._rows.update((execution, source) for execution, _ in found)
+        else:
+            found = [
+                (execution, sample)
+                for execution, samples in self._others(row.checkpoint, row.code)
+                for sample in samples
+            ]
         if not found:
             own = self._store.list_samples(
                 self._execution, checkpoint=row.checkpoint, before=call.id, limit=MAX_SAMPLES
@@ -210,8 +227,12 @@ class Comparison:
 
 
 def _kind(reason: str) -> object:
+    return _detail(reason, "why")
+
+
+def _detail(reason: str, name: str) -> Any:
     found = _json(reason)
-    return found.get("why") if isinstance(found, dict) else None
+    return found.get(name) if isinstance(found, dict) else None
 
 
 def _json(text: str | None) -> Any:

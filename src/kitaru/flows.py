@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -45,9 +45,10 @@ from kitaru.errors import (
     KitaruUsageError,
 )
 from kitaru.handles import FlowHandle
+from kitaru.lookup import find_row
 
 if TYPE_CHECKING:
-    pass
+    from kitaru._engine.replaying import Replay
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -142,8 +143,6 @@ class Flow(Generic[P, R]):
             raise
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FlowHandle[R]:
-        from kitaru._engine.starting import start_execution
-
         options = self._options
         cache = kwargs.pop("cache", None)
         retries = kwargs.pop("retries", None)
@@ -154,6 +153,17 @@ class Flow(Generic[P, R]):
                 cache=options.cache if cache is None else _settings.check_cache(cache, "cache"),
                 retries=options.retries if retries is None else _checked_retries(retries),
             )
+        return self._start(args, kwargs, options)
+
+    def _start(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        options: RunOptions,
+        replay: Replay | None = None,
+    ) -> FlowHandle[R]:
+        from kitaru._engine.starting import start_execution
+
         app = _app.current()
         app.host.go_on()
         row, completion = start_execution(
@@ -166,6 +176,7 @@ class Flow(Generic[P, R]):
             tags=options.tags,
             cache=options.cache,
             retries=options.retries,
+            replay=replay,
         )
         return FlowHandle(
             row.exec_id, row.id, self.spec, adopts=options.key is not None, completion=completion
@@ -236,12 +247,57 @@ class Flow(Generic[P, R]):
             code="not-yet-available",
         )
 
-    def replay(self, exec_id: str, **options: Any) -> NoReturn:
-        """Make a new execution from an old one (a later release)."""
-        raise KitaruFeatureNotAvailableError(
-            "replay() comes with a later release: run() it anew, what did not change is reused",
-            code="not-yet-available",
+    def replay(
+        self,
+        /,
+        exec_id: str,
+        from_: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        **inputs: Any,
+    ) -> FlowHandle[R]:
+        """Make a new execution from a finished one, and run it here; the old one stays as it is.
+
+        It takes over the old one's outcomes. ``from_`` (a checkpoint's name,
+        ``name#2`` or a call id) names the call from which it runs anew;
+        ``overrides`` gives outcomes (``{"checkpoint.draft": "…"}``), ``inputs``
+        other inputs of the flow. What depends on those runs, and nothing else
+        does. Raises ``KitaruStateError`` that lists the candidates where a name
+        is unknown or ambiguous.
+
+        >>> import kitaru
+        >>> @kitaru.checkpoint(cache=False)
+        ... def draft(topic: str) -> str:
+        ...     return f"about {topic}"
+        >>> @kitaru.flow
+        ... def write(topic: str) -> str:
+        ...     return draft(topic).upper()
+        >>> first = write.run("rivers")
+        >>> first.wait()
+        'ABOUT RIVERS'
+        >>> write.replay(first.exec_id, overrides={"checkpoint.draft": "mine"}).wait()
+        'MINE'
+        """
+        try:
+            return self._replay(exec_id, from_, overrides, inputs)
+        except KitaruError as error:
+            fold(error)
+            raise
+
+    def _replay(
+        self,
+        exec_id: str,
+        from_: str | None,
+        overrides: Mapping[str, Any] | None,
+        inputs: dict[str, Any],
+    ) -> FlowHandle[R]:
+        from kitaru._engine.replaying import prepare_replay
+
+        app = _app.current()
+        row = find_row(app.store, app.project, exec_id)
+        replay = prepare_replay(
+            app.services, self.spec, row, from_=from_, overrides=overrides, inputs=inputs
         )
+        return self._start(replay.args, replay.kwargs, self._options, replay)
 
 
 class BoundFlow(Generic[P, R]):
@@ -272,6 +328,17 @@ class BoundFlow(Generic[P, R]):
 
     def handle(self, exec_id: str) -> FlowHandle[R]:
         return self._flow.handle(exec_id)
+
+    def replay(
+        self,
+        /,
+        exec_id: str,
+        from_: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        **inputs: Any,
+    ) -> FlowHandle[R]:
+        inputs = {self.spec.binder.names[0]: self.__self__, **inputs}
+        return self._flow.replay(exec_id, from_, overrides, **inputs)
 
 
 _RUN_OPTIONS = (

@@ -10,13 +10,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from kitaru._core.identity import ID_DIGITS
 from kitaru._core.names import did_you_mean, shortened
 from kitaru._core.naming import shown_name
 from kitaru._store.logs import LOGGING, RUNNER, STDERR, STDOUT, Chunk, LogStore
 from kitaru._store.protocol import ExecutionRow
 from kitaru.errors import KitaruUsageError
 from kitaru.model import LogEntry
-from kitaru.records import CALL_ID_DIGITS, instant
+from kitaru.records import instant
 
 SOURCES: dict[str, frozenset[str]] = {
     "step": frozenset((STDOUT, STDERR, LOGGING)),
@@ -116,7 +117,7 @@ class Reader:
             )
 
     def _call_id(self, call: str) -> str:
-        return f"{self._row.exec_id}:{call[:CALL_ID_DIGITS]}"
+        return f"{self._row.exec_id}:{call[:ID_DIGITS]}"
 
     def _fits(self, chunk: Chunk, name: str | None, level: str | None) -> bool:
         if chunk.source == RUNNER:

@@ -155,7 +155,8 @@ class CheckpointCall:
     ``status`` is ``completed``, ``failed``, ``backoff`` (it failed and is tried
     again later) or ``reopened`` (a retry of the execution runs it again).
     ``source`` says where the outcome came from: ``ran``, ``recalled``,
-    ``reused``, ``carried`` or ``override``; ``reason`` says why in words.
+    ``reused``, ``carried`` (a replay kept it) or ``override`` (a replay was
+    given it); ``reason`` says why in words.
     ``inputs`` is a preview of at most 4 KiB.
     """
 
@@ -251,6 +252,8 @@ class Why:
         why = f": {self.reason}" if self.reason else ""
         if self.source == "reused" and self.reused_from and self.reused_from in self.reason:
             why = f" from {self.original_call_id or self.reused_from}"
+        if self.source == "carried":
+            why = self.reason.removeprefix("carried")
         line = f"#{self.seq} {self.name}: {self.source}{why}"
         if self.unseen:
             line += (
@@ -383,5 +386,5 @@ class Execution:
         return self._client.cancel(self.exec_id)
 
     def replay(self, **options: Any) -> Any:
-        """Make a new execution from it (a later release)."""
+        """Make a new execution from it -> its handle; see ``executions.replay``."""
         return self._client.replay(self.exec_id, **options)

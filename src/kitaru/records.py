@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from kitaru._core.identity import ID_DIGITS, id_digits
 from kitaru._core.lifecycle import FINISHED, CallSource, CallState, State, WaitState
 from kitaru._core.naming import shown_name
 from kitaru._core.payload import Payload
@@ -40,9 +41,6 @@ from kitaru.model import (
     Note,
     PendingWait,
 )
-
-CALL_ID_DIGITS = 12
-"""Hex digits of a call's identity in its id; more where two calls agree in these."""
 
 MAX_SHOWN_BYTES = 4096
 MAX_PARSED_BYTES = 1024 * 1024
@@ -198,10 +196,10 @@ def _tags(text: str) -> tuple[str, ...]:
 
 def wait_digits(waits: Iterable[RecordedWait]) -> int:
     """How many hex digits tell these waits apart in their ids."""
-    return _digits(each.row.identity for each in waits)
+    return id_digits(each.row.identity for each in waits)
 
 
-def wait_id(exec_id: str, wait: RecordedWait, digits: int = CALL_ID_DIGITS) -> str:
+def wait_id(exec_id: str, wait: RecordedWait, digits: int = ID_DIGITS) -> str:
     return f"{exec_id}:{wait.row.identity.hex()[:digits]}"
 
 
@@ -215,7 +213,7 @@ def pending_waits_of(row: ExecutionRow, waits: Sequence[RecordedWait]) -> list[P
 
 
 def pending_wait_of(
-    exec_id: str, flow_name: str, wait: RecordedWait, *, digits: int = CALL_ID_DIGITS
+    exec_id: str, flow_name: str, wait: RecordedWait, *, digits: int = ID_DIGITS
 ) -> PendingWait:
     row = wait.row
     return PendingWait(
@@ -240,7 +238,7 @@ def calls_of(store: Store, row: ExecutionRow) -> list[CheckpointCall]:
     attempts: dict[bytes, list[RecordedCall]] = {}
     for recorded in _recorded(store, row.id):
         attempts.setdefault(recorded.row.identity, []).append(recorded)
-    digits = _digits(attempts)
+    digits = id_digits(attempts)
     calls = [_call(store, row, rows, digits) for rows in attempts.values()]
     calls.sort(key=lambda call: call.seq)
     return calls
@@ -261,15 +259,6 @@ def _without_value(recorded: RecordedCall) -> RecordedCall:
     return recorded._replace(
         row=recorded.row._replace(payload=Payload(payload.codec, b"", payload.digest))
     )
-
-
-def _digits(identities: Iterable[bytes]) -> int:
-    """How many hex digits tell these identities apart."""
-    names = {identity.hex() for identity in identities}
-    digits = CALL_ID_DIGITS
-    while len({name[:digits] for name in names}) < len(names):
-        digits += 4
-    return digits
 
 
 def _call(
@@ -319,11 +308,12 @@ def _call_status(last: RecordedCall, execution: ExecutionRow) -> str:
 
 
 def _source(recorded: RecordedCall) -> tuple[str | None, str | None]:
-    """(execution, call) that a reused outcome was copied from."""
+    """(execution that it was reused from, call that it was copied from, reused or carried)."""
+    reused = recorded.row.source is CallSource.REUSED
     if recorded.reused_from is not None:
         exec_id, _, identity = recorded.reused_from.partition(":")
-        return exec_id, f"{exec_id}:{identity[:CALL_ID_DIGITS]}"
-    if recorded.row.source is CallSource.REUSED:
+        return exec_id if reused else None, f"{exec_id}:{identity[:ID_DIGITS]}"
+    if reused:
         # Its source was deleted since; the reason still names it.
         found = _mapping(recorded.row.reason).get("source")
         return (found if isinstance(found, str) else None), None

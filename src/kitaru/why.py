@@ -6,13 +6,11 @@ not, a process that has loaded the checkpoint can tell.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from typing import Any
 
 from kitaru._core.names import did_you_mean
-from kitaru._core.naming import loaded_module
 from kitaru._engine.fingerprint import fingerprint
+from kitaru._engine.loaded import loaded_spec
 from kitaru.differences import Comparison
 from kitaru.errors import KitaruError, KitaruNotFoundError
 from kitaru.model import CheckpointCall, Why
@@ -71,7 +69,7 @@ def explain_call(call: CheckpointCall, root: str | None, comparison: Comparison)
 
 def unseen_by_fingerprint(checkpoint_id: str, root: str | None) -> tuple[str, ...] | None:
     """What the checkpoint's code fingerprint cannot see; None if it is not loaded here."""
-    spec = _loaded_spec(checkpoint_id)
+    spec = loaded_spec(checkpoint_id)
     if spec is None:
         return None
     if spec.version is not None:
@@ -80,19 +78,3 @@ def unseen_by_fingerprint(checkpoint_id: str, root: str | None) -> tuple[str, ..
         return fingerprint(spec.fn, root=root, what=spec.name).unseen
     except KitaruError as error:
         return (str(error),)
-
-
-def _loaded_spec(checkpoint_id: str) -> Any | None:
-    """The spec of a checkpoint at the top level of a module that is loaded; imports nothing."""
-    parts = checkpoint_id.split(".")
-    for cut in range(len(parts) - 1, 0, -1):
-        module = sys.modules.get(".".join(parts[:cut])) or loaded_module(".".join(parts[:cut]))
-        if module is None:
-            continue
-        found: Any = module
-        for name in parts[cut:]:
-            found = getattr(found, "__dict__", {}).get(name)
-        spec = getattr(found, "spec", None)
-        if spec is not None and getattr(spec, "id", None) == checkpoint_id:
-            return spec
-    return None

@@ -41,7 +41,7 @@ def used(project: Project) -> Project:
 
 def test_commands_options_and_statuses_complete(project: Project) -> None:
     assert completed(project, "exe") == ["executions"]
-    assert completed(project, "executions", "re") == ["resume", "retry"]
+    assert completed(project, "executions", "re") == ["resume", "retry", "replay"]
     assert "--status" in completed(project, "executions", "list", "--s")
     assert completed(project, "executions", "list", "--status", "int") == ["interrupted"]
     assert completed(project, "completion", "z") == ["zsh"]

@@ -11,11 +11,15 @@ names; what a digest of inputs is made of is in ``inputs.py``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import blake2b
 from struct import Struct
 from typing import Any
 
 IDENTITY_BYTES = 16
+
+ID_DIGITS = 12
+"""Hex digits of a call's identity in its id; more where two calls agree in these."""
 
 _NO_PARENT = 0xFFFF_FFFF
 _CALL = Struct("<IqIIIQ")
@@ -48,6 +52,19 @@ def _finish(domain: Any, data: bytes) -> bytes:
 
 def _text(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
+
+
+def id_digits(identities: Iterable[bytes]) -> int:
+    """How many hex digits tell these identities apart.
+
+    >>> id_digits([bytes(16), b"\\x01" + bytes(15)])
+    12
+    """
+    names = {identity.hex() for identity in identities}
+    digits = ID_DIGITS
+    while len({name[:digits] for name in names}) < len(names):
+        digits += 4
+    return digits
 
 
 def framed(*parts: bytes | None) -> bytes:

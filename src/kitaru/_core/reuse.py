@@ -76,6 +76,36 @@ def input_changed(names: tuple[str, ...]) -> str:
     return _reason("input", changed=[_short(name) for name in names[:MAX_LISTED]], **more)
 
 
+@lru_cache(maxsize=1024)
+def carried(exec_id: str, differing: tuple[str, ...] | None = None) -> str:
+    """A replay keeps the outcome of its source; ``differing``: by place, with these arguments."""
+    if differing is None:
+        return _reason("carried", source=exec_id)
+    more = {"more": len(differing) - MAX_LISTED} if len(differing) > MAX_LISTED else {}
+    changed = [_short(name) for name in differing[:MAX_LISTED]]
+    return _reason("carried", source=exec_id, by="place", changed=changed, **more)
+
+
+@lru_cache(maxsize=1024)
+def overridden(key: str) -> str:
+    """Whoever made the replay gave the outcome, under this key."""
+    return _reason("override", key=_short(key))
+
+
+@lru_cache(maxsize=1024)
+def ran_anew(because: str, exec_id: str, of: str = "") -> str:
+    """A call of a replay that runs: ``because`` is one of :data:`_ANEW`, ``of`` the call meant."""
+    return _reason("anew", because=because, source=exec_id, of=_short(of))
+
+
+@lru_cache(maxsize=1024)
+def changed_since(exec_id: str, names: tuple[str, ...]) -> str:
+    """A call of a replay whose arguments are not those of the call that stood at its place."""
+    more = {"more": len(names) - MAX_LISTED} if len(names) > MAX_LISTED else {}
+    changed = [_short(name) for name in names[:MAX_LISTED]]
+    return _reason("changed", source=exec_id, changed=changed, **more)
+
+
 def miss_reason(
     *,
     code: bytes,
@@ -180,6 +210,28 @@ def _say_expired(found: Mapping[str, Any]) -> str:
     return f"expired: recorded {age} ago, cache_ttl {ttl}"
 
 
+def _say_carried(found: Mapping[str, Any]) -> str:
+    text = f"carried from {found['source']}"
+    if found.get("by") != "place":
+        return text
+    changes = _say_changes(found, "new", "gone")
+    return f"{text} by its place: {changes or 'nothing'} differs"
+
+
+def _say_anew(found: Mapping[str, Any]) -> str:
+    return _ANEW[found["because"]].format(source=found["source"], of=found["of"])
+
+
+_ANEW = {
+    "from": "the replay of {source} runs anew from here",
+    "after": "it had not completed in {source} when {of} started",
+    "holds": "{of} is called in it, and may not be hidden by its outcome in {source}",
+    "open": "it has no outcome in {source}",
+    "new": "it is no call of {source}",
+}
+"""Why a call of a replay runs."""
+
+
 def _say_opaque(found: Mapping[str, Any]) -> str:
     return "opaque: " + ", ".join(f"{path} ({name})" for path, name in found["of"])
 
@@ -212,6 +264,12 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "opaque": _say_opaque,
     "off": lambda found: f"switched off by {found['by']}",
     "refresh": lambda found: f"everything runs anew: {found['by']}",
+    "carried": _say_carried,
+    "override": lambda found: f"its outcome was given: {found['key']}",
+    "anew": _say_anew,
+    "changed": lambda found: (
+        f"input changed since {found['source']}: {_say_changes(found, 'new', 'gone')}"
+    ),
     "reused": lambda found: f"reused from {found['source']}",
     "attempt": lambda found: f"attempt {found['attempt']} is never reused",
     "sample": lambda found: (

@@ -78,6 +78,9 @@ def _cache(run: Run, spec: CheckpointSpec) -> tuple[bool | str, str]:
             run=run.spec.get("cache_of_run"),
             default=settings.Choice(*run.spec.get("cache", (True, "built-in"))),
         )
+        if run.past is not None and found[0] is True and "cache_of_run" not in run.spec:
+            # Whoever replays wants it run: only what the replay itself says turns reuse on.
+            found = run.cache_choices[spec.cache] = settings.Choice("refresh", "replay()")
     return found
 
 

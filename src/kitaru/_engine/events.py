@@ -32,6 +32,7 @@ from kitaru.notices import one_line
 
 if TYPE_CHECKING:
     from kitaru._engine.call import Call, CheckpointSpec
+    from kitaru._engine.carrying import Carried
     from kitaru._engine.context import Attempt
     from kitaru._engine.run import Run
 
@@ -55,6 +56,8 @@ LEVELS = {
     "call.started": logging.DEBUG,
     "call.recalled": logging.DEBUG,
     "call.reused": logging.DEBUG,
+    "call.carried": logging.DEBUG,
+    "call.overridden": logging.INFO,
     "call.completed": logging.DEBUG,
     "call.failed": logging.WARNING,
     "call.retrying": logging.WARNING,
@@ -79,7 +82,7 @@ class Event(NamedTuple):
     parent_call_id: str | None = None
     seq: int | None = None
     source: str | None = None
-    """ran, recalled or reused."""
+    """ran, recalled, reused, carried or override."""
     seconds: float | None = None
     """How long the body took, as recorded: for a recalled or reused outcome, what was saved."""
     delay_seconds: float | None = None
@@ -122,6 +125,8 @@ _VERBS = {
     "execution.lost": "left this process",
     "call.recalled": "recalled, recorded",
     "call.reused": "reused, recorded",
+    "call.carried": "carried over, recorded",
+    "call.overridden": "was given its outcome",
     "call.retrying": "failed",
     "call.abandoned": "was cancelled by its caller",
     "calls.submitted": "are submitted",
@@ -264,3 +269,10 @@ def of_calls(
 def of_reuse(call: Call, seconds: float, reason: str) -> Event:
     """A reuse, to ride with its row. ``seconds``: how long the body took where it ran."""
     return of_call(call, "call.reused", source="reused", seconds=seconds, reason=explain(reason))
+
+
+def of_carried(call: Call, found: Carried) -> Event:
+    """A call of a replay that took an outcome over, or was given one, to ride with its row."""
+    name = "call.carried" if found.source is CallSource.CARRIED else "call.overridden"
+    reason = explain(found.reason)
+    return of_call(call, name, source=found.source.value, seconds=found.seconds, reason=reason)

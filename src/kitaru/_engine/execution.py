@@ -236,6 +236,8 @@ def run_flow(life: Life) -> Steps[None]:
             result = Raised(run.stopped_by)
         elif not failed and unseen is not None:
             result = Raised(unseen)
+        elif not failed and run.past is not None and (missed := run.past.judge()) is not None:
+            result = Raised(missed)
         if type(result) is not Raised:
             try:
                 if FRESH:
@@ -275,9 +277,8 @@ def fail(life: Life, exc: BaseException) -> Steps[bool]:
     yield from keep_log(run)
     facts = run.take_facts()
     now = run.env.now()
-    if run.attempt <= int(run.spec.get("retries", 0)) and not isinstance(
-        exc, KitaruDivergenceError
-    ):
+    again = run.attempt <= int(run.spec.get("retries", 0)) and not run.carried_all(failed_calls)
+    if again and not isinstance(exc, KitaruDivergenceError):
         yield Commit(run, TryAgain(run.id, run.epoch, failure, failed_calls, facts, now), facts)
         names = ", ".join(dict.fromkeys(name for _, name in calls))
         run.services.say(

@@ -7,9 +7,12 @@ import threading
 from collections import deque
 from typing import Any
 
+from kitaru._core.replaying import UNKNOWN_PLACE, Span
 from kitaru._core.values import message_of
-from kitaru._engine.call import CheckpointSpec
+from kitaru._engine.call import Call, CheckpointSpec
 from kitaru._engine.calling import Options, prepare, where
+from kitaru._engine.carrying import map_fact
+from kitaru._engine.context import Place
 from kitaru._engine.events import of_calls
 from kitaru._engine.futures import Submitted, start
 
@@ -27,8 +30,22 @@ def map_calls(
         # First: that takes a while for very many.
         place.run.events.submitted(place.run, spec, place.attempt, len(items))
     submitted = [prepare(spec, args, kwargs, options) for args, kwargs in items]
+    if place is not None:
+        _remember_length(place, submitted)
     _Mapping(submitted, concurrency, stop_on_error=on_error == "stop").begin()
     return submitted
+
+
+def _remember_length(place: Place, submitted: list[Submitted]) -> None:
+    """For replays, which take no outcome by place inside a map whose length changed."""
+    first = submitted[0].call
+    # Unknown where the arguments are not known yet: then nothing there goes by place.
+    number = first.number if isinstance(first, Call) else UNKNOWN_PLACE
+    span = Span(number, len(submitted))
+    run, parent, branch = place.run, place.attempt, place.branch
+    run.ride(map_fact(parent, branch, first.spec, span))
+    if run.past is not None:
+        run.past.note_map(parent, branch.label, first.spec.id, span)
 
 
 class _Mapping:
@@ -43,10 +60,13 @@ class _Mapping:
         self._stop_on_error = stop_on_error
         self._stopped = False
         self._lock = threading.Lock()
+        self._held: deque[Submitted] = deque()
+        self._before_held = 0
 
     def begin(self) -> None:
+        self._hold_back()
         for one in self._all:
-            one.may_be_stolen = self._limit >= len(self._all)
+            one.may_be_stolen = self._limit >= len(self._all) and not self._held
             one.when_done(lambda done=one: self._after(done))  # type: ignore[misc]
         for _ in range(self._limit):
             if not self._start_next():
@@ -65,8 +85,36 @@ class _Mapping:
             return
         if done.error is not None and self._stop_on_error:
             self._stop(done)
+        elif self._before_held:
+            self._one_kept()
         elif self._limit < len(self._all):
             self._start_next()
+
+    def _hold_back(self) -> None:
+        """In a replay: what keeps an outcome first.
+
+        A failure that stopped the map then stops it again, before anything runs that
+        was not started there.
+        """
+        past = self._all[0].call.run.past if self._all else None
+        if past is None or not self._stop_on_error:
+            return
+        kept = {one for one in self._all if isinstance(one.call, Call) and past.keeps(one.call)}
+        if kept and len(kept) < len(self._all):
+            self._held = deque(one for one in self._all if one not in kept)
+            self._waiting = deque(one for one in self._all if one in kept)
+            self._before_held = len(kept)
+
+    def _one_kept(self) -> None:
+        with self._lock:
+            self._before_held -= 1
+            starting = 1
+            if not self._before_held and not self._stopped:
+                self._waiting.extend(self._held)
+                starting = self._limit
+        for _ in range(starting):
+            if not self._start_next():
+                break
 
     def _stop(self, failed: Submitted) -> None:
         with self._lock:

@@ -25,7 +25,7 @@ from kitaru._core.values import (
 from kitaru._core.values.classes import FRESH, take_fresh
 from kitaru._engine.call import hints_of
 from kitaru._engine.effects import Ask, CallBody, Commit, Land, Pause, Raised, Steps
-from kitaru._engine.events import of_reuse
+from kitaru._engine.events import of_carried, of_reuse
 from kitaru._engine.frames import OUR_FOLDER, lend_frames
 from kitaru._engine.reuse import find_source, remember
 from kitaru._engine.settle import Settle
@@ -130,6 +130,10 @@ def recall(call: Call) -> Steps[Outcome | None]:
         found = _recall_by_alias(call)
     if found is None:
         _count_earlier_tries(call)
+        if run.past is not None and call.identity not in run.tries:
+            carried = yield from carry(call)
+            if carried is not None:
+                return carried
         if call.attempt == 1:
             yield Ask("drift", lambda: watch_for_drift(call))
         # Records are read when drift is first looked for: what this life has
@@ -159,6 +163,49 @@ def _count_earlier_tries(call: Call) -> None:
     if tries is not None:
         call.attempt = tries.failures + 1
         call.round_attempts = tries.round_failures
+
+
+# --- carry -------------------------------------------------------------------------
+
+
+def carry(call: Call) -> Steps[Outcome | None]:
+    """What a replay keeps of its source for this call, or was given for it.
+
+    Learnt like what is reused: queued with its own copies of the values, and durable
+    before any body starts. A run of carried calls costs one commit, or one for each
+    thousand.
+    """
+    run = call.run
+    past = run.past
+    assert past is not None
+    found = yield Ask("carry", lambda: past.take(call))
+    if found is None:
+        attempt, rows = yield Ask("earlier", lambda: past.earlier(call))
+        call.attempt = attempt
+        call.round_attempts = attempt - 1
+        run.queue(*rows)
+        return None
+    now = run.env.now()
+    call.attempt = found.attempt
+    call.metadata = json.loads(found.metadata) if found.metadata else {}
+    run.claimed.add(call.identity)
+    event = of_carried(call, found) if run.events.active else None
+    own = _row(
+        call,
+        found.state,
+        found.payload,
+        source=found.source,
+        reason=found.reason,
+        reused_from=found.id,
+        started_at=now,
+        ended_at=now,
+    )
+    # Below first, as where it ran: what is inside a call is recorded before it.
+    run.queue(*found.rows, own, event=event)
+    if run.owes_much:
+        facts = run.take_facts()
+        yield Commit(run, Record(run.id, run.epoch, facts), facts)
+    return Outcome(found.state, found.payload)
 
 
 # --- reuse -------------------------------------------------------------------------

@@ -37,19 +37,19 @@ def find_source(call: Call) -> Source | None:
     """The outcome to reuse, or None with the reason left on the call."""
     value, who = call.cache
     if value is False:
-        call.inputs_reason = rules.ran_without_asking(who)
+        call.inputs_reason = call.inputs_reason or rules.ran_without_asking(who)
         return None
     if call.inputs.opaque:
-        call.inputs_reason = rules.opaque(call.inputs.opaque)
+        call.inputs_reason = call.inputs_reason or rules.opaque(call.inputs.opaque)
         return None
     call.code = code_of(call)
     run, spec = call.run, call.spec
     call.reuse_key = key = _key(call, spec.id)
     if call.fresh or call.attempt > 1:
-        call.inputs_reason = rules.later_attempt(call.attempt)
+        call.inputs_reason = call.inputs_reason or rules.later_attempt(call.attempt)
         return None
     if value == "refresh":
-        call.inputs_reason = rules.refreshed(who)
+        call.inputs_reason = call.inputs_reason or rules.refreshed(who)
         return None
     unreadable: list[str] = []
     found = _newest_unused(call, key, unreadable)
@@ -58,7 +58,7 @@ def find_source(call: Call) -> Source | None:
         found = found or _newest_unused(call, _key(call, alias), unreadable)
     if found is None:
         missed = rules.unreadable(unreadable[0]) if unreadable else _why_missed(call, key)
-        call.inputs_reason = missed
+        call.inputs_reason = call.inputs_reason or missed
         return None
     run.services.say(
         f"checkpoint {spec.name!r} reuses a result recorded by execution {found[0]} "

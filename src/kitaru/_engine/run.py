@@ -11,7 +11,6 @@ import asyncio
 import itertools
 import json
 import threading
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,9 +19,11 @@ from kitaru._core.drift import OpenPlaces
 from kitaru._core.lifecycle import CallState
 from kitaru._core.payload import Payload
 from kitaru._core.volatile import may_look_volatile
+from kitaru._engine.carrying import Past, ReplaySpec
 from kitaru._engine.context import Attempt
 from kitaru._engine.unwind import Unwind, Why
 from kitaru._engine.waking import Latch
+from kitaru._engine.window import Window
 from kitaru._store.protocol import (
     CallRow,
     CodeRow,
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
     from kitaru._engine.events import Event
     from kitaru._engine.services import Services
 
-_WINDOW_CALLS = 64
-"""Payloads fetched at once: a resume asks for them in about the order of recording."""
+MAX_QUEUED = 1_000
+"""Rows that a replay or reuse may owe before it commits them: a bound on memory."""
 
 
 class Recalled(NamedTuple):
@@ -113,8 +114,12 @@ class Run:
         self._riding: list[Event] = []
         """Events of what is queued, and of what is on its way, by its facts."""
         self._rides: dict[int, list[Event]] = {}
-        self._window: dict[int, Payload] = {}
-        self._seconds: dict[int, float] = {}
+        self._riders: list[LearntRow] = []
+        """Facts that nothing depends on: no body waits for them."""
+        self.past: Past | None = None
+        """What a replay keeps of its source."""
+        if "replay" in spec:
+            self.past = Past(self, ReplaySpec.of_data(spec["replay"]))
         self.load(row)
 
     def load(self, row: ExecutionRow) -> None:
@@ -126,7 +131,7 @@ class Run:
         self.stopped_by: KitaruError | None = None
         """Why nothing may start any more: a strict flow drifted, a record cannot be read."""
         self.outcomes: dict[bytes, Recalled] = {}
-        self._order: list[int] = []
+        self._window = Window(self.store, self.id, ())
         self.tries: dict[bytes, Tries] = {}
         self.claimed: set[bytes] = set()
         self._places: dict[tuple[Any, ...], Places] = {}
@@ -134,11 +139,19 @@ class Run:
         if row.epoch > 1 or row.attempt > 1:
             self._load_outcomes()
             self.learnt = {fact.identity: fact.value for fact in self.store.load_learnt(self.id)}
-        self.resumed = bool(self.outcomes or self.tries or self.learnt)
+        if self.past is not None:
+            self._take_over_facts(self.past)
+        self.resumed = bool(self.outcomes or self.tries or self.learnt or self.past)
+
+    def _take_over_facts(self, past: Past) -> None:
+        past.begin()
+        facts = [fact for fact in past.facts if fact.identity not in self.learnt]
+        self.learnt.update((fact.identity, fact.value) for fact in facts)
+        self.queue(*facts)
 
     def _load_outcomes(self) -> None:
         outcomes = self.store.load_outcomes(self.id)
-        self._order = [outcome.id for outcome in outcomes]
+        self._window = Window(self.store, self.id, [outcome.id for outcome in outcomes])
         for outcome in outcomes:
             identity = outcome.identity
             if outcome.reused_from is not None:
@@ -244,6 +257,19 @@ class Run:
             merge(self.metadata)
             self._metadata_changed = True
 
+    def ride(self, fact: LearntRow) -> None:
+        """Record it with the next transaction, whatever that is; no body waits for it."""
+        if fact.identity in self.learnt:
+            return
+        self.learnt[fact.identity] = fact.value
+        with self._lock:
+            self._riders.append(fact)
+
+    @property
+    def owes_much(self) -> bool:
+        """Whether more was learnt than should be held in memory."""
+        return len(self._queue) > MAX_QUEUED
+
     @property
     def owes(self) -> bool:
         """Whether something that was learnt has not been taken along by any write yet."""
@@ -260,10 +286,11 @@ class Run:
 
     def take_facts(self, *calls: CallRow) -> Facts:
         """All that is queued, and these outcomes. Follow with :meth:`landed` after the commit."""
-        if not self._queue and not self._metadata_changed:
+        if not self._queue and not self._metadata_changed and not self._riders:
             return Facts(calls)
         with self._lock:
-            queued, self._queue = self._queue, []
+            queued, self._queue = [*self._queue, *self._riders], []
+            self._riders = []
             metadata = json.dumps(self.metadata) if self._metadata_changed else None
             self._metadata_changed = False
             facts = Facts(
@@ -308,26 +335,11 @@ class Run:
     # --- what earlier lives recorded ------------------------------------------------
 
     def payload_of(self, call: int) -> Payload:
-        with self._lock:
-            found = self._window.pop(call, None)
-            if found is not None:
-                return found
-            self._window = dict(self.store.load_payloads(self.id, self._window_from(call)))
-            return self._window.pop(call)
-
-    def _window_from(self, call: int) -> Sequence[int]:
-        """The ids of this call and those that were recorded next."""
-        first = bisect_left(self._order, call)
-        return self._order[first : first + _WINDOW_CALLS]
+        return self._window.payload_of(call)
 
     def seconds_of(self, call: int) -> float:
         """How long a recorded body took; read for those who listen only."""
-        with self._lock:
-            found = self._seconds.pop(call, None)
-            if found is not None:
-                return found
-            self._seconds = dict(self.store.load_seconds(self.id, self._window_from(call)))
-            return self._seconds.pop(call, 0.0)
+        return self._window.seconds_of(call)
 
     def places(
         self, parent: bytes | None, parent_attempt: int, branch: str, checkpoint: str
@@ -369,6 +381,11 @@ class Run:
 
     def remember_failure(self, exc: BaseException, identity: bytes, checkpoint: str) -> None:
         self.failures.append((exc, identity, checkpoint))
+
+    def carried_all(self, failed_calls: Sequence[bytes]) -> bool:
+        """Whether a replay took all of these failures over: where they ran, their tries were."""
+        taken = self.past is not None and self.past.failures
+        return bool(failed_calls and taken and taken.issuperset(failed_calls))
 
     def calls_behind(self, exc: BaseException) -> list[tuple[bytes, str]]:
         """(identity, checkpoint) of the recorded failures in an exception's chain or groups.

@@ -13,6 +13,7 @@ from kitaru._core.values.classes import FRESH, take_fresh
 from kitaru._engine.context import here
 from kitaru._engine.execution import Completion, FlowSpec
 from kitaru._engine.fingerprint import code_digest
+from kitaru._engine.replaying import Replay
 from kitaru._engine.runner import DECLARED_DEAD, Runner
 from kitaru._engine.services import Services
 from kitaru._engine.watch import say_local_classes
@@ -37,6 +38,7 @@ def start_execution(
     tags: tuple[str, ...],
     cache: bool | str | None,
     retries: int | None,
+    replay: Replay | None = None,
 ) -> tuple[ExecutionRow, Completion | None]:
     """Check the inputs, record the execution and launch it; or find the one with its key."""
     if services.importing:
@@ -67,18 +69,19 @@ def start_execution(
         flow_name=flow.name,
         key=key,
         # Without a key it only serves to tell runs of the same inputs apart.
-        inputs_digest=inputs.digest[:16] if key is None else _digest(flow, bound),
+        inputs_digest=inputs.digest[:16] if key is None else _digest(flow, bound, replay),
         inputs=inputs,
-        seed=env.random_bytes(16),
-        spec=frozen_spec(flow, cache, retries, resolved),
+        seed=env.random_bytes(16) if replay is None else replay.source.seed,
+        spec=frozen_spec(flow, cache, retries, resolved, replay),
         tags=json.dumps(tags),
         code_folder=flow.folder,
         code_module=flow.module,
         owner=None,
         home=None,
         at=env.now(),
+        original_exec_id=None if replay is None else replay.source.exec_id,
     )
-    if key is None:
+    if key is None and replay is None:
         _say_interrupted(services, runner, flow, new)
     try:
         row, completion = _find_by_alias(runner, flow, new) or runner.start(flow, new)
@@ -102,7 +105,7 @@ def _find_by_alias(
     return None
 
 
-def _digest(flow: FlowSpec, bound: dict[str, Any]) -> bytes:
+def _digest(flow: FlowSpec, bound: dict[str, Any], replay: Replay | None) -> bytes:
     """What runs with one key are compared by: the inputs, and what a closure has captured."""
     inputs = digest_inputs(
         bound, binder=flow.binder, code_digest=code_digest, file_facts=lambda _: None
@@ -112,7 +115,10 @@ def _digest(flow: FlowSpec, bound: dict[str, Any]) -> bytes:
         # Only what lasts: a list that grows while the program runs would make equal runs differ.
         captured = captured_values(flow.fn).items()
         counted |= {name: digest_tree(one) for name, one in captured if type(one) in _LASTING}
-    return digest_tree({name: digest.hex() for name, digest in counted.items()})
+    found: dict[str, Any] = {name: digest.hex() for name, digest in counted.items()}
+    if replay is not None:
+        found["the replay"] = replay.spec.as_data()
+    return digest_tree(found)
 
 
 def frozen_spec(
@@ -120,6 +126,7 @@ def frozen_spec(
     cache: bool | str | None,
     retries: int | None,
     resolved: settings.Settings,
+    replay: Replay | None = None,
 ) -> str:
     """The resolved options that hold for the whole life of the execution, as JSON."""
     default = settings.default_cache(flow=flow.cache, settings=resolved)  # type: ignore[arg-type]
@@ -129,6 +136,8 @@ def frozen_spec(
         spec["cache_of_run"] = cache
     if flow.strict:
         spec["strict"] = True
+    if replay is not None:
+        spec["replay"] = replay.spec.as_data()
     return json.dumps(spec)
 
 

@@ -12,9 +12,13 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from kitaru._core.hints import hints_of
 from kitaru._core.names import shortened
+from kitaru._core.replaying import find_calls
+from kitaru._engine.loaded import loaded_spec
 from kitaru.errors import KitaruUsageError
 from kitaru.flows import Flow
+from kitaru.model import CheckpointCall
 
 Arguments = tuple[list[Any], dict[str, Any]]
 
@@ -41,9 +45,46 @@ def read_arguments(flow: Flow[Any, Any], as_json: str | None, words: Sequence[st
     return _placed(signature, positional, named)
 
 
-def _hints(flow: Flow[Any, Any]) -> dict[str, Any]:
-    from kitaru._core.hints import hints_of
+def read_inputs(flow: Flow[Any, Any], as_json: str | None) -> dict[str, Any]:
+    """The inputs that a replay changes, by name, from ``--args``."""
+    positional, named = _from_json(as_json, _hints(flow))
+    if positional:
+        raise KitaruUsageError(
+            "--args is a JSON list: a replay changes inputs by name, write an object, for example "
+            '--args \'{"topic": "rivers"}\'',
+            code="flow-arguments-invalid",
+        )
+    return named
 
+
+def read_overrides(as_json: str | None, calls: Sequence[CheckpointCall]) -> dict[str, Any] | None:
+    """Outcomes by key, each as what its checkpoint returns, from ``--overrides``."""
+    if as_json is None:
+        return None
+    try:
+        found = json.loads(as_json, object_pairs_hook=_without_doubles)
+    except (ValueError, RecursionError) as error:
+        raise KitaruUsageError(
+            f"--overrides is not JSON ({error}): write for example --overrides "
+            '\'{"checkpoint.draft": "another text"}\'',
+            code="override-invalid",
+        ) from None
+    if not isinstance(found, dict):
+        raise KitaruUsageError(
+            f"--overrides is the JSON of a {type(found).__name__}: pass an object, for example "
+            '\'{"checkpoint.draft": "another text"}\'',
+            code="override-invalid",
+        )
+    return {key: _outcome(key, value, calls) for key, value in found.items()}
+
+
+def _outcome(key: str, value: Any, calls: Sequence[CheckpointCall]) -> Any:
+    meant = find_calls(calls, key.partition(".")[2]) if key.startswith("checkpoint.") else []
+    spec = loaded_spec(meant[0].checkpoint_id) if len(meant) == 1 else None
+    return value if spec is None else _fitted(value, hints_of(spec.fn).get("return", _MISSING))
+
+
+def _hints(flow: Flow[Any, Any]) -> dict[str, Any]:
     return hints_of(flow.func) or {}
 
 

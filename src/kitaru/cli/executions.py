@@ -118,6 +118,53 @@ def retry(session: Session, exec_id: str, code: str | None) -> int:
     return running.retry(session, exec_id, code)
 
 
+_FROM = click.option(
+    "--from",
+    "from_",
+    metavar="CALL",
+    help="Run anew from this call on: a checkpoint's name, name#2 for the second call of it, or a "
+    "call's id.",
+)
+_OVERRIDES = click.option(
+    "--overrides",
+    metavar="JSON",
+    help="Outcomes to give, as an object: keys are checkpoint.NAME or wait.NAME.",
+)
+
+
+@click.command(
+    cls=Command,
+    help="Make a new execution from a finished one, and run it here. What is not to be run anew is "
+    "carried over, and the old execution stays as it is.",
+    examples="""
+kitaru executions replay 01a2
+kitaru executions replay 01a2 --from publish
+kitaru executions replay 01a2 --from draft#2 --args '{"topic": "lakes"}'
+kitaru executions replay 01a2 --overrides '{"checkpoint.draft": "my own text"}'
+""",
+)
+@_ID
+@_FROM
+@click.option("--args", "as_json", metavar="JSON",
+              help="Inputs of the flow to change, as an object.")  # fmt: skip
+@_OVERRIDES
+@_CODE
+@click.pass_obj
+def replay(
+    session: Session,
+    exec_id: str,
+    from_: str | None,
+    as_json: str | None,
+    overrides: str | None,
+    code: str | None,
+) -> int:
+    from kitaru.cli import running
+
+    return running.replay(
+        session, exec_id, code=code, from_=from_, as_json=as_json, overrides=overrides
+    )
+
+
 @click.command(
     cls=Command,
     help="Tell why each call of a checkpoint ran, or whose result it reused, and show what differs "

@@ -21,7 +21,8 @@ _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _PLAIN_SPINNER = "|/-\\"
 _TURNS_A_SECOND = 10
 
-_SOURCES = ("ran", "recalled", "reused", "failed")
+_TAKEN = ("recalled", "reused", "carried", "override")
+_SOURCES = ("ran", *_TAKEN, "failed")
 
 
 def lines_of(
@@ -76,9 +77,15 @@ def _word(group: Group, progress: Progress) -> str:
         return "failed"
     if group.ran:
         return "ran"
-    if group.recalled or group.reused:
-        return "recalled" if group.recalled >= group.reused else "reused"
+    if taken := _taken(group):
+        return taken
     return "not started" if group.not_started else "cancelled"
+
+
+def _taken(group: Group) -> str:
+    """Where most of its outcomes were taken from; empty if none was."""
+    most = max(_TAKEN, key=lambda word: getattr(group, word))
+    return most if getattr(group, most) else ""
 
 
 def _head(group: Group, word: str, columns: int, now: float, unicode: bool) -> Line:
@@ -106,13 +113,12 @@ def _details(group: Group, word: str, room: int, now: float, unicode: bool) -> L
     parts: list[Line] = []
     if word in ("running", "retrying") and group.submitted > 1:
         parts.append(_bar(group, room, now, unicode))
-        parts += _counts(group, ("recalled", "reused", "failed"))
+        parts += _counts(group, (*_TAKEN, "failed"))
     elif group.total > 1:
         parts += _counts(group, _SOURCES)
         if word == "running":
             parts.append([Piece(f"{len(group.running):,} running", look_of(word).style)])
-    elif group.recalled or group.reused:
-        word = "recalled" if group.recalled else "reused"
+    elif word := _taken(group):
         parts.append([Piece(group.source or word, look_of(word).style)])
     if group.cut:
         text = f"{group.cut:,} cancelled" if group.total > 1 else "cancelled by its caller"

@@ -304,7 +304,7 @@ def _first_word(event: Event, group: Group) -> str:
     if event.calls is not None:
         what = event.name.partition(".")[2].replace("_", " ")
         return f"{indent}{group.name}: {event.calls:,} {what}"
-    if event.source == "recalled":
+    if event.source in ("recalled", "carried"):
         return f"{indent}{group.name}: {event.source}, {lasted(event.seconds or 0.0)} saved"
     return f"{indent}{group.name}: {event.name.partition('.')[2]}"
 

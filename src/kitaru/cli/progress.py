@@ -30,6 +30,7 @@ class Group:
     __slots__ = (
         "attempt",
         "below",
+        "carried",
         "cut",
         "depth",
         "drift",
@@ -39,6 +40,7 @@ class Group:
         "marks",
         "name",
         "not_started",
+        "override",
         "ran",
         "recalled",
         "retrying",
@@ -62,6 +64,7 @@ class Group:
         """Call -> when it is tried again."""
         self.submitted = 0
         self.ran = self.recalled = self.reused = self.failed = self.not_started = self.cut = 0
+        self.carried = self.override = 0
         self.attempt = 1
         self.spent_seconds = self.saved_seconds = 0.0
         self.first_at = self.last_at = now
@@ -76,7 +79,8 @@ class Group:
 
     @property
     def done(self) -> int:
-        return self.ran + self.recalled + self.reused + self.failed + self.not_started + self.cut
+        taken = self.recalled + self.reused + self.carried + self.override
+        return self.ran + taken + self.failed + self.not_started + self.cut
 
     @property
     def total(self) -> int:
@@ -107,11 +111,21 @@ class Group:
 class Totals:
     """What the whole execution came to in this process, its tries together."""
 
-    __slots__ = ("drifted", "failed", "not_started", "ran", "recalled", "reused", "saved_seconds")
+    __slots__ = (
+        "carried",
+        "drifted",
+        "failed",
+        "not_started",
+        "override",
+        "ran",
+        "recalled",
+        "reused",
+        "saved_seconds",
+    )
 
     def __init__(self) -> None:
         self.ran = self.recalled = self.reused = self.failed = 0
-        self.not_started = self.drifted = 0
+        self.carried = self.override = self.not_started = self.drifted = 0
         self.saved_seconds = 0.0
 
 
@@ -243,6 +257,15 @@ class Progress:
         group.source = source if group.reused == 1 or source == group.source else ""
         self._saved(group, event)
 
+    def _carried(self, group: Group, event: Event, now: float) -> None:
+        group.carried += 1
+        self.totals.carried += 1
+        self._saved(group, event)
+
+    def _overridden(self, group: Group, event: Event, now: float) -> None:
+        group.override += 1
+        self.totals.override += 1
+
     def _saved(self, group: Group, event: Event) -> None:
         group.saved_seconds += event.seconds or 0.0
         self.totals.saved_seconds += event.seconds or 0.0
@@ -288,6 +311,8 @@ _APPLY = {
     "call.started": Progress._started,
     "call.recalled": Progress._recalled,
     "call.reused": Progress._reused,
+    "call.carried": Progress._carried,
+    "call.overridden": Progress._overridden,
     "call.completed": Progress._completed,
     "call.failed": Progress._failed,
     "call.retrying": Progress._retrying,

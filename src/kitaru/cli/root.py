@@ -24,11 +24,12 @@ executions = Group(
         "get": (_EXECUTIONS, "Show an execution and its checkpoints."),
         "resume": (_EXECUTIONS, "Go on with an interrupted or pending execution."),
         "retry": (_EXECUTIONS, "Run what made an execution fail again."),
+        "replay": (_EXECUTIONS, "Make a new execution from an old one."),
         "input": (_EXECUTIONS, "Answer what executions wait for."),
         "why": (_EXECUTIONS, "Tell why calls ran, or whose result they reused."),
         "logs": (_EXECUTIONS, "Show what an execution printed and logged."),
     },
-    later=dict.fromkeys(("replay", "cancel", "decide", "plan", "delete", "export", "import"), ""),
+    later=dict.fromkeys(("cancel", "decide", "plan", "delete", "export", "import"), ""),
     examples="""
 kitaru executions list --status interrupted
 kitaru executions get 01a2 --result

@@ -9,7 +9,7 @@ from kitaru import app as _app
 from kitaru import settings
 from kitaru._core.lifecycle import FINISHED
 from kitaru._store.protocol import ExecutionRow
-from kitaru.cli.arguments import read_arguments
+from kitaru.cli.arguments import read_arguments, read_inputs, read_overrides
 from kitaru.cli.follow import catch_sigterm, follow
 from kitaru.cli.live import showing
 from kitaru.cli.output import Session
@@ -17,6 +17,7 @@ from kitaru.cli.place import insist_on_store, root_of_project
 from kitaru.cli.shown import as_data, print_result, recorded_result
 from kitaru.client import KitaruClient
 from kitaru.errors import KitaruExecutionError, KitaruStateError
+from kitaru.flows import Flow
 from kitaru.handles import FlowHandle
 from kitaru.importing import import_recorded, import_target
 from kitaru.target import is_file, split_target, stand_for_script
@@ -100,9 +101,36 @@ def retry(session: Session, exec_id: str, code: str | None) -> int:
     return _end(session, handle, error)
 
 
-def _import(session: Session, row: ExecutionRow, code: str | None) -> None:
+def replay(
+    session: Session,
+    exec_id: str,
+    *,
+    code: str | None,
+    from_: str | None,
+    as_json: str | None,
+    overrides: str | None,
+) -> int:
+    """Make a new execution from an old one, run it to its end, print its result."""
+    catch_sigterm()
+    insist_on_store()
+    executions = KitaruClient().executions
+    row = executions.find_row(exec_id)
+    with showing(session) as view:
+        flow = _import(session, row, code)
+        inputs = read_inputs(flow, as_json)
+        given = read_overrides(overrides, executions.list_checkpoints(row.exec_id))
+        view.start(_app.current().services)
+        handle = flow.replay(row.exec_id, from_, given, **inputs)
+        session.progress(
+            f"execution {handle.exec_id} of flow {row.flow_name!r} replays {row.exec_id}"
+        )
+        error = follow(session, handle, view)
+    return _end(session, handle, error)
+
+
+def _import(session: Session, row: ExecutionRow, code: str | None) -> Flow[Any, Any]:
     session.keep_stdout_for_result()
-    import_recorded(row, root=root_of_project(_app.current().store), code=code)
+    return import_recorded(row, root=root_of_project(_app.current().store), code=code)
 
 
 def _end(session: Session, handle: FlowHandle[Any], error: KitaruExecutionError | None) -> int:

@@ -256,6 +256,8 @@ def _note(call: CheckpointCall) -> Line:
     if call.source == "reused":
         whom = call.reused_from or "an execution that is gone"
         parts.append(Piece(f"reused from {whom[-12:]}", _style("reused")))
+    elif call.source in ("carried", "override"):
+        parts.append(Piece(one_line(_briefly(call)), _style(call.source)))
     elif call.status != "completed":
         parts.append(Piece(word, _style(word)))
     if len(call.attempts) > 1:
@@ -268,6 +270,12 @@ def _note(call: CheckpointCall) -> Line:
     if call.checkpoint_type:
         parts.append(Piece(f"[{one_line(call.checkpoint_type)}]", style.DIM))
     return [part for each in parts if each.text for part in (Piece("  "), each)][1:]
+
+
+def _briefly(call: CheckpointCall) -> str:
+    """The reason, with no more of another execution's id than people need."""
+    whose = (call.original_call_id or "").rpartition(":")[0]
+    return call.reason.replace(whose, whose[-12:]) if whose else call.reason
 
 
 def _folded_row(node: Node, prefix: Piece, screen: Screen) -> _Row:
