@@ -12,6 +12,7 @@ from bench.rows import (
     flows,
     growth,
     logs,
+    parked,
     recall,
     resume,
     startup,
@@ -30,4 +31,5 @@ ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "disk": disk.measure,
     "logs": logs.measure,
     "takeover": takeover.measure,
+    "parked": parked.measure,
 }
