@@ -684,3 +684,6 @@ def side_by_side() -> Any:
 
 
 scenario(side_by_side, sequential=False)
+
+
+from . import parked as parked  # noqa: E402  (it enters its flows into this corpus)
