@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from kitaru.later import load as load
     from kitaru.later import memory as memory
     from kitaru.later import save as save
-    from kitaru.later import sleep as sleep
-    from kitaru.later import wait as wait
     from kitaru.model import ArtifactRef as ArtifactRef
     from kitaru.model import CheckpointAttempt as CheckpointAttempt
     from kitaru.model import CheckpointCall as CheckpointCall
@@ -70,6 +68,8 @@ if TYPE_CHECKING:
     from kitaru.scope import uuid4 as uuid4
     from kitaru.secret import Secret as Secret
     from kitaru.settings import configure as configure
+    from kitaru.waits import sleep as sleep
+    from kitaru.waits import wait as wait
 
 __version__ = "0.1.0"
 
@@ -86,13 +86,14 @@ _HOMES = {
     "KitaruWaitValidationError",
     "flows": "Flow flow",
     "handles": "FlowHandle",
-    "later": "Done NotDone Unknown llm load memory save sleep wait",
+    "later": "Done NotDone Unknown llm load memory save",
     "model": "ArtifactRef CheckpointAttempt CheckpointCall Execution ExecutionStatus "
     "FailureInfo LogEntry Note PendingWait Retry Why",
     "recovery": "recover",
     "scope": "check current current_execution_id log now random uuid4",
     "secret": "Secret",
     "settings": "configure",
+    "waits": "sleep wait",
 }
 
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}

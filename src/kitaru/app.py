@@ -66,6 +66,8 @@ class Kitaru:
             pid=os.getpid(),
         )
         self.services.is_owner = self.runner.ownership.holds
+        asker = self.services.asker
+        asker.answered = asker.left_open = lambda question: self.runner.look(question.exec_id)
         self.host = Host(self.runner, self._at_exit)
 
     def close(self, seconds: float) -> int:

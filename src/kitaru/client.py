@@ -7,6 +7,7 @@ flow that is to run here has to be known here.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -14,7 +15,8 @@ from kitaru import answering
 from kitaru import app as _app
 from kitaru._core.lifecycle import FINISHED, State
 from kitaru._core.naming import shown_name
-from kitaru._store.protocol import ExecutionRow, Refused, Retry
+from kitaru._engine.awaited import describe
+from kitaru._store.protocol import ExecutionRow, Refused, Retry, Wake
 from kitaru.errors import (
     KitaruFeatureNotAvailableError,
     KitaruStateError,
@@ -61,14 +63,23 @@ class Executions(Looking):
     # --- acting ------------------------------------------------------------------------------
 
     def resume(self, exec_id: str) -> FlowHandle[Any]:
-        """Go on with a pending or interrupted execution, in this process.
+        """Go on with a pending, interrupted or due execution, in this process.
 
         What is recorded is not done again. Raises ``KitaruStateError`` if it is
-        finished, if a live process owns it, or if its flow is not known here.
+        finished, if it waits and nothing has arrived, if a live process owns it, or if
+        its flow is not known here.
         """
         row = self.find_row(exec_id)
         self.check_resumable(row)
+        if row.status is State.WAITING:
+            row = self._woken(row)
         return self._take(row)
+
+    def _woken(self, row: ExecutionRow) -> ExecutionRow:
+        """One that is due, and that nobody has gone on with yet."""
+        with contextlib.suppress(Refused):
+            self._app.store.apply(Wake(row.id, row.epoch, self._app.env.now()))
+        return self.find_row(row.exec_id)
 
     def retry(self, exec_id: str) -> FlowHandle[Any]:
         """Run a failed execution again, in this process: the same execution, one attempt more.
@@ -126,11 +137,13 @@ class Executions(Looking):
         """
         row = self.find_row(exec_id)
         answering.answer(self._app.store, self._app.env, row, wait, value, by=by)
+        self._app.runner.look(row.exec_id)
 
     def abort_wait(self, exec_id: str, *, wait: str, by: str | None = None) -> None:
         """Abort a wait: its execution is cancelled, with all its children."""
         row = self.find_row(exec_id)
         answering.abort(self._app.store, self._app.env, row, wait, by=by)
+        self._app.runner.look(row.exec_id)
 
     decide = _later("executions.decide")
     cancel = _later("executions.cancel")
@@ -156,14 +169,19 @@ class Executions(Looking):
                 f"Look at it: kitaru executions get {row.exec_id} --result",
                 code="nothing-to-resume",
             )
+        if row.status is State.WAITING and (row.due_at is None or row.due_at > self._app.env.now()):
+            raise KitaruStateError(
+                f"there is nothing to resume yet: {describe(self._app.store, row)}",
+                code="execution-waiting",
+            )
         runner = self._app.runner
-        if runner.completion(row.exec_id) is not None:
+        if row.status is not State.WAITING and runner.completion(row.exec_id) is not None:
             raise KitaruStateError(
                 f"execution {row.exec_id} runs in this process already: follow it with "
                 "client.executions.handle(...)",
                 code="already-running",
             )
-        if row.status is not State.PENDING and not runner.may_take(row):
+        if row.status in (State.RUNNING, State.CANCELLING) and not runner.may_take(row):
             assert row.owner is not None
             owner = self._app.store.get_owner(row.owner)
             raise KitaruStateError(

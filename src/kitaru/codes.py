@@ -102,8 +102,13 @@ _USAGE = {
     "nothing-to-resume": "The execution has ended; there is nothing to resume.",
     "wait-timed-out": "The timeout of a wait has passed; the execution goes on.",
     # Waits, and their answers
+    "execution-waiting": "An execution waits, and nothing has arrived yet.",
     "wait-ambiguous": "A name fits several open waits of an execution.",
     "wait-answer-invalid": "An answer does not fit what the wait asks for.",
+    "wait-expired": "A wait expired without an answer.",
+    "wait-in-checkpoint": "A wait or a sleep was called inside a checkpoint.",
+    "wait-name-open": "A wait of that name is open in this branch already.",
+    "wait-not-awaited": "A wait in an async flow was not awaited.",
     "wait-closed": "The wait was answered, has expired or was aborted.",
     "wait-not-found": "The execution has no such wait.",
     "wait-schema-invalid": "A wait asks for something that is no type with a JSON Schema.",

@@ -20,7 +20,9 @@ from typing import (
 
 from kitaru import app as _app
 from kitaru._core.checks import check_timeout
+from kitaru._core.lifecycle import State
 from kitaru._core.payload import Payload
+from kitaru._engine.awaited import describe, open_waits
 from kitaru._engine.debugging import was_quit
 from kitaru._engine.execution import FlowSpec
 from kitaru._engine.frames import fold
@@ -219,6 +221,10 @@ class FlowHandle(Generic[R]):
         if row.status.value in ("completed", "failed", "cancelled"):
             return row
         runner = self._app.runner
+        if row.status is State.WAITING:
+            self._say_waiting(row)
+            if self._adopts and self._flow is not None:
+                runner.take(self._flow, row)
         self._completion = runner.completion(self._exec_id)
         if self._completion is not None:
             return None
@@ -253,6 +259,13 @@ class FlowHandle(Generic[R]):
                 f"it goes on with: kitaru executions resume {self._exec_id}",
                 code="process-interrupted",
             )
+
+    def _say_waiting(self, row: ExecutionRow) -> None:
+        """How to answer, once for what it waits for; while it sleeps there is nothing to do."""
+        waits = open_waits(self._app.store, row)
+        if waits:
+            asked = tuple(wait.id for wait in waits)
+            self._app.services.say(describe(self._app.store, row), once=("waits", row.id, asked))
 
     def _say_abandoned(self, row: ExecutionRow) -> None:
         if "abandoned" not in self._said:

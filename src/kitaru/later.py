@@ -17,16 +17,6 @@ def _not_yet(name: str, instead: str = ": leave it out until then") -> NoReturn:
     )
 
 
-def wait(*args: Any, **kwargs: Any) -> NoReturn:
-    """Park the execution until somebody answers (a later release)."""
-    _not_yet("wait()")
-
-
-def sleep(*args: Any, **kwargs: Any) -> NoReturn:
-    """Sleep durably (a later release)."""
-    _not_yet("sleep()", "; time.sleep() and asyncio.sleep() work, but start again on a resume")
-
-
 def save(*args: Any, **kwargs: Any) -> NoReturn:
     """Save a named artifact (a later release)."""
     _not_yet("save()", "; return the value from the checkpoint")

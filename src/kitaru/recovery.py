@@ -8,10 +8,10 @@ from kitaru import app as _app
 def recover() -> None:
     """Adopt, until this process exits, abandoned executions of the flows it knows.
 
-    Abandoned are those that are interrupted (their owner died) or pending
-    without a live process that serves them. Each is owned again within 2 s of
-    its owner's death on one host. Returns at once; import the modules of the
-    flows first, those defined later are served from then on.
+    Abandoned are those that are interrupted (their owner died), and those that are
+    pending, due or answered without a live process that serves them. Each is owned
+    again within 2 s of its owner's death on one host. Returns at once; import the
+    modules of the flows first, those defined later are served from then on.
 
     >>> import kitaru
     >>> kitaru.recover()

@@ -166,7 +166,7 @@ class Current:
     def parking(self) -> bool:
         """Whether this code is being unwound because the execution leaves this process."""
         ended = self._place.run.ended
-        return ended is not None and ended.why is Why.HANDED_BACK
+        return ended is not None and ended.why in (Why.HANDED_BACK, Why.PARKED)
 
 
 def current() -> Current:

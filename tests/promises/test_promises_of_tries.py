@@ -65,7 +65,8 @@ def test_a_backoff_survives_its_process_and_the_maximum_holds_across_lives(
 
     # An hour has not passed: the next life waits for the rest of it and runs nothing.
     handle = tries.options(key="one").run()
-    assert app.current().runner.busy == 1
+    assert app.current().runner.wait_idle(PATIENCE_SECONDS)
+    assert str(handle.status) == "waiting"
     hand_back_and_begin_anew()
     assert RAN == [1]
 

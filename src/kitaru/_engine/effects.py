@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -29,9 +28,6 @@ T = TypeVar("T")
 
 SLOW_ON_LOOP_SECONDS = 0.25
 """After this long on the event loop a sync checkpoint is told about ``.submit()``."""
-
-_MAX_PAUSE_SECONDS = 60.0
-"""The wall clock may be set while we wait: look at it again at least this often."""
 
 
 class Effect:
@@ -217,46 +213,6 @@ def is_shutdown_error(run: Run, exc: BaseException) -> bool:
     has ended (python/cpython#113964); others only at the very end.
     """
     return type(exc) is RuntimeError and run.services.exiting and "shutdown" in str(exc)
-
-
-class Pause(Effect):
-    """Wait until an instant of the store's clock, or until the run is told to end."""
-
-    __slots__ = ("run", "until")
-    waits = True
-    name = "pause"
-
-    def __init__(self, run: Run, until: int) -> None:
-        self.run = run
-        self.until = until
-
-    def _seconds(self) -> float:
-        return max(0.0, (self.until - self.run.env.now()) / 1e6)
-
-    def perform(self) -> None:
-        if self._seconds() > SLOW_ON_LOOP_SECONDS and asyncio._get_running_loop() is not None:
-            self.run.services.say(
-                f"the backoff of a plain checkpoint holds the event loop for {self._seconds():.1f} "
-                "s: every async flow of this process stands still. Call it with "
-                "`await checkpoint.submit(...)`",
-                once=("pause on loop", self.run.exec_id),
-            )
-        ended = threading.Event()
-        with self.run.waking(ended.set):
-            while (left := self._seconds()) > 0 and not ended.is_set():
-                ended.wait(min(left, _MAX_PAUSE_SECONDS))
-        self.run.check()
-
-    async def perform_async(self) -> None:
-        loop = asyncio.get_running_loop()
-        ended = asyncio.Event()
-        with self.run.waking(lambda: loop.call_soon_threadsafe(ended.set)):
-            while (left := self._seconds()) > 0 and not ended.is_set():
-                try:
-                    await asyncio.wait_for(ended.wait(), min(left, _MAX_PAUSE_SECONDS))
-                except TimeoutError:
-                    continue
-        self.run.check()
 
 
 class Ask(Effect):

@@ -21,6 +21,7 @@ from kitaru._store.protocol import (
     ExecutionRow,
     Facts,
     Finish,
+    Park,
     Record,
     Release,
     Retry,
@@ -47,6 +48,7 @@ LEVELS = {
     "execution.claimed": logging.INFO,
     "execution.taken_over": logging.WARNING,
     "execution.handed_back": logging.INFO,
+    "execution.waiting": logging.INFO,
     "execution.lost": logging.WARNING,
     "execution.retrying": logging.WARNING,
     "execution.completed": logging.INFO,
@@ -121,6 +123,7 @@ class Event(NamedTuple):
 _FAILURES = ("call.failed", "call.retrying")
 
 _VERBS = {
+    "execution.waiting": "is parked",
     "execution.retrying": "is tried again",
     "execution.lost": "left this process",
     "call.recalled": "recalled, recorded",
@@ -162,6 +165,8 @@ def _of_transition(row: ExecutionRow, write: Any, answer: Any) -> Event | None:
         return of_execution(answer, "execution.taken_over", reason=why)
     if kind is Release:
         return of_execution(row, "execution.handed_back")
+    if kind is Park:
+        return _of_park(row, write, answer)
     if kind is TryAgain:
         return of_execution(row, "execution.retrying", reason=_failure(write.failure))
     if kind is Retry:
@@ -169,6 +174,12 @@ def _of_transition(row: ExecutionRow, write: Any, answer: Any) -> Event | None:
     if kind is Finish:
         return _of_end(row, write, answer)
     return None
+
+
+def _of_park(row: ExecutionRow, park: Park, state: State) -> Event:
+    if state is State.CANCELLED:
+        return of_execution(row, "execution.cancelled")
+    return of_execution(row, "execution.waiting", reason=park.reason)
 
 
 def _of_end(row: ExecutionRow, finish: Finish, state: State | None) -> Event:

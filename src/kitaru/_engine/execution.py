@@ -8,6 +8,7 @@ and submitted bodies of the execution have ended.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from kitaru._engine.context import Place, here
 from kitaru._engine.debugging import was_quit
 from kitaru._engine.effects import Ask, Commit, Effect, Raised, Steps, is_shutdown_error
 from kitaru._engine.frames import OUR_FOLDER
+from kitaru._engine.parking import park
 from kitaru._engine.procedures import origin_of
 from kitaru._engine.run import Run
 from kitaru._engine.settle import Settle
@@ -118,6 +120,8 @@ class Life:
         self.began = False
         self.taken_from: int | None = None
         """The dead owner from whom it was taken over."""
+        self.parked_as: State | None = None
+        """What it was recorded as when it was let go in order to wait."""
 
     def begin(self, run: Run) -> None:
         self.run = run
@@ -157,6 +161,7 @@ class CallFlow(Effect):
     def perform(self) -> Any:
         life, run = self.life, self.life.run
         token = here.set(Place(run, run.top, run.top.root))
+        run.standing.thread = threading.get_ident()
         try:
             args, kwargs = self._arguments()
             run.check()
@@ -172,6 +177,7 @@ class CallFlow(Effect):
         life, run = self.life, self.life.run
         root = asyncio.current_task()
         assert root is not None
+        run.standing.root = root
         loop = asyncio.get_running_loop()
         inside = True
 
@@ -280,7 +286,7 @@ def fail(life: Life, exc: BaseException) -> Steps[bool]:
     again = run.attempt <= int(run.spec.get("retries", 0)) and not run.carried_all(failed_calls)
     if again and not isinstance(exc, KitaruDivergenceError):
         yield Commit(run, TryAgain(run.id, run.epoch, failure, failed_calls, facts, now), facts)
-        names = ", ".join(dict.fromkeys(name for _, name in calls))
+        names = ", ".join(dict.fromkeys(name for _, name in calls if name is not None))
         run.services.say(
             f"execution {run.exec_id} of flow {life.flow.name!r} failed "
             f"({type(exc).__name__}), attempt {run.attempt}; trying again: "
@@ -291,7 +297,7 @@ def fail(life: Life, exc: BaseException) -> Steps[bool]:
         run.load(row)
         return True
     life.completion.cause = exc
-    reason = reason_of(exc, [name for _, name in calls])
+    reason = reason_of(exc, [name for _, name in calls if name is not None])
     yield Commit(
         run, Finish(run.id, run.epoch, None, failure, failed_calls, reason, facts, now), facts
     )
@@ -320,7 +326,9 @@ def leave(life: Life, unwind: Unwind) -> Steps[None]:
     life.completion.unwound = unwind
     yield Settle(run, run.top, dropping="the execution left this process")
     yield from keep_log(run)
-    if unwind.why is Why.HANDED_BACK:
+    if unwind.why is Why.PARKED:
+        life.parked_as = yield from park(run)
+    elif unwind.why is Why.HANDED_BACK:
         facts = run.take_facts()
         yield Commit(run, Release(run.id, run.epoch, facts, run.env.now()), facts)
     else:

@@ -14,6 +14,7 @@ from kitaru._engine.context import Attempt, Place
 from kitaru._engine.drivers import drive, drive_async
 from kitaru._engine.loop import our_coroutines
 from kitaru._engine.procedures import run_checkpoint
+from kitaru._engine.quiet import Following
 from kitaru._engine.unwind import Unwind
 from kitaru._engine.waking import call_all, waker
 from kitaru.errors import KitaruContextError, KitaruStateError, KitaruTimeoutError
@@ -35,6 +36,8 @@ class Submitted:
 
     on_loop = False
     """Whether it is run by a task of the event loop."""
+    follows = False
+    """Whether it only waits for other submitted calls."""
 
     def __init__(self, call: Call) -> None:
         self.call = call
@@ -161,8 +164,14 @@ class Submitted:
         # An event of its own: the run's end wakes the waiter, and does not end the call.
         woken = threading.Event()
         self.when_done(woken.set)
-        with run.waking(woken.set):
-            self._lent_wait(woken, timeout)
+        standing = run.standing
+        is_flow = standing.thread == threading.get_ident()
+        standing.following = is_flow or standing.following
+        try:
+            with run.waking(woken.set):
+                self._lent_wait(woken, timeout)
+        finally:
+            standing.following = standing.following and not is_flow
         self._forget(woken.set)
         if not self.done:
             run.check()
@@ -232,7 +241,7 @@ class Submitted:
     async def wait_async(self) -> None:
         if self.done:
             return
-        finished, wake = waker()
+        finished, wake = waker(Following)
         with self.call.run.waking(wake):
             await self._until(finished, wake)
         if not self.done:
@@ -241,7 +250,7 @@ class Submitted:
     async def ended(self) -> None:
         """Wait until it is done, without raising: used while an attempt ends."""
         if not self.done:
-            await self._until(*waker())
+            await self._until(*waker(Following))
 
     async def _until(self, finished: asyncio.Future[None], wake: Callable[[], object]) -> None:
         self.when_done(wake)
@@ -285,6 +294,7 @@ class Deferred(Submitted):
     """A submitted call that waits for futures among its arguments, in a task of the loop."""
 
     on_loop = True
+    follows = True
 
     def __init__(self, place: Place, spec: CheckpointSpec, turn: asyncio.Future[Call]) -> None:
         super().__init__(cast("Call", _Unknown(place.run, spec, place.attempt)))

@@ -9,14 +9,18 @@ hooks run last in, first out, so ours runs while ``to_thread`` still works.
 from __future__ import annotations
 
 import concurrent.futures.thread  # noqa: F401  (first: see above)
+import contextlib
 import os
 import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
+from kitaru._core.lifecycle import State
+from kitaru._engine.awaited import describe
 from kitaru._engine.debugging import AGAIN_SECONDS, prompt_is_open, restore_terminal
 from kitaru._engine.runner import Runner
+from kitaru.errors import KitaruError
 from kitaru.notices import notice
 
 DRAIN_SECONDS = 5.0
@@ -39,44 +43,68 @@ class Host:
         self._debugger_told_at = -AGAIN_SECONDS
         self.interrupted = False
         """Somebody pressed Ctrl-C while waiting for an execution, and has not waited since."""
+        runner.alarm = self.keep_ticking
         _register_atexit(self._finish)
 
     def keep_ticking(self) -> None:
-        """Start the thread that adopts; it ends with the process."""
+        """Start the thread that ticks, or wake it; it ends with the process."""
         if self._ticker is None:
-            self._ticker = threading.Thread(target=self._tick, name="kitaru-host", daemon=True)
-            self._ticker.start()
+            ticker = threading.Thread(target=self._tick, name="kitaru-host", daemon=True)
+            try:
+                ticker.start()
+            except RuntimeError:
+                return  # The interpreter is ending; what runs here ends by itself.
+            self._ticker = ticker
+        self._wake.set()
 
     def _tick(self) -> None:
         while not self._stop:
             try:
                 pause_seconds = self._runner.tick()
             except Exception as error:
-                notice(f"cannot look for abandoned executions: {error}")
+                notice(f"cannot look for what has arrived: {error}")
                 pause_seconds = 5.0
             self._wake.wait(pause_seconds)
             self._wake.clear()
 
     def stop(self) -> None:
-        """Let the thread that adopts end."""
+        """Let the thread that ticks end."""
         self._stop = True
         self._wake.set()
 
     # --- the end ----------------------------------------------------------------------
 
     def _finish(self) -> None:
-        if os.getpid() != self._pid:
+        if os.getpid() != self._pid or self._stop:
             return
-        self.stop()
         self._runner.services.exiting = True
         self._runner.adopting = None
+        # What stands in a wait or a sleep parks now; what runs is finished first.
+        self._wake.set()
         if self._runner.busy:
             self._finish_executions()
+        self.stop()
+        self._say_what_waits()
         if self._runner.services.logs is not None:
             self._runner.services.logs.close()
         restore_terminal()
         if not self._runner.busy:
             self._runner.ownership.retire()
+
+    def _say_what_waits(self) -> None:
+        """What this process parked is nobody's once it has gone: say how it goes on."""
+        parked = self._runner.noticing.parked()
+        if len(parked) > 1:
+            notice(
+                f"{len(parked)} executions wait, and go on in a process that serves them "
+                "(kitaru.recover()), or with kitaru executions resume ID; "
+                "see: kitaru executions list --status waiting"
+            )
+        for each in parked[:1] if len(parked) == 1 else ():
+            with contextlib.suppress(KitaruError):
+                row = self._runner.store.find_execution(each.exec_id)
+                if row is not None and row.status is State.WAITING:
+                    notice(describe(self._runner.store, row))
 
     def _finish_executions(self) -> None:
         what, seconds = self._at_exit()

@@ -23,8 +23,9 @@ from kitaru._core.values import (
     is_exact,
 )
 from kitaru._core.values.classes import FRESH, take_fresh
+from kitaru._engine.awaiting import back_off
 from kitaru._engine.call import hints_of
-from kitaru._engine.effects import Ask, CallBody, Commit, Land, Pause, Raised, Steps
+from kitaru._engine.effects import Ask, CallBody, Commit, Land, Raised, Steps
 from kitaru._engine.events import of_carried, of_reuse
 from kitaru._engine.frames import OUR_FOLDER, lend_frames
 from kitaru._engine.reuse import find_source, remember
@@ -247,7 +248,7 @@ def attempt(call: Call) -> Steps[Any]:
     if run.resumed:
         tries = run.tries.get(call.identity)
         if tries is not None and tries.retry_at is not None and call.attempt == tries.failures + 1:
-            yield Pause(run, tries.retry_at)
+            yield from back_off(call, tries.retry_at)
     watch_for_volatile(call)
     if run.owes:
         facts = run.take_facts()
@@ -315,7 +316,7 @@ def record(call: Call, result: Any) -> Steps[Outcome | None]:
     call.round_attempts += 1
     call.metadata = {}
     if delay_seconds > 0:
-        yield Pause(run, retry_at)
+        yield from back_off(call, retry_at)
     return None
 
 

@@ -21,6 +21,7 @@ from kitaru._core.payload import Payload
 from kitaru._core.volatile import may_look_volatile
 from kitaru._engine.carrying import Past, ReplaySpec
 from kitaru._engine.context import Attempt
+from kitaru._engine.standing import Standing
 from kitaru._engine.unwind import Unwind, Why
 from kitaru._engine.waking import Latch
 from kitaru._engine.window import Window
@@ -33,8 +34,10 @@ from kitaru._store.protocol import (
     LearntRow,
     NoteRow,
     Place,
+    RecordedWait,
     Refused,
     Store,
+    WaitRow,
 )
 from kitaru.env import process
 from kitaru.errors import KitaruBackendError, KitaruError
@@ -64,6 +67,9 @@ class Tries(NamedTuple):
 
 NO_TRIES = Tries(0, 0, None)
 
+Fact = CallRow | LearntRow | NoteRow | CodeRow | WaitRow
+"""What may ride in the next transaction."""
+
 
 class Places(NamedTuple):
     """Recorded successes of one (parent, branch, checkpoint)."""
@@ -92,7 +98,9 @@ class Run:
         self.ended: Unwind | None = None
         self.on_progress: Callable[[], None] | None = None
         """Called once, after the first outcome of this life is durable."""
-        self.failures: list[tuple[BaseException, bytes, str]] = []
+        self.failures: list[tuple[BaseException, bytes, str | None]] = []
+        """Recorded failures that were raised to user code -> of which call, and its checkpoint;
+        or of which wait, that expired."""
         self.learnt_values: set[Any] = set()
         self.cache_choices: dict[Any, Any] = {}
         """What a checkpoint says of caching -> (value, who said it), as frozen on the execution."""
@@ -102,13 +110,14 @@ class Run:
         """Tasks in which the end was raised already, and that need no waking any more."""
         self.bodies: set[Any] = set()
         """Calls whose bodies run, or whose outcomes are being recorded."""
+        self.standing = Standing(self)
         self.lost: set[Attempt] = set()
         """Attempts of calls that timed out and whose bodies may still run."""
         self._wakers: set[Callable[[], object]] = set()
         self.used_sources: set[int] = set()
         """Including those of earlier lives: two samples stay two samples."""
         self._lock = threading.Lock()
-        self._queue: list[CallRow | LearntRow | NoteRow | CodeRow] = []
+        self._queue: list[Fact] = []
         self._metadata_changed = False
         self._flights: dict[int, Latch] = {}
         self._riding: list[Event] = []
@@ -136,9 +145,15 @@ class Run:
         self.claimed: set[bytes] = set()
         self._places: dict[tuple[Any, ...], Places] = {}
         self.learnt: dict[bytes, str] = {}
+        self.waits: dict[bytes, RecordedWait] = {}
+        """Opened in earlier lives."""
+        self.open_names: set[tuple[bytes, str]] = set()
+        """(branch, name) of the named waits that stand open in this life."""
         if row.epoch > 1 or row.attempt > 1:
             self._load_outcomes()
             self.learnt = {fact.identity: fact.value for fact in self.store.load_learnt(self.id)}
+            self.waits = {wait.row.identity: wait for wait in self.store.list_waits(self.id)}
+        self.unnamed_waits = sum(wait.row.name is None for wait in self.waits.values())
         if self.past is not None:
             self._take_over_facts(self.past)
         self.resumed = bool(self.outcomes or self.tries or self.learnt or self.past)
@@ -243,9 +258,7 @@ class Run:
 
     # --- facts that ride in the next transaction -----------------------------------
 
-    def queue(
-        self, *facts: CallRow | LearntRow | NoteRow | CodeRow, event: Event | None = None
-    ) -> None:
+    def queue(self, *facts: Fact, event: Event | None = None) -> None:
         """``event`` is told when these facts are durable."""
         with self._lock:
             self._queue.extend(facts)
@@ -299,6 +312,7 @@ class Run:
                 tuple(_only(CodeRow, queued)),
                 tuple(_only(NoteRow, queued)),
                 metadata,
+                waits=tuple(_only(WaitRow, queued)),
             )
             self._flights[id(facts)] = Latch()
             if self._riding:
@@ -379,7 +393,7 @@ class Run:
 
     # --- whose failure left the flow --------------------------------------------------
 
-    def remember_failure(self, exc: BaseException, identity: bytes, checkpoint: str) -> None:
+    def remember_failure(self, exc: BaseException, identity: bytes, checkpoint: str | None) -> None:
         self.failures.append((exc, identity, checkpoint))
 
     def carried_all(self, failed_calls: Sequence[bytes]) -> bool:
@@ -387,15 +401,17 @@ class Run:
         taken = self.past is not None and self.past.failures
         return bool(failed_calls and taken and taken.issuperset(failed_calls))
 
-    def calls_behind(self, exc: BaseException) -> list[tuple[bytes, str]]:
+    def calls_behind(self, exc: BaseException) -> list[tuple[bytes, str | None]]:
         """(identity, checkpoint) of the recorded failures in an exception's chain or groups.
+
+        Of a wait that expired there is no checkpoint.
 
         A recorded failure ends its branch of the search: what Python put into
         its ``__context__`` was being handled when it was raised, so the flow
         had caught that one.
         """
         known = {id(known_exc): (identity, name) for known_exc, identity, name in self.failures}
-        found: list[tuple[bytes, str]] = []
+        found: list[tuple[bytes, str | None]] = []
         seen: set[int] = set()
         todo: list[BaseException] = [exc]
         while todo and len(seen) < 10_000:

@@ -26,6 +26,7 @@ from kitaru._engine.capture import listen
 from kitaru._engine.drivers import drive, drive_async
 from kitaru._engine.execution import Completion, FlowSpec, Life, is_finished, run_flow
 from kitaru._engine.liveness import Liveness
+from kitaru._engine.noticing import Noticing
 from kitaru._engine.ownership import Ownership
 from kitaru._engine.pool import Pool
 from kitaru._engine.run import Run
@@ -41,6 +42,7 @@ from kitaru._store.protocol import (
     Release,
     Start,
     Started,
+    Wake,
 )
 from kitaru.errors import (
     FailureOrigin,
@@ -85,7 +87,7 @@ class Runner:
         self.ownership = Ownership(self.store, liveness, self._env, host=host, pid=pid)
         self._max_flows = max_concurrency
         self._flows = Pool("flow", max_concurrency)
-        self._lock = threading.RLock()
+        self._lock = self.lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
         self._active: dict[str, Life] = {}
         self._sync_active = 0
@@ -97,6 +99,10 @@ class Runner:
         """The suspect that runs by itself."""
         self.adopting: Callable[[], Mapping[str, FlowSpec]] | None = None
         """Set by recover(): the flows whose abandoned executions are adopted."""
+        self.noticing = Noticing(self)
+        self.alarm: Callable[[], None] | None = None
+        """Called when there is something to tick for again."""
+        self._asleep = True
         services.loop.on_death = self._loop_died
 
     def close(self) -> None:
@@ -129,6 +135,7 @@ class Runner:
             if counted:
                 with self._lock:
                     self._starting -= 1
+                    self._idle.notify_all()
             # A suspect may have stood back because of this start.
             self.dispatch()
         if completion is None:
@@ -206,10 +213,11 @@ class Runner:
         ``asked``: somebody named this very execution, so a pending one is
         claimed even while its home lives; the epoch decides who is first.
         """
-        with self._lock:
-            known = self._completions.get(row.exec_id)
-            if known is not None:
-                return known
+        known = self.completion(row.exec_id)
+        if known is not None:
+            return known
+        if row.status is State.WAITING and not self.ownership.is_alive(row.home):
+            return self.watch(flow, row, context)
         asked_for = asked and row.status is State.PENDING
         if is_finished(row) or not (asked_for or self.may_take(row)):
             return None
@@ -227,8 +235,58 @@ class Runner:
         return self.ownership.is_abandoned(row) or self.ownership.is_own(row)
 
     def completion(self, exec_id: str) -> Completion | None:
+        """What to wait on for an execution that runs or waits here; None: neither."""
         with self._lock:
-            return self._completions.get(exec_id)
+            found = self._completions.get(exec_id)
+        return found if found is not None else self.noticing.follow(exec_id)
+
+    def watch(
+        self, flow: FlowSpec, row: ExecutionRow, context: Context | None
+    ) -> Completion | None:
+        """Go on with an execution that waits without a live process, once it may."""
+        with self._lock:
+            self.noticing.watch(row, flow, context or copy_context())
+            self._be_awake()
+        return self.noticing.follow(row.exec_id)
+
+    def add(
+        self, row: ExecutionRow, flow: FlowSpec, context: Context, completion: Completion
+    ) -> None:
+        """List a pending execution among those that are to run here. Called with the lock held."""
+        self._completions[row.exec_id] = completion
+        self._candidates.append(Candidate(row, flow, context, completion))
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether nothing new is to begin here."""
+        return self.services.draining or self.services.exiting
+
+    @property
+    def queued(self) -> int:
+        """Executions that wait for a thread of this process."""
+        with self._lock:
+            return len(self._candidates)
+
+    def lives(self) -> list[Life]:
+        """Executions that run here."""
+        with self._lock:
+            return [life for life in self._active.values() if life.began]
+
+    def look(self, exec_id: str) -> None:
+        """Something was written about an execution by this very process: it looks at once."""
+        life = self.life(exec_id)
+        if life is not None:
+            life.run.standing.look()
+            life.run.standing.consider()
+            return
+        row = self.store.find_execution(exec_id)
+        if row is not None:
+            self.noticing.notice(row)
+
+    def life(self, exec_id: str) -> Life | None:
+        with self._lock:
+            life = self._active.get(exec_id)
+        return life if life is not None and life.began else None
 
     def interrupted_before(self, flow: FlowSpec) -> dict[bytes, str]:
         """Inputs digest -> id of executions of the flow that stood interrupted at its first run.
@@ -265,6 +323,7 @@ class Runner:
                 # And round again: somebody may have stood back because of this claim.
                 with self._lock:
                     self._starting -= 1
+                    self._idle.notify_all()
 
     def _next_candidate(self) -> Candidate | None:
         if not self._candidates or self._alone is not None or self.services.draining:
@@ -379,11 +438,23 @@ class Runner:
         if candidate.row.status is State.RUNNING and candidate.row.owner != row.owner:
             life.taken_from = candidate.row.owner
         self._active[row.exec_id] = life
+        self._be_awake()
         if flow.is_async:
             self.services.loop.spawn(lambda: self._run_async(life), life.context)
         else:
             self._sync_active += 1
             self._flows.submit(lambda: life.context.run(self._run_sync, life))
+
+    def _be_awake(self) -> None:
+        """There is something to tick for. Called with the lock held."""
+        if self._asleep:
+            self._asleep = False
+            self.ring()
+
+    def ring(self) -> None:
+        """Have a tick now."""
+        if self.alarm is not None:
+            self.alarm()
 
     def _begin(self, life: Life) -> None:
         if self.services.logs is not None:
@@ -475,6 +546,8 @@ class Runner:
         with self._lock:
             self._active.pop(exec_id, None)
             self._completions.pop(exec_id, None)
+            if life.parked_as in (State.WAITING, State.PENDING):
+                self.noticing.keep(life)
             if not life.flow.is_async:
                 self._sync_active -= 1
             if self._alone == exec_id:
@@ -484,13 +557,24 @@ class Runner:
         life.completion.over()
         if more:
             self.dispatch()
+        if life.parked_as is State.PENDING and (row := self.store.find_execution(exec_id)):
+            # What it was to wait for had arrived before it was parked.
+            self.noticing.serve(row)
 
     # --- adopting ----------------------------------------------------------------------------
 
     def tick(self) -> float | None:
-        """Adopt what is abandoned, launch what may run -> seconds with nothing to do."""
+        """Notice what has arrived, adopt what is abandoned, launch what may run.
+
+        -> seconds with nothing to do; None: until somebody is alarmed.
+        """
+        with self._lock:
+            if not (self._active or self.noticing or self.adopting):
+                self._asleep = True
+                return None
+        pause_seconds = self.noticing.tick()
         if self.adopting is None or self.services.draining:
-            return None
+            return pause_seconds
         flows = self.adopting()
         if flows:
             rows = self.store.list_unfinished(
@@ -503,8 +587,30 @@ class Runner:
                     alive[keeper] = self.ownership.is_alive(keeper)
                 if not alive[keeper]:
                     self.take(flows[row.flow_id], row)
+            self._wake_abandoned(flows)
         self.dispatch()
-        return ADOPT_POLL_SECONDS
+        return pause_seconds if self._active or self.noticing else ADOPT_POLL_SECONDS
+
+    def _wake_abandoned(self, flows: Mapping[str, FlowSpec]) -> None:
+        """Go on with what is due, and was parked by a process that is dead."""
+        now, project = self._env.now(), self.services.project
+        next_due = self.store.next_due(project=project)
+        if next_due is None or next_due > now:
+            return
+        alive: dict[int | None, bool] = {}
+        for row in self.store.list_due(project=project, at=now, limit=_MAX_ADOPT):
+            if row.home not in alive:
+                alive[row.home] = self.ownership.is_alive(row.home)
+            if alive[row.home]:
+                continue
+            # Also what others have to run: it must not fill this list for ever.
+            try:
+                self.store.apply(Wake(row.id, row.epoch, now))
+            except Refused:
+                continue  # Another process that adopts was quicker.
+            woken = self.store.find_execution(row.exec_id)
+            if woken is not None and woken.flow_id in flows:
+                self.take(flows[woken.flow_id], woken)
 
     # --- stopping -----------------------------------------------------------------------------
 
@@ -512,7 +618,10 @@ class Runner:
         """Wait until nothing runs or waits to run here; False on timeout."""
         with self._idle:
             return self._idle.wait_for(
-                lambda: not self._active and (not self._candidates or self.services.draining),
+                lambda: (
+                    not (self._active or self._starting)
+                    and (not self._candidates or self.services.draining)
+                ),
                 timeout,
             )
 
@@ -520,7 +629,7 @@ class Runner:
     def busy(self) -> int:
         """Executions that run or wait to run here."""
         with self._lock:
-            return len(self._active) + len(self._candidates)
+            return len(self._active) + len(self._candidates) + self._starting
 
     def drain(self, seconds: float) -> None:
         """Start nothing new, let bodies finish and record for ``seconds``, hand back the rest (O6).
@@ -530,8 +639,9 @@ class Runner:
         """
         self.services.draining = True
         deadline = self._env.monotonic() + seconds
+        considered: set[str] = set()
         while not self.wait_idle(0.0):
-            self._end_those_without_bodies()
+            self._end_those_without_bodies(considered)
             left = deadline - self._env.monotonic()
             if left <= 0 or self.wait_idle(min(left, _DRAIN_POLL_SECONDS)):
                 break
@@ -541,11 +651,19 @@ class Runner:
         for life in lives:
             self._hand_back(life)
 
-    def _end_those_without_bodies(self) -> None:
-        """Unwinding an async flow cancels what it awaits, so its bodies finish first."""
+    def _end_those_without_bodies(self, considered: set[str]) -> None:
+        """Unwinding an async flow cancels what it awaits, so its bodies finish first.
+
+        What stands in a wait or a sleep is parked rather than handed back: there is nothing
+        to go on with. An async flow is given one round to find out.
+        """
         with self._lock:
             lives = list(self._active.values())
         for life in lives:
+            if life.began and life.run.standing and life.row.exec_id not in considered:
+                considered.add(life.row.exec_id)
+                life.run.standing.consider()
+                continue
             if life.began and not (life.flow.is_async and life.run.bodies):
                 life.run.end(Why.HANDED_BACK, f"execution {life.row.exec_id} is handed back")
 

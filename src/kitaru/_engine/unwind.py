@@ -15,6 +15,7 @@ class Why(enum.Enum):
     """Why an execution leaves the process that ran it."""
 
     HANDED_BACK = "handed back"
+    PARKED = "parked"
     LOST = "lost to another owner"
     STORE_FAILED = "the store cannot be written"
     CANCELLED = "cancelled"

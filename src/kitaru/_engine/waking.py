@@ -60,10 +60,12 @@ def call_all(callbacks: list[Callable[[], object]]) -> None:
             sys.excepthook(type(error), error, error.__traceback__)
 
 
-def waker() -> tuple[asyncio.Future[None], Callable[[], object]]:
+def waker(
+    kind: type[asyncio.Future[None]] | None = None,
+) -> tuple[asyncio.Future[None], Callable[[], object]]:
     """A future of the running loop, and a function for any thread that completes it once."""
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
+    future: asyncio.Future[None] = loop.create_future() if kind is None else kind(loop=loop)
 
     def complete() -> None:
         if not future.done():

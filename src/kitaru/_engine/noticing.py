@@ -1,0 +1,192 @@
+"""What this process parked, and how it learns that something has arrived.
+
+Of a parked execution it keeps what running it again needs: a row of a table, no
+thread, no task, no run. Answers given in this process are told at once; those of
+others are seen by looking four times a second whether anybody has committed
+anything, which reads one number. What is due is known here, and judged by the wall
+clock, which may be set.
+"""
+
+from __future__ import annotations
+
+import heapq
+from contextvars import Context
+from typing import TYPE_CHECKING, NamedTuple
+
+from kitaru._core.lifecycle import State
+from kitaru._engine.execution import Completion, FlowSpec, Life, is_finished
+from kitaru._store.protocol import ExecutionRow, Refused, Wake
+
+if TYPE_CHECKING:
+    from kitaru._engine.runner import Runner
+
+TICK_SECONDS = 0.25
+"""How long an answer from another process, a cancel or a clock that was set may go unseen."""
+
+_MAX_SERVED = 100
+_MAX_LOOKED_AT = 200
+"""Executions whose status is asked for in one tick."""
+
+
+class Parked(NamedTuple):
+    """An execution that waits, and that this process will go on with."""
+
+    id: int
+    exec_id: str
+    epoch: int
+    due_at: int | None
+    flow: FlowSpec
+    context: Context
+    is_home: bool
+    """Whether the store knows that this process serves it."""
+
+
+class Noticing:
+    """Belongs to a runner, and shares its lock."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+        self._store = runner.store
+        self._env = runner.services.env
+        self._lock = runner.lock
+        self._parked: dict[str, Parked] = {}
+        self._due: list[tuple[int, str]] = []
+        """A heap. What is not parked any more is skipped when its time comes."""
+        self._followed: dict[str, Completion] = {}
+        """Of those for which a handle of this process waits."""
+        self._changes: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._parked)
+
+    def parked(self) -> list[Parked]:
+        with self._lock:
+            return list(self._parked.values())
+
+    def keep(self, life: Life) -> None:
+        """A life has ended by parking: serve its execution from now on."""
+        row = life.row
+        parking = life.run.standing.parking
+        due_at = None if parking is None else parking.due_at
+        self._keep(
+            Parked(row.id, row.exec_id, row.epoch + 1, due_at, life.flow, life.context, True)
+        )
+
+    def watch(self, row: ExecutionRow, flow: FlowSpec, context: Context) -> None:
+        """Serve one that waits without a live process: somebody here asked for this very one."""
+        self._keep(Parked(row.id, row.exec_id, row.epoch, row.due_at, flow, context, False))
+
+    def _keep(self, parked: Parked) -> None:
+        with self._lock:
+            self._parked[parked.exec_id] = parked
+            due_at = parked.due_at
+            if due_at is not None:
+                heapq.heappush(self._due, (due_at, parked.exec_id))
+        if due_at is not None and due_at - self._env.now() < TICK_SECONDS * 1e6:
+            # Before the next tick, which knows nothing of it.
+            self._runner.ring()
+
+    def follow(self, exec_id: str) -> Completion | None:
+        """What to wait on for a parked execution to go on and end here; None: not parked here."""
+        with self._lock:
+            parked = self._parked.get(exec_id)
+            if parked is None:
+                return None
+            found = self._followed.get(exec_id)
+            if found is None:
+                found = self._followed[exec_id] = Completion(exec_id)
+        self._look_at(parked)
+        return found
+
+    # --- looking ----------------------------------------------------------------------
+
+    def tick(self) -> float:
+        """Look for what has arrived or is due -> seconds with nothing to do."""
+        changes = self._store.changes()
+        if changes != self._changes:
+            self._changes = changes
+            self._look()
+        now = self._env.now()
+        self._wake_due(now)
+        for life in self._runner.lives():
+            life.run.standing.tick(now)
+        with self._lock:
+            next_due = self._due[0][0] if self._due else None
+        if next_due is None:
+            return TICK_SECONDS
+        return min(TICK_SECONDS, max(0.0, (next_due - now) / 1e6))
+
+    def _look(self) -> None:
+        """Somebody has committed something."""
+        for life in self._runner.lives():
+            life.run.standing.look()
+        if not self._parked:
+            return
+        for row in self._store.list_served(
+            self._runner.ownership.number(),
+            project=self._runner.services.project,
+            limit=_MAX_SERVED + self._runner.queued,
+        ):
+            self.serve(row)
+        with self._lock:
+            elsewhere = [each for each in self._parked.values() if not each.is_home]
+            followed = [
+                self._parked[exec_id] for exec_id in self._followed if exec_id in self._parked
+            ]
+        for parked in [*elsewhere, *followed][:_MAX_LOOKED_AT]:
+            self._look_at(parked)
+
+    def _look_at(self, parked: Parked) -> None:
+        status, _, _ = self._store.get_status(parked.id)
+        if status is State.PENDING:
+            row = self._store.find_execution(parked.exec_id)
+            if row is not None:
+                self.serve(row)
+        elif status is not State.WAITING:
+            self.forget(parked.exec_id)
+
+    def _wake_due(self, now: int) -> None:
+        while True:
+            with self._lock:
+                if not self._due or self._due[0][0] > now or self._runner.is_leaving:
+                    return
+                _, exec_id = heapq.heappop(self._due)
+                parked = self._parked.get(exec_id)
+            if parked is not None and parked.due_at is not None and parked.due_at <= now:
+                self._wake(parked, now)
+
+    def _wake(self, parked: Parked, now: int) -> None:
+        try:
+            self._store.apply(Wake(parked.id, parked.epoch, now))
+        except Refused:
+            pass  # Somebody was quicker: the row says who.
+        self._look_at(parked)
+
+    # --- what has arrived -----------------------------------------------------------------
+
+    def notice(self, row: ExecutionRow) -> None:
+        """What has become of an execution that may be parked here."""
+        if row.status is State.PENDING:
+            self.serve(row)
+        elif is_finished(row):
+            self.forget(row.exec_id)
+
+    def serve(self, row: ExecutionRow) -> None:
+        """Run an execution that was parked here, now that it is pending."""
+        if row.status is not State.PENDING or self._runner.is_leaving:
+            return
+        with self._lock:
+            parked = self._parked.pop(row.exec_id, None)
+            if parked is None:
+                return
+            completion = self._followed.pop(row.exec_id, None) or Completion(row.exec_id)
+            self._runner.add(row, parked.flow, parked.context, completion)
+        self._runner.dispatch()
+
+    def forget(self, exec_id: str) -> None:
+        """It is not waiting any more, and goes on or ended elsewhere."""
+        with self._lock:
+            self._parked.pop(exec_id, None)
+            completion = self._followed.pop(exec_id, None)
+        if completion is not None:
+            completion.over()
