@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kitaru import settings as _settings
@@ -25,6 +25,7 @@ from kitaru._engine.services import Services
 from kitaru._store.logs import LogStore
 from kitaru._store.protocol import Store
 from kitaru.env import Env, SystemEnv
+from kitaru.errors import KitaruError
 
 
 class Kitaru:
@@ -103,8 +104,19 @@ def current() -> Kitaru:
     return _make()
 
 
+def refuse(error: Callable[[], KitaruError] | None) -> None:
+    """From now on this process makes no Kitaru, but raises what ``error()`` gives."""
+    global _refusal
+    _refusal = error
+
+
+_refusal: Callable[[], KitaruError] | None = None
+
+
 def _make() -> Kitaru:
     global _app
+    if _refusal is not None:
+        raise _refusal()
     with _lock:
         if _app is None:
             _app = _compose()

@@ -7,8 +7,9 @@ mapping. What a call means is decided in ``_engine``.
 from __future__ import annotations
 
 import functools
+import sys
 import types
-from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import (
     TYPE_CHECKING,
@@ -25,7 +26,7 @@ from typing import (
 )
 
 from kitaru._core.binding import Binder
-from kitaru._core.checks import seconds_of
+from kitaru._core.checks import bytes_of, seconds_of
 from kitaru._core.fanout import Arguments, combinations, in_step, unmapped
 from kitaru._core.names import check_name, shortened
 from kitaru._engine.calling import Options as CallOptions
@@ -448,6 +449,8 @@ def checkpoint(func: Any = None, /, **options: Any) -> Any:
     outcome; ``cache_ttl`` is how old (seconds or timedelta) a reused one may
     be; ``key`` computes what identifies a call from its arguments; ``ignore``
     leaves arguments out; ``version`` replaces the fingerprint of the code;
+    ``runtime="process"`` runs each body in a process of its own, which is killed at its
+    ``timeout`` and has the memory that ``resources={"memory": "1GiB"}`` says;
     ``timeout`` is how long (seconds or timedelta) one try may take: after it the call
     fails with ``KitaruTimeoutError``; an async body is cancelled, the thread of another is
     left behind; ``aliases`` are former names; ``type`` is a label; ``codec="pickle"`` pickles
@@ -495,6 +498,7 @@ def make_checkpoint(
     aliases: Sequence[str] = (),
     timeout: float | timedelta | None = None,
     codec: str | None = None,
+    resources: Mapping[str, Any] | None = None,
     unique: bool = True,
     **later: Any,
 ) -> Checkpoint[Any, Any]:
@@ -506,9 +510,10 @@ def make_checkpoint(
             f"{func!r} is a checkpoint already: decorate the plain function", code="decorated-twice"
         )
     check_function("@checkpoint", func)
-    _refuse_later(runtime, later)
+    _refuse_later(later)
     plain = plain_function(func)
     id = check_name("checkpoint", name) if name is not None else function_id(func, plain)
+    where_it_runs = _checked_runtime(id, plain, runtime, resources)
     refuse_generator("checkpoint", id, plain)
     if unique and codec is None:
         refuse_unstorable_return("checkpoint", id, plain)
@@ -533,6 +538,7 @@ def make_checkpoint(
             version=None if version is None else check_name("checkpoint version", version),
             pickled=_checked_codec(id, codec) == "pickle",
             timeout_seconds=seconds_of("timeout", timeout),
+            **where_it_runs,
         ),
         CallOptions(),
     )
@@ -544,17 +550,61 @@ _OPTIONS = (
 )
 
 
-def _refuse_later(runtime: str, later: dict[str, Any]) -> None:
+def _checked_runtime(id: str, plain: Any, runtime: object, resources: object) -> dict[str, Any]:
+    """Where bodies run, as options of the spec; ``isolated`` is a process here."""
     if not isinstance(runtime, str) or runtime.lower() not in _RUNTIMES:
         raise KitaruUsageError(
             f"runtime={shortened(runtime)}: pass one of {', '.join(map(repr, _RUNTIMES))}",
             code="option-invalid",
         )
-    if runtime.lower() != "inline":
+    if runtime.lower() == "ray":
         raise KitaruFeatureNotAvailableError(
-            f"runtime={runtime!r} comes with a later release; today checkpoints run inline",
+            'runtime="ray" comes with a later release; use runtime="process", which runs a '
+            "checkpoint in a process of its own on this machine",
             code="not-yet-available",
         )
+    is_inline = runtime.lower() == "inline"
+    memory_bytes = _checked_resources("inline" if is_inline else "process", resources)
+    if is_inline:
+        return {}
+    from kitaru._engine.importable import refuse_local
+
+    defined_at = (str(getattr(plain, "__module__", "")), str(getattr(plain, "__qualname__", "")))
+    refuse_local(id, *defined_at)
+    return {"runtime": "process", "memory_bytes": memory_bytes, "defined_at": defined_at}
+
+
+def _checked_resources(runtime: str, resources: object) -> int | None:
+    """The memory, in bytes, that the process of a body may have."""
+    if resources is None:
+        return None
+    if not isinstance(resources, Mapping) or not all(isinstance(each, str) for each in resources):
+        raise KitaruUsageError(
+            f'resources={shortened(resources)}: name each, as in {{"memory": "512MiB"}}',
+            code="option-invalid",
+        )
+    others = [name for name in resources if name != "memory"]
+    if others:
+        raise KitaruFeatureNotAvailableError(
+            f"resources={{{others[0]!r}: ...}} needs an engine that places checkpoints on "
+            'machines, which comes with a later release; leave it out, or pass "memory" alone',
+            code="not-yet-available",
+        )
+    if runtime == "inline":
+        raise KitaruUsageError(
+            'resources={"memory": ...}: add runtime="process", because the memory of one body '
+            "inside a process cannot be told from that of others",
+            code="option-invalid",
+        )
+    if not sys.platform.startswith("linux"):
+        raise KitaruFeatureNotAvailableError(
+            'resources={"memory": ...} needs Linux, whose kernel enforces it; leave it out here',
+            code="platform-unsupported",
+        )
+    return bytes_of('resources["memory"]', resources["memory"]) if resources else None
+
+
+def _refuse_later(later: dict[str, Any]) -> None:
     for option, value in later.items():
         if value is not None and not (option == "transaction" and value is False):
             raise KitaruFeatureNotAvailableError(

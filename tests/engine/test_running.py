@@ -266,7 +266,7 @@ def test_options_that_make_no_sense_are_refused_at_decoration() -> None:
     with pytest.raises(KitaruUsageError, match="runtime"):
         checkpoint(runtime="cloud")(fn)
     with pytest.raises(KitaruFeatureNotAvailableError):
-        checkpoint(runtime="PROCESS")(fn)
+        checkpoint(runtime="RAY")(fn)
 
 
 def test_a_flow_parameter_that_run_takes_for_itself_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 from kitaru._core.names import shortened
@@ -52,3 +53,36 @@ def check_text(option: str, text: object) -> None:
         return
     if not isinstance(text, str) or any("\ud800" <= letter <= "\udfff" for letter in text):
         raise KitaruUsageError(f"{option}={shortened(text)}: pass a text", code="option-invalid")
+
+
+_UNITS = {
+    "": 1,
+    **{f"{prefix}B": 1000**power for power, prefix in enumerate(("", "k", "M", "G", "T"))},
+    **{f"{prefix}iB": 1024**power for power, prefix in enumerate(("K", "M", "G", "T"), 1)},
+}
+
+LEAST_MEMORY_BYTES = 64 * 1024 * 1024
+"""An interpreter with what we load takes half of that before the body begins."""
+
+
+def bytes_of(option: str, value: object) -> int:
+    """An amount of memory: a number of bytes, or a text like ``512MiB`` or ``2GB``.
+
+    >>> bytes_of("memory", "512MiB")
+    536870912
+    """
+    found = re.fullmatch(r"\s*([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*([kKMGT]?i?B|)\s*", str(value))
+    plain = isinstance(value, (int, str)) and not isinstance(value, bool)
+    if not plain or found is None or found[2] not in _UNITS:
+        raise KitaruUsageError(
+            f"{option}={shortened(value)}: pass a number of bytes, or a text like '512MiB', '2GB'",
+            code="option-invalid",
+        )
+    count = int(float(found[1]) * _UNITS[found[2]])
+    if not LEAST_MEMORY_BYTES <= count < 1 << 53:
+        raise KitaruUsageError(
+            f"{option}={shortened(value)}: pass at least {LEAST_MEMORY_BYTES // 1024**2} MiB, "
+            "which the process takes for itself, and what the body needs",
+            code="option-invalid",
+        )
+    return count

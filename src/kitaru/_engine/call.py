@@ -37,16 +37,20 @@ class CheckpointSpec:
         "binder",
         "cache",
         "cache_ttl_seconds",
+        "defined_at",
         "fn",
         "hints",
         "id",
         "ignore",
         "is_async",
+        "is_plain",
         "key",
         "kind",
+        "memory_bytes",
         "name",
         "pickled",
         "policy",
+        "runtime",
         "said",
         "timeout_seconds",
         "version",
@@ -71,6 +75,9 @@ class CheckpointSpec:
         version: str | None = None,
         pickled: bool = False,
         timeout_seconds: float | None = None,
+        runtime: str = "inline",
+        memory_bytes: int | None = None,
+        defined_at: tuple[str, str] = ("", ""),
     ) -> None:
         self.id = id
         self.name = name
@@ -89,6 +96,12 @@ class CheckpointSpec:
         """Whether outcomes are pickled; what others recorded in that way may be read only then."""
         self.timeout_seconds = timeout_seconds
         """How long one try of it may take."""
+        self.runtime = runtime
+        self.memory_bytes = memory_bytes
+        """What the process of a body may have, if it has one of its own."""
+        self.defined_at = defined_at
+        """The module, as it is called in this process, and the qualified name of the function."""
+        self.is_plain = timeout_seconds is None and runtime == "inline"
         self.hints: tuple[type, ...] | None = None
         """Classes of the return annotation, found at the first decoding."""
         self.volatile_looks = VOLATILE_LOOKS

@@ -49,6 +49,13 @@ def where(spec: CheckpointSpec) -> Place:
         )
     place.check()
     if place.attempt.is_closed:
+        if place.run.is_far:
+            raise KitaruContextError(
+                f"checkpoint {spec.name!r} was called in the body of a checkpoint with "
+                'runtime="process", where no other is run: call it in the flow and hand over its '
+                f"result, or call the plain function {spec.name}.func(...)",
+                code="inside-own-process",
+            )
         raise KitaruContextError(
             f"checkpoint {spec.name!r} was called by something that the "
             f"{'flow' if place.call is None else repr(place.call.spec.name)} left running: that "

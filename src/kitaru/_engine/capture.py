@@ -132,7 +132,7 @@ def _heard_records(original: Callable[..., None]) -> Callable[..., None]:
             original(logger, record)
             return
         if logger.name != "kitaru":  # what that says is on the record anyway
-            log.take_record(_formatted(record, place, log.now() // 1000))
+            log.take_record(_taken(record, place, log.now() // 1000))
         guard.busy = True
         try:
             original(logger, record)
@@ -143,7 +143,21 @@ def _heard_records(original: Callable[..., None]) -> Callable[..., None]:
     return call_handlers
 
 
-def _formatted(record: logging.LogRecord, place: Place, at: int) -> LogRecord:
+def _taken(record: logging.LogRecord, place: Place, at: int) -> LogRecord:
+    return LogRecord(
+        place,
+        at,
+        formatted(record),
+        record.levelname,
+        record.name,
+        record.module,
+        record.filename,
+        record.lineno,
+    )
+
+
+def formatted(record: logging.LogRecord) -> str:
+    """What the record says, with its traceback."""
     try:
         message = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
@@ -155,13 +169,4 @@ def _formatted(record: logging.LogRecord, place: Place, at: int) -> LogRecord:
             message = f"{message}\n{record.stack_info}"
     except Exception as error:  # code of the user's: logging itself tells of it
         message = f"a record of {record.name} could not be formatted: {type(error).__name__}"
-    return LogRecord(
-        place,
-        at,
-        message,
-        record.levelname,
-        record.name,
-        record.module,
-        record.filename,
-        record.lineno,
-    )
+    return message

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from kitaru._core.payload import Payload
 from kitaru._engine.context import Attempt, Place, here
 from kitaru._engine.debugging import was_quit
 from kitaru._engine.unwind import Unwind, Why
@@ -50,10 +51,21 @@ Steps = Generator[Effect, Any, T]
 class Raised:
     """The answer of a body that raised."""
 
-    __slots__ = ("exc",)
+    __slots__ = ("exc", "payload")
 
-    def __init__(self, exc: BaseException) -> None:
+    def __init__(self, exc: BaseException, payload: Payload | None = None) -> None:
         self.exc = exc
+        self.payload = payload
+        """The failure as it is to be recorded, if it was encoded where the body ran."""
+
+
+class Encoded:
+    """The answer of a body that ran elsewhere, where its result was encoded, too."""
+
+    __slots__ = ("payload",)
+
+    def __init__(self, payload: Payload) -> None:
+        self.payload = payload
 
 
 class Commit(Effect):

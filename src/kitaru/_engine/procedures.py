@@ -25,7 +25,7 @@ from kitaru._core.values import (
 from kitaru._core.values.classes import FRESH, take_fresh
 from kitaru._engine.awaiting import back_off
 from kitaru._engine.call import hints_of
-from kitaru._engine.effects import Ask, CallBody, Commit, Land, Raised, Steps
+from kitaru._engine.effects import Ask, CallBody, Commit, Encoded, Land, Raised, Steps
 from kitaru._engine.events import of_carried, of_reuse
 from kitaru._engine.frames import OUR_FOLDER, lend_frames
 from kitaru._engine.reuse import find_source, remember
@@ -257,7 +257,7 @@ def attempt(call: Call) -> Steps[Any]:
         yield Land(run, flight)
     run.bodies.add(call)
     call.parent.bodies.add(call)
-    body = CallBody(call) if call.spec.timeout_seconds is None else TimedBody(call)
+    body = CallBody(call) if call.spec.is_plain else _guarded_body(call)
     result = yield body
     of_it = body.attempt
     if of_it.futures or of_it.tasks or of_it.bodies:
@@ -273,6 +273,16 @@ def attempt(call: Call) -> Steps[Any]:
     return result
 
 
+def _guarded_body(call: Call) -> CallBody:
+    """A body that is given up, or killed, at its timeout."""
+    if call.spec.runtime == "inline":
+        return TimedBody(call)
+    # Loaded here: what it takes to start programs.
+    from kitaru._engine.processes import ProcessBody
+
+    return ProcessBody(call)
+
+
 def _body_is_done(call: Call) -> None:
     call.run.bodies.discard(call)
     call.parent.bodies.discard(call)
@@ -281,6 +291,9 @@ def _body_is_done(call: Call) -> None:
 def record(call: Call, result: Any) -> Steps[Outcome | None]:
     """Commit an attempt's outcome; None if it failed and is to be tried again, after its delay."""
     run = call.run
+    if type(result) is Encoded:
+        yield _commit_row(call, CallState.COMPLETED, result.payload)
+        return Outcome(CallState.COMPLETED, result.payload)
     if type(result) is not Raised:
         if FRESH:
             take_fresh()
@@ -299,11 +312,14 @@ def record(call: Call, result: Any) -> Steps[Outcome | None]:
             return Outcome(CallState.COMPLETED, payload)
 
     exc = result.exc
-    payload = encode_failure(exc, origin=origin_of(exc), drop_frames_of=OUR_FOLDER)
+    payload = result.payload or encode_failure(
+        exc, origin=origin_of(exc), drop_frames_of=OUR_FOLDER
+    )
     delay_seconds = _delay(call, exc)
     if delay_seconds is None:
         yield _commit_row(call, CallState.FAILED, payload)
-        return Outcome(CallState.FAILED, payload, raised=exc)
+        # What was raised in another process has no frames here but ours.
+        return Outcome(CallState.FAILED, payload, raised=None if result.payload else exc)
     retry_at = run.env.now() + int(delay_seconds * 1e6)
     yield _commit_row(call, CallState.FAILED, payload, retry_at=retry_at)
     _body_is_done(call)

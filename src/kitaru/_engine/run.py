@@ -81,6 +81,9 @@ class Places(NamedTuple):
 class Run:
     """The state of one execution in the process that owns it."""
 
+    is_far = False
+    """Whether this stands in for a run that another process has (``_process/child.py``)."""
+
     def __init__(self, services: Services, row: ExecutionRow, spec: dict[str, Any]) -> None:
         self.services = services
         self.store: Store = services.store

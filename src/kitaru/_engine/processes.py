@@ -1,0 +1,485 @@
+"""``runtime="process"``: the body of a call in a process of its own, which can be killed.
+
+The owner starts a bare interpreter (``_process/guard.py``), sends it the call, passes on
+what the body prints and logs, and records what it comes to. It waits on a thread, so a
+body of an async flow is waited for by one of the pool's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import json
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+from kitaru._core.limits import in_force
+from kitaru._core.naming import import_folder, module_name
+from kitaru._core.payload import Payload, seal
+from kitaru._core.values import decode, decode_failure, encode
+from kitaru._engine.call import hints_of
+from kitaru._engine.context import here
+from kitaru._engine.effects import CallBody, Encoded, Raised
+from kitaru._engine.importable import find
+from kitaru._engine.waking import waker
+from kitaru._engine.wire import STATUS, Order, Wire
+from kitaru._store.protocol import LearntRow
+from kitaru.errors import (
+    KitaruError,
+    KitaruRuntimeError,
+    KitaruStateError,
+    KitaruTimeoutError,
+    KitaruUsageError,
+    KitaruValueError,
+)
+from kitaru.masking import remember
+
+if TYPE_CHECKING:
+    from kitaru._engine.call import Call
+    from kitaru._engine.context import Place
+
+START_SECONDS = 60.0
+"""How long a process may take until its body begins: to start, and to import its module."""
+
+EXIT_SECONDS = 5.0
+"""How long it may take to end once the outcome is known: then it is killed."""
+
+_MAX_WAIT_SECONDS = 60.0
+_READ_BYTES = 1 << 16
+
+
+class ProcessBody(CallBody):
+    """Run the body of a call in a process of its own."""
+
+    __slots__ = ("_child", "_is_cancelled")
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        self._child: Child | None = None
+        self._is_cancelled = False
+
+    def perform(self) -> Any:
+        call, run = self.call, self.call.run
+        token = self._enter()
+        try:
+            place = here.get()
+            assert place is not None
+            order = order_of(call)
+            self._child = child = Child(place)
+            try:
+                if self._is_cancelled:
+                    raise asyncio.CancelledError
+                child.start(order)
+                with run.waking(lambda: child.ask_to_end(run.ended)):
+                    outcome = child.supervise(call.spec.timeout_seconds)
+            finally:
+                child.end()
+            return self._came_to(child, *outcome)
+        finally:
+            here.reset(token)
+
+    def _came_to(self, child: Child, kind: str, codec: str = "", data: bytes = b"") -> Any:
+        call, run = self.call, self.call.run
+        if kind == "done":
+            payload = seal(codec, data)
+            return _unreadable(call, payload) or Encoded(payload)
+        if kind == "failed":
+            payload = seal(codec, data)
+            return Raised(decode_failure(payload).exception, payload)
+        if kind == "refused":
+            raise _refusal(call, decode_failure(seal(codec, data)).exception)
+        if kind == "late":
+            return Raised(_late(call, child.seconds))
+        if run.ended is not None:
+            # It was asked to end, and did: it came to no outcome.
+            self._abandon()
+            raise run.ended
+        return Raised(_died(call, child))
+
+    async def perform_async(self) -> Any:
+        finished, wake = waker()
+        answer: list[Any] = []
+        context = copy_context()
+
+        def work() -> None:
+            try:
+                answer.append(context.run(self.perform))
+            except BaseException as error:
+                answer.append(_Left(error))
+            wake()
+
+        self.call.run.services.bodies.submit(work)
+        try:
+            await asyncio.shield(finished)
+        except asyncio.CancelledError:
+            self._is_cancelled = True
+            if self._child is not None:
+                self._child.kill()
+            await finished
+            if not answer or type(answer[0]) is not Encoded:
+                self._abandon()
+                raise
+            # It has an outcome, which is to be recorded: be cancelled after that.
+            task = asyncio.current_task()
+            assert task is not None
+            task.uncancel()
+            task.cancel()
+        (found,) = answer
+        if type(found) is _Left:
+            raise found.error
+        return found
+
+
+class _Left:
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def order_of(call: Call) -> Order:
+    """What the process is told; raises what keeps it from being started."""
+    spec, run = call.spec, call.run
+    where = find(spec)
+    arguments = encode([list(call.args), call.kwargs], what=f"checkpoint {spec.name}")
+    main = sys.modules.get("__main__")
+    folder = import_folder("__main__") if main is not None else None
+    return Order(
+        module=where.module,
+        folder=where.folder,
+        path=where.path,
+        main=None if folder is None else (module_name("__main__"), folder),
+        checkpoint=spec.id,
+        argv=list(sys.argv),
+        working_folder=os.getcwd(),
+        arguments=(arguments.codec, arguments.data),
+        pickled=spec.pickled,
+        memory_bytes=spec.memory_bytes,
+        limits=tuple(in_force()),
+        levels=_levels(),
+        code=None if call.code is None else (call.code.digest, run.services.root),
+        exec_id=run.exec_id,
+        flow_name=run.row.flow_name,
+        flow_attempt=run.attempt,
+        seed=run.row.seed,
+        key_root=run.key_root,
+        learnt=dict(run.learnt),
+        identity=call.identity,
+        attempt=call.attempt,
+        key=call.key,
+        kind=spec.kind,
+    )
+
+
+def _levels() -> dict[str, int]:
+    loggers = tuple(logging.root.manager.loggerDict.items())
+    levels = {name: each.level for name, each in loggers if isinstance(each, logging.Logger)}
+    return {"": logging.root.level, **{name: level for name, level in levels.items() if level}}
+
+
+# --- the process ---------------------------------------------------------------------------
+
+
+class Child:
+    """The process of one body, from its start to its end."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._env = place.run.env
+        self._wire: Wire | None = None
+        self._life = -1
+        self._status = -1
+        self._process: subprocess.Popen[bytes] | None = None
+        self._outputs: dict[int, tuple[str, Any]] = {}
+        self._group: int | None = None
+        self._lock = threading.Lock()
+        self._killed_at: float | None = None
+        self._began_at: float | None = None
+        self._done_at: float | None = None
+        self._outcome: tuple[Any, ...] | None = None
+        self.seconds = 0.0
+        self.ended: tuple[int, int] | None = None
+        """(status as ``wait`` has it, most memory) once it has ended."""
+
+    def start(self, order: Order) -> None:
+        ours, theirs = socket.socketpair()
+        life_read, self._life = os.pipe()
+        self._status, status_write = os.pipe()
+        # What we hold must not live on in forks of ours: it would keep the process alive.
+        _held.update((ours.fileno(), self._life))
+        given = (theirs.fileno(), life_read, status_write)
+        try:
+            self._process = subprocess.Popen(
+                _command(*given),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                pass_fds=given,
+                start_new_session=True,  # Ctrl-C in the terminal is the owner's matter
+            )
+        finally:
+            theirs.close()
+            os.close(life_read)
+            os.close(status_write)
+        self._wire = Wire(ours)
+        if self._killed_at is not None:
+            self.kill()  # somebody was quicker
+        for source in ("stdout", "stderr"):
+            pipe = getattr(self._process, source)
+            os.set_blocking(pipe.fileno(), False)
+            decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+            self._outputs[pipe.fileno()] = (source, decoder)
+        with suppress(OSError):  # it died: that is seen below
+            ours.settimeout(START_SECONDS)
+            self._wire.send(order)
+        ours.settimeout(None)
+
+    def ask_to_end(self, ended: Any) -> None:
+        """The execution is told to end: what the body asks of Kitaru raises from now on."""
+        if self._wire is not None and ended is not None:
+            with suppress(OSError):
+                self._wire.send("ended", ended.why.name, str(ended))
+
+    def kill(self) -> None:
+        """End it and all that it has started, now."""
+        with self._lock:
+            self._killed_at = self._killed_at or self._env.monotonic()
+            if self._life >= 0:
+                _held.discard(self._life)
+                os.close(self._life)  # the guard sees it, and kills the group
+                self._life = -1
+
+    # --- while it runs ---------------------------------------------------------------------------
+
+    def supervise(self, timeout_seconds: float | None) -> tuple[Any, ...]:
+        """Pass on what it says until it has ended -> its outcome, or why there is none."""
+        assert self._wire is not None
+        poll = select.poll()
+        for descriptor in (self._wire.socket.fileno(), self._status, *self._outputs):
+            poll.register(descriptor, select.POLLIN)
+        clock = self._env.monotonic
+        started = clock()
+        while self.ended is None:
+            left = self._until(started, timeout_seconds) - clock()
+            if left <= 0:
+                if self._killed_at is not None:
+                    break  # not even the guard ends: end() sees to it
+                self._outcome = self._outcome or ("late" if self._began_at else "died",)
+                self.kill()
+                continue
+            for descriptor, _ in poll.poll(1000 * min(left, _MAX_WAIT_SECONDS)):
+                try:
+                    self._read(descriptor)
+                except (EOFError, OSError):
+                    poll.unregister(descriptor)
+        self.seconds = clock() - (self._began_at or started)
+        self._read_what_is_left()
+        return self._outcome or ("died",)
+
+    def _until(self, started: float, timeout_seconds: float | None) -> float:
+        """When its patience ends: to begin, to come to an outcome, to end."""
+        if self._killed_at is not None or self._done_at is not None:
+            return (self._killed_at or self._done_at or 0.0) + EXIT_SECONDS
+        if self._began_at is None:
+            return started + START_SECONDS
+        return self._began_at + (timeout_seconds or float("inf"))
+
+    def _read(self, descriptor: int) -> None:
+        """What is there, passed on; ``EOFError`` at the end."""
+        assert self._wire is not None
+        if descriptor == self._status:
+            data = os.read(descriptor, STATUS.size)
+            # None: the guard was killed. What it guarded is killed by end().
+            self.ended = STATUS.unpack(data) if data else (-1, 0)
+        elif descriptor in self._outputs:
+            self._pass_on(descriptor)
+        else:
+            for message in self._wire.receive():
+                self._take(*message)
+
+    def _pass_on(self, descriptor: int) -> None:
+        """What went past Python's streams, printed by C code or by programs that it started."""
+        source, decoder = self._outputs[descriptor]
+        data = os.read(descriptor, _READ_BYTES)
+        if not data:
+            raise EOFError
+        _print(source, decoder.decode(data))
+
+    def _read_what_is_left(self) -> None:
+        assert self._wire is not None
+        self._wire.socket.setblocking(False)
+        for descriptor in (self._wire.socket.fileno(), *self._outputs):
+            with suppress(EOFError, OSError):
+                while True:
+                    self._read(descriptor)
+
+    def _take(self, kind: str, *parts: Any) -> None:
+        run, call = self._place.run, self._place.call
+        assert call is not None
+        match kind:
+            case "text":
+                _print(*parts)
+            case "record":
+                record = logging.makeLogRecord(parts[0])
+                logger = logging.getLogger(record.name)
+                if logger.isEnabledFor(record.levelno):
+                    logger.handle(record)
+            case "needles":
+                for text, name in parts[0]:
+                    remember(text, name)
+            case "metadata":
+                call.metadata = parts[0]
+            case "facts":
+                for fact in parts[0]:
+                    if type(fact) is LearntRow:
+                        run.learnt[fact.identity] = fact.value
+                run.queue(*parts[0])
+            case "note":
+                run.note(*parts)
+            case "hello":
+                self._group = parts[0]
+            case "begun":
+                self._began_at = self._env.monotonic()
+            case _:
+                self._done_at = self._env.monotonic()
+                self._outcome = self._outcome or (kind, *parts)
+
+    # --- afterwards ------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """Leave nothing of it: no process, no descriptor."""
+        self.kill()
+        process = self._process
+        if process is not None:
+            try:
+                process.wait(EXIT_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()  # the guard itself hangs: somebody stopped it
+                process.wait()
+            if (self.ended is None or self.ended[0] < 0) and self._group is not None:
+                with suppress(OSError):  # the guard was killed, and could kill nobody
+                    os.killpg(self._group, signal.SIGKILL)
+            for pipe in (process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
+        if self._wire is not None:
+            _held.discard(self._wire.socket.fileno())
+            self._wire.socket.close()
+        if self._status >= 0:
+            os.close(self._status)
+            self._status = -1
+
+
+def _command(*descriptors: int) -> list[str]:
+    """An interpreter like this one, which runs nothing of the user's before it is told to."""
+    flags: list[str] = getattr(subprocess, "_args_from_interpreter_flags", list)()
+    path = json.dumps([each for each in sys.path if isinstance(each, str)])
+    numbers = ", ".join(map(str, descriptors))
+    program = (
+        f"import json, sys; sys.path[:] = json.loads({path!r}); "
+        f"from kitaru._process.guard import main; main({numbers}, {STATUS.format!r})"
+    )
+    return [sys.executable, *flags, "-c", program]
+
+
+def _print(source: str, text: str) -> None:
+    """As if the body had printed it here: it stands in its context, so its log hears it."""
+    stream = getattr(sys, source)
+    if stream is None or not text:
+        return
+    try:
+        stream.write(text)
+        stream.flush()
+    except (OSError, ValueError):
+        return  # nobody looks
+
+
+_held: set[int] = set()
+"""Descriptors whose end tells a process that we are gone."""
+
+
+def _let_go_in_child() -> None:
+    for descriptor in _held:
+        with suppress(OSError):
+            os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
+
+
+# --- what is said of it ----------------------------------------------------------------------
+
+
+def _unreadable(call: Call, payload: Payload) -> Raised | None:
+    """What this process could not read back is no result: better told now than on the record."""
+    if call.spec.pickled:
+        return None
+    try:
+        decode(payload, what=call.spec.name, hints=hints_of(call), checked=True)
+    except KitaruValueError as error:
+        error.checkpoint = call.spec.name
+        return Raised(error)
+    return None
+
+
+def _refusal(call: Call, error: BaseException) -> BaseException:
+    if not isinstance(error, KitaruError):
+        return error
+    kinds = (KitaruUsageError, KitaruValueError, KitaruStateError)
+    kind = type(error) if type(error) in kinds else None
+    message = (
+        f'checkpoint {call.spec.name!r} has runtime="process", and the process for it could not '
+        f"begin: {error}"
+    )
+    return (kind or KitaruRuntimeError)(message, code=error.code)
+
+
+def _late(call: Call, seconds: float) -> KitaruTimeoutError:
+    return KitaruTimeoutError(
+        f"checkpoint {call.spec.name!r} did not end within {call.spec.timeout_seconds:g} s, and "
+        "its process was killed with all that it had started: give it more time (timeout=) or "
+        "another try (retries=), or catch KitaruTimeoutError in the flow",
+        exec_id=call.run.exec_id,
+        timeout_seconds=call.spec.timeout_seconds,
+        elapsed_seconds=seconds,
+        code="checkpoint-timed-out",
+    )
+
+
+def _died(call: Call, child: Child) -> KitaruRuntimeError:
+    status, memory = child.ended or (-1, 0)
+    memory_bytes = memory if sys.platform == "darwin" else memory * 1024
+    had = f"; it had up to {memory_bytes / 1e6:,.0f} MB" if memory else ""
+    if status >= 0 and os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        how = f"was killed by signal {number}"
+        with suppress(ValueError):
+            how = f"was killed by {signal.Signals(number).name}"
+        hint = _HINTS.get(number, "see what it printed last: kitaru executions logs")
+    elif status >= 0:
+        how = f"ended with exit code {os.WEXITSTATUS(status)}"
+        hint = "something in it called os._exit() or ended the interpreter"
+    else:
+        how, hint = "did not begin, or is gone", "look at the machine's log"
+    return KitaruRuntimeError(
+        f"the process of checkpoint {call.spec.name!r} {how} before the body came to a result"
+        f"{had}: {hint}",
+        code="process-died",
+    )
+
+
+_HINTS: dict[int, str] = {
+    signal.SIGKILL: "perhaps by the kernel, because memory ran out, or by a person",
+    signal.SIGSEGV: "C code in it failed; its traceback is in kitaru executions logs",
+    signal.SIGABRT: "C code in it gave up; its traceback is in kitaru executions logs",
+}
