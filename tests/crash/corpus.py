@@ -686,4 +686,52 @@ def side_by_side() -> Any:
 scenario(side_by_side, sequential=False)
 
 
+# --- replays ----------------------------------------------------------------------------
+
+
+@flow
+def replayed() -> Any:
+    now = learnt("now", int(kitaru.now().timestamp() * 1e6))
+    found: list[Any] = [got("first", work("first")), got("parent", parent("p"))]
+    found.append(got("tries", third_time("t")))
+    try:
+        refuse("no")
+    except Refusal as refusal:
+        found.append(got("refused", str(refusal)))
+    found += got("items", [future.result() for future in work.map(["x", "y", "z"])])
+    given = got("given", stamp(now, "given"))
+    found += [got("depends", stamp(given, "depends")), got("apart", work("apart"))]
+    return [*found, got("uuid", stamp(got("id", kitaru.uuid4()), "uuid")), given]
+
+
+def source_of_replays() -> Any:
+    return replayed.options(key="source").run().wait()
+
+
+def _replay(*words: Any) -> Any:
+    running = app.current()
+    (source,) = (
+        row
+        for row in running.store.list_executions(project=running.project, limit=10)
+        if row.key == "source"
+    )
+    return replayed.options(key=KEY).replay(source.exec_id, *words).wait()
+
+
+def replay_with_an_override() -> Any:
+    return _replay(None, {"checkpoint.stamp#1": "somebody's words"})
+
+
+def replay_from_a_call() -> Any:
+    return _replay("work#6")
+
+
+def replay_from_below_a_call() -> Any:
+    return _replay("work#2")
+
+
+for played in (replay_with_an_override, replay_from_a_call, replay_from_below_a_call):
+    scenario(played, prelude=source_of_replays, sequential=False)
+
+
 from . import parked as parked  # noqa: E402  (it enters its flows into this corpus)

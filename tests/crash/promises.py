@@ -98,8 +98,11 @@ class Trial:
 
     def _recorded_before_used(self, journal: list[Event], seen: Seen) -> None:
         ran = _by_mark(seen)
-        here = "".join(call["value"] for e in seen["executions"] for call in e["calls"])
-        here += "".join(json.dumps(e["learnt"]) for e in seen["executions"])
+        # What a replay knows, it knows by a copy of its own.
+        replayed = {e["original"] for e in seen["executions"]}
+        own = [e for e in seen["executions"] if e["exec_id"] not in replayed]
+        here = "".join(call["value"] for e in own for call in e["calls"])
+        here += "".join(json.dumps(e["learnt"]) for e in own)
         made = {event["mark"] for event in journal if event["event"] == "end"}
         owed: list[str] = []
         for event in journal:

@@ -108,6 +108,7 @@ def _executions(store: Any) -> list[dict[str, Any]]:
                 "exec_id": row.exec_id,
                 "flow": row.flow_name,
                 "key": row.key,
+                "original": row.original_exec_id,
                 "status": row.status.value,
                 "reason": row.status_reason,
                 "epoch": row.epoch,

@@ -46,7 +46,7 @@ def test_every_named_point_kills_in_some_flow_of_the_corpus(server: ForkServer) 
         )
         for point in found["ended"][-1].get("points", ()):
             reached.setdefault(point, name)
-    expected = {*store.CRASH_POINTS, *_effects(), "recall", "drift", "reuse"}
+    expected = {*store.CRASH_POINTS, *_effects(), "recall", "drift", "reuse", "carry"}
     assert expected - reached.keys() <= NOT_REACHED.keys()
     assert not NOT_REACHED.keys() & reached.keys(), "reached after all: take it off the list"
 
