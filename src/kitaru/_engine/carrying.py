@@ -1,14 +1,12 @@
 """A replay while it runs: which outcome of its source each call keeps, or was given.
 
-What was decided when the replay was made is a :class:`ReplaySpec`, frozen on the new
-execution; a life that goes on after a crash decides by the same text. The rules are in
-``_core/replaying.py``; here they meet the calls as they are made. A source is read and
+The rules are in ``_core/replaying.py``; here they meet the calls as they are made, by
+what was decided when the replay was made (``replay_spec.py``). A source is read and
 never written.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import threading
 from collections.abc import Iterable, Mapping
@@ -18,10 +16,11 @@ from kitaru._core import reuse as words
 from kitaru._core.drift import differing_arguments
 from kitaru._core.identity import asked_identity, call_identity, named_identity
 from kitaru._core.lifecycle import CallSource, CallState
-from kitaru._core.payload import Payload, is_intact
+from kitaru._core.payload import Payload
 from kitaru._core.replaying import History, Kept, Span, Where, same_maps
+from kitaru._engine.replay_spec import ReplaySpec
 from kitaru._engine.window import Window
-from kitaru._store.protocol import CallRow, LearntRow, PastCall, Store
+from kitaru._store.protocol import CallRow, LearntRow, PastCall, Store, WaitRow
 from kitaru.errors import (
     FailureOrigin,
     KitaruDivergenceError,
@@ -42,79 +41,6 @@ _OF_ONE_EXECUTION = frozenset({MAP, REACHED, GIVEN})
 """Kinds of learnt facts that a replay does not take over."""
 
 UNREADABLE = "unreadable"
-
-
-class ReplaySpec(NamedTuple):
-    """What was decided when a replay was made: frozen on the execution, as JSON."""
-
-    source: str
-    """The execution that is replayed, and the number of its row."""
-    row: int
-    upto: int
-    """The last attempt that counts: a retry of the source may record more."""
-    from_: str | None
-    """The call from which it runs anew, as somebody wrote it."""
-    named: bytes | None
-    changed: tuple[str, ...]
-    """Inputs of the flow that are not those of the source."""
-    failed: tuple[bytes, ...]
-    """Final failures of the source, which a retry may open again."""
-    calls: Mapping[bytes, tuple[str, Payload]]
-    """Call -> (key, outcome) given."""
-    waits: Mapping[str, Payload]
-
-    def as_data(self) -> dict[str, Any]:
-        return {
-            "source": self.source,
-            "row": self.row,
-            "upto": self.upto,
-            "from": self.from_,
-            "named": None if self.named is None else self.named.hex(),
-            "changed": list(self.changed),
-            "failed": [identity.hex() for identity in self.failed],
-            "calls": {
-                identity.hex(): {"key": key, **_payload_data(payload)}
-                for identity, (key, payload) in self.calls.items()
-            },
-            "waits": {name: _payload_data(payload) for name, payload in self.waits.items()},
-        }
-
-    @classmethod
-    def of_data(cls, data: Mapping[str, Any]) -> ReplaySpec:
-        return cls(
-            data["source"],
-            data["row"],
-            data["upto"],
-            data["from"],
-            None if data["named"] is None else bytes.fromhex(data["named"]),
-            tuple(data["changed"]),
-            tuple(map(bytes.fromhex, data["failed"])),
-            {
-                bytes.fromhex(identity): (given["key"], _payload_of(given))
-                for identity, given in data["calls"].items()
-            },
-            {name: _payload_of(given) for name, given in data["waits"].items()},
-        )
-
-
-def _payload_data(payload: Payload) -> dict[str, str]:
-    data = {"codec": payload.codec, "digest": payload.digest.hex()}
-    try:
-        return {**data, "text": payload.data.decode()}
-    except UnicodeDecodeError:
-        return {**data, "base64": base64.b64encode(payload.data).decode()}
-
-
-def _payload_of(data: Mapping[str, Any]) -> Payload:
-    raw = data["text"].encode() if "text" in data else base64.b64decode(data["base64"])
-    payload = Payload(data["codec"], raw, bytes.fromhex(data["digest"]))
-    if not is_intact(payload):
-        raise KitaruValueError(
-            "an outcome that was given to this replay is not what was recorded: run the "
-            "replay of its source again",
-            code="record-corrupt",
-        )
-    return payload
 
 
 class Carried(NamedTuple):
@@ -154,6 +80,7 @@ class Past:
         self._maps: dict[Where, list[Span]] = {}
         self._maps_there: dict[Where, list[Span]] = {}
         self._copied: set[bytes] = set()
+        self._waits: set[bytes] | None = None
         self.failures: set[bytes] = set()
         """Calls of this execution whose failures were taken over."""
         self.facts = [] if self._gone else self._facts()
@@ -185,6 +112,33 @@ class Past:
             if until is None or at is None or at <= until:
                 found.append(fact)
         return found
+
+    # --- waits ----------------------------------------------------------------------------------
+
+    def answer_to(self, wait: WaitRow) -> Payload | None:
+        """The answer that was given for this wait: it is that of the source, or bears its label.
+
+        By its label only where the source asked nothing like it: what an unnamed wait says
+        may hold a result that is another one now.
+        """
+        spec = self.spec
+        if not spec.waits:
+            return None
+        identity = wait.identity
+        if identity not in spec.waits:
+            if identity in self._waits_there():
+                return None
+            same = [each for each, given in spec.waits.items() if given[1] == wait.label]
+            if len(same) != 1 or same[0] in self._run.learnt:
+                return None
+            (identity,) = same
+        self._learn(identity, GIVEN)
+        return spec.waits[identity][2]
+
+    def _waits_there(self) -> set[bytes]:
+        if self._waits is None:
+            self._waits = {each.row.identity for each in self._store.list_waits(self.spec.row)}
+        return self._waits
 
     # --- maps -----------------------------------------------------------------------------------
 
@@ -425,10 +379,13 @@ class Past:
         An override that nobody asked for is noted.
         """
         run, spec = self._run, self.spec
-        for identity, (key, _) in spec.calls.items():
+        given = {
+            identity: key for identity, (key, *_) in (*spec.calls.items(), *spec.waits.items())
+        }
+        for identity, key in given.items():
             if identity not in run.learnt:
                 message = (
-                    f"override {key!r} was not used: the replay did not call it. What it would "
+                    f"override {key!r} was not used: the replay did not come to it. What it would "
                     "have changed is not changed"
                 )
                 run.note("replay", message)

@@ -8,19 +8,20 @@ that cannot be read any more.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from kitaru._core.identity import id_digits
-from kitaru._core.lifecycle import FINISHED, State
+from kitaru._core.lifecycle import FINISHED, State, WaitKind
 from kitaru._core.names import did_you_mean, shortened
 from kitaru._core.naming import shown_name
 from kitaru._core.payload import Payload
 from kitaru._core.replaying import History, Kept, find_calls, numbered
 from kitaru._core.values import decode, encode, encode_pickled
-from kitaru._engine.carrying import ReplaySpec
+from kitaru._engine import schemas
 from kitaru._engine.context import here
 from kitaru._engine.execution import FlowSpec, flow_hints
 from kitaru._engine.loaded import loaded_spec
+from kitaru._engine.replay_spec import ReplaySpec
 from kitaru._engine.services import Services
 from kitaru._store.protocol import ExecutionRow, PastCall, Store
 from kitaru.errors import (
@@ -30,6 +31,8 @@ from kitaru.errors import (
     KitaruUsageError,
     KitaruValueError,
 )
+
+S = TypeVar("S", "SeenCall", "SeenWait")
 
 EVERYTHING = 1 << 62
 """No row has so high a number."""
@@ -94,7 +97,7 @@ def decide_replay(
     history = History(past, failed=failed)
     calls = seen_calls(row, past)
     named = None if from_ is None else _one_call(row, calls, from_, "from_").identity
-    given, waits = _given(row, calls, overrides)
+    given, waits = _given(row, calls, seen_waits(store, row), overrides)
     _check_readable(store, row, Kept(history, named=named, overridden=given), from_)
     return ReplaySpec(
         source=row.exec_id,
@@ -126,6 +129,32 @@ def seen_calls(row: ExecutionRow, past: Sequence[PastCall]) -> list[SeenCall]:
         for one in firsts.values()
     ]
     return sorted(calls, key=lambda call: call.seq)
+
+
+class SeenWait(NamedTuple):
+    """A wait of the source, as people name it."""
+
+    call_id: str
+    name: str
+    checkpoint_id: str
+    identity: bytes
+    schema: str | None
+
+
+def seen_waits(store: Store, row: ExecutionRow) -> list[SeenWait]:
+    """What the execution asked of people, in the order of asking."""
+    waits = [each.row for each in store.list_waits(row.id) if each.row.kind is WaitKind.INPUT]
+    digits = id_digits(wait.identity for wait in waits)
+    return [
+        SeenWait(
+            f"{row.exec_id}:{wait.identity.hex()[:digits]}",
+            wait.label,
+            wait.label,
+            wait.identity,
+            wait.schema,
+        )
+        for wait in waits
+    ]
 
 
 # --- may it be replayed? -----------------------------------------------------------------------
@@ -224,7 +253,9 @@ def _is_same(flow: FlowSpec, one: Any, other: Any) -> bool:
 # --- which call is meant ------------------------------------------------------------------------
 
 
-def _one_call(row: ExecutionRow, calls: Sequence[SeenCall], wanted: object, by: str) -> SeenCall:
+def _one_call(
+    row: ExecutionRow, calls: Sequence[S], wanted: object, by: str, what: str = "call"
+) -> S:
     if not isinstance(wanted, str) or not wanted:
         raise KitaruUsageError(
             f"{by}={shortened(wanted)}: pass a checkpoint's name, name#2 or a call id, as a str",
@@ -236,7 +267,7 @@ def _one_call(row: ExecutionRow, calls: Sequence[SeenCall], wanted: object, by: 
     if found:
         listed = _listed(calls, found)
         raise KitaruStateError(
-            f"{by} {wanted!r} fits {len(found)} calls of execution {row.exec_id}: say which one"
+            f"{by} {wanted!r} fits {len(found)} {what}s of execution {row.exec_id}: say which one"
             f"{listed}",
             code="replay-call-unclear",
         )
@@ -244,13 +275,13 @@ def _one_call(row: ExecutionRow, calls: Sequence[SeenCall], wanted: object, by: 
     listed = _listed(calls, calls)
     hint = did_you_mean(wanted.partition("#")[0], names)
     raise KitaruStateError(
-        f"{by} {wanted!r} is no recorded call of execution {row.exec_id}."
+        f"{by} {wanted!r} is no recorded {what} of execution {row.exec_id}."
         f"{hint} There are{listed or ' none'}",
         code="replay-call-unclear",
     )
 
 
-def _listed(calls: Sequence[SeenCall], shown: Sequence[SeenCall]) -> str:
+def _listed(calls: Sequence[S], shown: Sequence[S]) -> str:
     names = numbered(calls, shown[:MAX_CANDIDATES])
     lines = [
         f"\n  {name}  {call.call_id.rpartition(':')[2]}"
@@ -264,8 +295,11 @@ def _listed(calls: Sequence[SeenCall], shown: Sequence[SeenCall]) -> str:
 
 
 def _given(
-    row: ExecutionRow, calls: Sequence[SeenCall], overrides: object
-) -> tuple[dict[bytes, tuple[str, Payload]], dict[str, Payload]]:
+    row: ExecutionRow,
+    calls: Sequence[SeenCall],
+    waits: Sequence[SeenWait],
+    overrides: object,
+) -> tuple[dict[bytes, tuple[str, Payload]], dict[bytes, tuple[str, str, Payload]]]:
     if overrides is None:
         return {}, {}
     if not isinstance(overrides, Mapping):
@@ -275,6 +309,7 @@ def _given(
             code="override-invalid",
         )
     found: dict[bytes, tuple[str, Payload]] = {}
+    answers: dict[bytes, tuple[str, str, Payload]] = {}
     for key, value in overrides.items():
         if not isinstance(key, str) or not key.startswith((_CHECKPOINT, _WAIT)):
             raise KitaruUsageError(
@@ -283,26 +318,38 @@ def _given(
                 code="override-invalid",
             )
         if key.startswith(_WAIT):
-            _refuse_wait(key)
+            wait = _one_call(row, waits, key[len(_WAIT) :], "override", "wait")
+            _refuse_twice(answers.get(wait.identity), key)
+            answers[wait.identity] = (key, wait.name, _answer(row, wait, key, value))
+            continue
         call = _one_call(row, calls, key[len(_CHECKPOINT) :], "override")
-        if call.identity in found:
-            raise KitaruUsageError(
-                f"overrides {found[call.identity][0]!r} and {key!r} mean the same call: leave one "
-                "out",
-                code="override-invalid",
-            )
+        _refuse_twice(found.get(call.identity), key)
         found[call.identity] = (key, _encoded(call, key, value))
     _check_size([payload for _, payload in found.values()])
-    return found, {}
+    _check_size([payload for _, _, payload in answers.values()])
+    return found, answers
 
 
-def _refuse_wait(key: str) -> None:
-    from kitaru.errors import KitaruFeatureNotAvailableError
+def _refuse_twice(other: tuple[Any, ...] | None, key: str) -> None:
+    if other is not None:
+        raise KitaruUsageError(
+            f"overrides {other[0]!r} and {key!r} mean the same call: leave one out",
+            code="override-invalid",
+        )
 
-    raise KitaruFeatureNotAvailableError(
-        f"override {key!r}: waits come with a later release; leave it out today",
-        code="not-yet-available",
-    )
+
+def _answer(row: ExecutionRow, wait: SeenWait, key: str, value: Any) -> Payload:
+    """Held against what the wait asked for, as an answer is."""
+    data = schemas.answer_of(value, wait=wait.name)
+    asked = None if wait.schema is None else schemas.known_type(row.flow_id, wait.schema)
+    problems = schemas.find_misfits(data, wait.schema, asked)
+    if problems:
+        listed = "; ".join(map(str, problems))
+        raise KitaruUsageError(
+            f"override {key!r} does not fit what the wait asks for: {listed}. Give what fits",
+            code="override-invalid",
+        )
+    return schemas.sealed_answer(data, schema=wait.schema, wait=wait.name)
 
 
 def _encoded(call: SeenCall, key: str, value: Any) -> Payload:

@@ -19,8 +19,9 @@ from kitaru._core.drift import OpenPlaces
 from kitaru._core.lifecycle import CallState
 from kitaru._core.payload import Payload
 from kitaru._core.volatile import may_look_volatile
-from kitaru._engine.carrying import Past, ReplaySpec
+from kitaru._engine.carrying import Past
 from kitaru._engine.context import Attempt
+from kitaru._engine.replay_spec import ReplaySpec
 from kitaru._engine.standing import Standing
 from kitaru._engine.unwind import Unwind, Why
 from kitaru._engine.waking import Latch

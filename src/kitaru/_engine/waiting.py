@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,10 +22,19 @@ from kitaru._engine.asking import Question
 from kitaru._engine.awaited import instant_of, reason_of
 from kitaru._engine.awaiting import Await, until
 from kitaru._engine.context import Place
-from kitaru._engine.effects import Commit, Land, Steps
+from kitaru._engine.effects import Ask, Commit, Land, Steps
 from kitaru._engine.standing import Stand
 from kitaru._engine.unwind import Why
-from kitaru._store.protocol import Expire, LearntRow, NoteRow, Record, RecordedWait, WaitRow
+from kitaru._store.protocol import (
+    Answer,
+    Expire,
+    LearntRow,
+    NoteRow,
+    NotInState,
+    Record,
+    RecordedWait,
+    WaitRow,
+)
 from kitaru.errors import (
     KitaruContextError,
     KitaruTimeoutError,
@@ -229,6 +239,12 @@ def _once(question: Asked) -> Steps[RecordedWait]:
     if recorded is None:
         run.queue(question.row)
     yield from be_durable(run)
+    given = None if run.past is None else run.past.answer_to(question.row)
+    if given is not None:
+        yield from be_durable(run)
+        found = yield Ask("given", lambda: _answered(run, question.row, given))
+        if found.state is not WaitState.OPEN:
+            return found  # type: ignore[no-any-return]
     stand = Stand(
         run,
         reason_of(question.row),
@@ -242,6 +258,17 @@ def _once(question: Asked) -> Steps[RecordedWait]:
         return (yield from stand_in(run, question.row, stand))
     finally:
         run.services.asker.withdraw(run.id, question.row.identity)
+
+
+def _answered(run: Run, row: WaitRow, given: Payload) -> RecordedWait:
+    """Answer it with what whoever made the replay gave, unless somebody was quicker."""
+    assert run.past is not None
+    by = f"the replay of {run.past.spec.source}"
+    with suppress(NotInState):
+        run.store.apply(Answer(run.id, row.identity, given, by, run.env.now()))
+    found = run.store.find_wait(run.id, row.identity)
+    assert found is not None, "it is on record"
+    return found
 
 
 def _offer(question: Asked, stand: Stand) -> None:
