@@ -251,7 +251,7 @@ class World:
             case "release":
                 return Release(execution, epoch, self._facts(), self.at)
             case "retry":
-                return Retry(execution, epoch, self.at)
+                return Retry(execution, epoch, self.at, self.at + 1_000)
             case "park":
                 return self._park(execution, epoch)
             case "wake":

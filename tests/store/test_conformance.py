@@ -471,7 +471,8 @@ def test_only_a_running_execution_is_tried_again(store: AnyStore) -> None:
 
 def test_a_release_hands_back_without_a_death(store: AnyStore) -> None:
     row = running(store)
-    assert store.apply(Release(row.id, 1, facts(call_row(ONE)), 70)) is None
+    answer = store.apply(Release(row.id, 1, facts(call_row(ONE)), 70))
+    assert answer is State.PENDING
     now = found(store, row)
     assert (now.status, now.owner, now.epoch, now.deaths) == (State.PENDING, None, 2, 0)
     assert (now.ended_at, now.home) == (None, row.home)
@@ -483,7 +484,7 @@ def test_a_release_hands_back_without_a_death(store: AnyStore) -> None:
 def test_a_release_while_cancelling_is_the_end(store: AnyStore) -> None:
     row = running(store)
     force_status(store, row.id, State.CANCELLING)
-    store.apply(Release(row.id, 1, NO_FACTS, 70))
+    assert store.apply(Release(row.id, 1, NO_FACTS, 70)) is State.CANCELLED
     now = found(store, row)
     assert (now.status, now.owner, now.ended_at) == (State.CANCELLED, None, 70)
 
@@ -530,6 +531,12 @@ def test_only_a_failed_execution_at_the_epoch_seen_is_retried(store: AnyStore) -
     refusal(store, Retry(row.id, 2, 5), Fenced)
     store.apply(Retry(row.id, 1, 5))
     refusal(store, Retry(row.id, 1, 5), NotInState)
+
+
+def test_a_retry_brings_its_own_deadline(store: AnyStore) -> None:
+    row = running(store)
+    store.apply(fail(row))
+    assert store.apply(Retry(row.id, 1, 5, 5_000)).deadline_at == 5_000
 
 
 def test_giving_up_fails_what_nobody_runs(store: AnyStore) -> None:

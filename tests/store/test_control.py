@@ -432,7 +432,9 @@ def test_cancelling_a_running_execution_leaves_its_owner_time_to_stop(store: Any
     assert store.list_owned(row.owner, statuses=[State.RUNNING]) == []
     assert store.apply(cancel(row, by="bob", reason="again")) == [("e-1", State.CANCELLING)]
     assert found(store, row) == now
-    assert store.apply(finish(now)) is State.CANCELLED
+    assert store.apply(finish(now)._replace(reason="it raised")) is State.CANCELLED
+    # What the code came to after the cancel is not why it ended.
+    assert found(store, row).status_reason == "no use"
 
 
 def test_cancelling_what_nobody_runs_ends_it_at_once(store: AnyStore) -> None:

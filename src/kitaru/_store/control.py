@@ -42,8 +42,8 @@ class ControlWrites(FactWrites):
                 self._change(self._queries.wake, key)
         return True
 
-    def _stop(self, execution: int, epoch: int, at: int, reason: str | None) -> bool:
-        return self._end(self._queries.stopped, (execution, epoch, at, reason), at)
+    def _stop(self, execution: int, epoch: int, at: int) -> bool:
+        return self._end(self._queries.stopped, (execution, epoch, at), at)
 
     # --- waiting ---
 
@@ -53,7 +53,7 @@ class ControlWrites(FactWrites):
         self._add_facts(*key, write.facts)
         values = (*key, write.home, write.reason, write.due_at)
         if not self._change(queries.park, values):
-            if self._stop(*key, write.at, None):
+            if self._stop(*key, write.at):
                 return State.CANCELLED
             self._refuse_owner(*key)
         parked = (write.execution, write.epoch + 1)

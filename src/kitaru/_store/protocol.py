@@ -371,9 +371,9 @@ class TryAgain(NamedTuple):
 
 
 class Release(NamedTuple):
-    """Hand a running execution back: pending, without an owner, the epoch one higher -> None.
+    """Hand a running execution back: pending, without an owner -> :class:`State`.
 
-    Not a death. A cancelling one becomes cancelled.
+    The epoch grows by one. Not a death. A cancelling one becomes cancelled.
     """
 
     execution: int
@@ -386,12 +386,14 @@ class Retry(NamedTuple):
     """Open a failed execution again: pending, attempt + 1, deaths 0 -> :class:`ExecutionRow`.
 
     The calls in its ``failed_calls`` are opened again; a wait among them that had
-    expired is asked anew, once the flow comes to it. Conditioned on the epoch seen.
+    expired is asked anew, once the flow comes to it. ``deadline_at`` is its deadline from
+    now on. Conditioned on the epoch seen.
     """
 
     execution: int
     epoch: int
     at: int
+    deadline_at: int | None = None
 
 
 class GiveUp(NamedTuple):

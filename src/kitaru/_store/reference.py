@@ -235,22 +235,21 @@ class ReferenceStore(Control, Keeping):
         self._call_at_death[row.id] = newest
         return row._replace(deaths=1 if recorded_since else row.deaths + 1)
 
-    def _release(self, write: Release) -> None:
+    def _release(self, write: Release) -> State:
         row = self._owned(write.execution, write.epoch)
         self._check_facts(row, write.facts)
         row = self._add_facts(row, write.facts)
         if row.status is State.CANCELLING:
-            self._stop(row, None, write.at)
-        else:
-            status = after(row.status, Event.RELEASE)
-            self._put(row._replace(status=status, epoch=row.epoch + 1, owner=None))
+            return self._stop(row, write.at).status
+        status = after(row.status, Event.RELEASE)
+        return self._put(row._replace(status=status, epoch=row.epoch + 1, owner=None)).status
 
     def _finish(self, write: Finish) -> State:
         row = self._owned(write.execution, write.epoch)
         self._check_facts(row, write.facts)
         row = self._add_facts(row, write.facts)
         if row.status is State.CANCELLING:
-            return self._stop(row, write.reason, write.at).status
+            return self._stop(row, write.at).status
         row = row._replace(owner=None, ended_at=write.at, status_reason=write.reason)
         if write.failure is not None:
             row = row._replace(failed_calls=tuple(write.failed_calls))
@@ -260,11 +259,9 @@ class ReferenceStore(Control, Keeping):
         done = row._replace(status=status, result=write.result, failure=None, failed_calls=())
         return self._end(done, write.at).status
 
-    def _stop(self, row: ExecutionRow, reason: str | None, at: int) -> ExecutionRow:
+    def _stop(self, row: ExecutionRow, at: int) -> ExecutionRow:
         status = after(row.status, Event.STOPPED)
-        reason = row.status_reason if reason is None else reason
-        row = row._replace(status=status, owner=None, ended_at=at, status_reason=reason)
-        return self._end(row, at)
+        return self._end(row._replace(status=status, owner=None, ended_at=at), at)
 
     def _fail(self, row: ExecutionRow, event: Event, failure: Payload, at: int) -> ExecutionRow:
         attempts = self._attempts.setdefault(row.id, [])
@@ -293,6 +290,7 @@ class ReferenceStore(Control, Keeping):
                 failed_calls=(),
                 ended_at=None,
                 status_reason=None,
+                deadline_at=write.deadline_at,
             )
         )
 
@@ -318,7 +316,7 @@ class ReferenceStore(Control, Keeping):
         self._check_facts(row, write.facts)
         row = self._add_facts(row, write.facts)
         if row.status is State.CANCELLING:
-            return self._stop(row, None, write.at).status
+            return self._stop(row, write.at).status
         return self._park_owned(row, write).status
 
     def _reopen(self, execution: int, identities: Sequence[bytes]) -> None:

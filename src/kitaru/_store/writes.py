@@ -167,11 +167,14 @@ class Writes(ControlWrites):
             self._change(queries.declare_dead, (dead, at))
         return self._standing(number, strict=True)
 
-    def release(self, write: Release) -> None:
+    def release(self, write: Release) -> State:
         key = (write.execution, write.epoch)
         self._add_facts(*key, write.facts)
-        if not self._change(self._queries.release, key) and not self._stop(*key, write.at, None):
-            self._refuse_owner(*key)
+        if self._change(self._queries.release, key):
+            return State.PENDING
+        if self._stop(*key, write.at):
+            return State.CANCELLED
+        self._refuse_owner(*key)
 
     def finish(self, write: Finish) -> State:
         queries = self._queries
@@ -184,7 +187,7 @@ class Writes(ControlWrites):
         elif self._end(queries.fail, (*end, _hex(write.failed_calls)), write.at):
             self._add_attempt(write.execution, write.at, write.failure)
             return State.FAILED
-        if self._stop(*end):
+        if self._stop(*key, write.at):
             return State.CANCELLED
         self._refuse_owner(*key)
 
@@ -203,7 +206,7 @@ class Writes(ControlWrites):
 
     def retry(self, write: Retry) -> ExecutionRow:
         before = self._standing(write.execution)
-        if not self._change(self._queries.retry, (write.execution, write.epoch)):
+        if not self._change(self._queries.retry, (write.execution, write.epoch, write.deadline_at)):
             self._refuse(before, write.epoch, "be retried: only a failed one is")
         self._reopen(write.execution, before.failed_calls)
         return self._standing(write.execution, strict=True)

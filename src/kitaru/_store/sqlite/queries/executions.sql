@@ -73,7 +73,7 @@ returning parent_exec_id,
 -- name: stopped
 -- event: stopped
 update executions
-set status = 'cancelled', owner = null, ended_at = ?3, status_reason = coalesce(?4, status_reason)
+set status = 'cancelled', owner = null, ended_at = ?3
 where id = ?1 and epoch = ?2 and status in ('cancelling')
 returning parent_exec_id,
     exists (select 1 from waits where execution = ?1 and state = 'open')
@@ -88,7 +88,7 @@ where id = ?1 and epoch = ?2 and status in ('running')
 -- event: retry
 update executions
 set status = 'pending', attempt = attempt + 1, deaths = 0, failed_calls = '', ended_at = null,
-    status_reason = null
+    status_reason = null, deadline_at = ?3
 where id = ?1 and epoch = ?2 and status in ('failed')
 
 -- name: give_up
