@@ -149,23 +149,3 @@ for name in {NAMES["later"]["executions_methods"]!r}:
         raise AssertionError(name)
 """
     run_python(code)
-
-
-def test_a_handle_says_what_a_later_release_will_do(tmp_path: Path) -> None:
-    script = tmp_path / "later.py"
-    script.write_text(
-        "import kitaru\n"
-        f"kitaru.configure(store={str(tmp_path / 'store')!r})\n"
-        "@kitaru.flow\n"
-        "def one() -> int:\n"
-        "    return 1\n"
-        "handle = one.run()\n"
-        "try:\n"
-        "    handle.cancel()\n"
-        "except kitaru.KitaruFeatureNotAvailableError as error:\n"
-        "    assert 'cancel' in str(error)\n"
-        "else:\n"
-        "    raise AssertionError\n"
-        "assert handle.wait() == 1\n"
-    )
-    run_python(f"import runpy; runpy.run_path({str(script)!r}, run_name='__main__')")

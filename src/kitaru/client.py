@@ -15,15 +15,19 @@ from kitaru import answering
 from kitaru import app as _app
 from kitaru._core.lifecycle import FINISHED, State
 from kitaru._core.naming import shown_name
+from kitaru._engine.asking import who
 from kitaru._engine.awaited import describe
+from kitaru._engine.cancelling import cancel, settle, tell
+from kitaru._engine.deadlines import fresh_deadline
 from kitaru._store.protocol import ExecutionRow, Refused, Retry, Wake
+from kitaru.cancels import checked_reason
 from kitaru.errors import (
     KitaruFeatureNotAvailableError,
     KitaruStateError,
 )
 from kitaru.handles import FlowHandle
 from kitaru.looking import Looking
-from kitaru.model import ExecutionStatus
+from kitaru.model import Execution, ExecutionStatus
 from kitaru.records import status_of
 
 _LEAVE_OUT = ": leave it out until then"
@@ -93,7 +97,8 @@ class Executions(Looking):
         self._flow_of(row)
         again = self._failed_checkpoints(row)
         try:
-            opening = Retry(row.id, row.epoch, self._app.env.now())
+            now = self._app.env.now()
+            opening = Retry(row.id, row.epoch, now, fresh_deadline(row, now))
             opened = self._app.store.apply(opening)
         except Refused as error:
             raise KitaruStateError(
@@ -124,6 +129,17 @@ class Executions(Looking):
         )
         return handle
 
+    def cancel(self, exec_id: str, *, reason: str | None = None) -> Execution:
+        """Cancel an execution and its children, wherever they run -> how it stands then.
+
+        ``cancelling`` until the code of what runs has stopped, then ``cancelled``; what waits
+        or has not begun is ``cancelled`` at once. To cancel what is being cancelled changes
+        nothing. Raises ``KitaruStateError`` if the execution is finished.
+        """
+        row = self.find_row(exec_id)
+        found = cancel(self._app.runner, row, by=who(), reason=checked_reason(reason))
+        return self.get(found.exec_id)
+
     # --- what executions wait for ------------------------------------------------------------
 
     def input(self, exec_id: str, *, wait: str, value: Any, by: str | None = None) -> None:
@@ -142,11 +158,10 @@ class Executions(Looking):
     def abort_wait(self, exec_id: str, *, wait: str, by: str | None = None) -> None:
         """Abort a wait: its execution is cancelled, with all its children."""
         row = self.find_row(exec_id)
-        answering.abort(self._app.store, self._app.env, row, wait, by=by)
-        self._app.runner.look(row.exec_id)
+        _, cancelled = answering.abort(self._app.store, self._app.env, row, wait, by=by)
+        tell(self._app.runner, cancelled)
 
     decide = _later("executions.decide")
-    cancel = _later("executions.cancel")
     plan = _later("executions.plan", "; why() tells why calls ran")
     delete = _later("executions.delete")
     export = _later("executions.export")
@@ -163,6 +178,8 @@ class Executions(Looking):
                 f"again. Run what failed again: kitaru executions retry {row.exec_id}",
                 code="nothing-to-resume",
             )
+        if settle(self._app.runner, row):
+            row = self.find_row(row.exec_id)
         if row.status in FINISHED:
             raise KitaruStateError(
                 f"execution {row.exec_id} is {row.status}: there is nothing to resume. "

@@ -27,6 +27,7 @@ class Kind(enum.StrEnum):
 
 _YOUR_CODE = {
     "user-code-raised": "Your flow or one of its checkpoints raised.",
+    "flow-timed-out": "An execution took longer than its flow's timeout.",
     "checkpoint-timed-out": "A try of a checkpoint took longer than its timeout.",
     "module-raised": "The module with the flow raised while it was imported.",
     "module-shadowed": "Another module has the name of the one with the flow.",
@@ -102,6 +103,7 @@ _USAGE = {
     "replay-inside-flow": "A replay was made inside a flow.",
     "replay-source-gone": "The execution that a replay is made from was deleted.",
     "source-not-finished": "Only a finished execution can be replayed.",
+    "nothing-to-cancel": "The execution has ended; there is nothing to cancel.",
     "nothing-to-resume": "The execution has ended; there is nothing to resume.",
     "wait-timed-out": "The timeout of a wait has passed; the execution goes on.",
     # Waits, and their answers

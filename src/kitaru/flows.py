@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from datetime import timedelta
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -21,6 +22,7 @@ from typing import (
 from kitaru import app as _app
 from kitaru import settings as _settings
 from kitaru._core.binding import Binder
+from kitaru._core.checks import seconds_of
 from kitaru._core.names import check_name, shortened
 from kitaru._core.naming import import_folder, module_name
 from kitaru._engine.execution import FlowSpec
@@ -63,7 +65,7 @@ _MAX_TAGS = 32
 class RunOptions:
     """What ``flow.options()`` and ``run()`` say; None means not said."""
 
-    __slots__ = ("cache", "key", "retries", "tags")
+    __slots__ = ("cache", "key", "retries", "tags", "timeout_seconds")
 
     def __init__(
         self,
@@ -72,11 +74,13 @@ class RunOptions:
         tags: tuple[str, ...] = (),
         cache: Cache | None = None,
         retries: int | None = None,
+        timeout_seconds: float | None = None,
     ) -> None:
         self.key = key
         self.tags = tags
         self.cache: Cache | None = cache
         self.retries = retries
+        self.timeout_seconds = timeout_seconds
 
 
 class Flow(Generic[P, R]):
@@ -152,6 +156,7 @@ class Flow(Generic[P, R]):
                 tags=options.tags,
                 cache=options.cache if cache is None else _settings.check_cache(cache, "cache"),
                 retries=options.retries if retries is None else _checked_retries(retries),
+                timeout_seconds=options.timeout_seconds,
             )
         return self._start(args, kwargs, options)
 
@@ -177,6 +182,7 @@ class Flow(Generic[P, R]):
             cache=options.cache,
             retries=options.retries,
             replay=replay,
+            timeout_seconds=options.timeout_seconds,
         )
         return FlowHandle(
             row.exec_id, row.id, self.spec, adopts=options.key is not None, completion=completion
@@ -189,7 +195,7 @@ class Flow(Generic[P, R]):
         tags: Sequence[str] = (),
         cache: Cache | None = None,
         retries: int | None = None,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
         queue: str | None = None,
         priority: int | None = None,
         limit_key: str | None = None,
@@ -200,10 +206,12 @@ class Flow(Generic[P, R]):
         """This flow with other options for the runs that follow.
 
         ``key`` makes a run idempotent: the same key and inputs are the same
-        execution, resumed if it was interrupted. ``tags`` are labels to list by.
+        execution, resumed if it was interrupted. ``tags`` are labels to list by. ``timeout``
+        (seconds or timedelta) is how long an execution may take from its start, waiting and
+        downtime included: after it, it fails with the origin ``timeout``.
         """
         check_options("flow.options()", unknown, _RUN_OPTIONS)
-        later = {"timeout": timeout, "queue": queue, "priority": priority,
+        later = {"queue": queue, "priority": priority,
                  "limit_key": limit_key, "delay": delay, "connection": connection}  # fmt: skip
         for option, value in later.items():
             if value is not None:
@@ -220,6 +228,7 @@ class Flow(Generic[P, R]):
                 tags=(*before.tags, *_checked_tags(tags)),
                 cache=before.cache if cache is None else _settings.check_cache(cache, "cache"),
                 retries=before.retries if retries is None else _checked_retries(retries),
+                timeout_seconds=seconds_of("timeout", timeout) or before.timeout_seconds,
             ),
         )
 
@@ -373,7 +382,7 @@ def flow(
     cache: bool | None = None,
     retries: int | None = None,
     strict: bool = False,
-    timeout: float | None = None,
+    timeout: float | timedelta | None = None,
     retention: Any = None,
     aliases: Sequence[str] = (),
     schedule: str | None = None,
@@ -385,7 +394,8 @@ def flow(func: Any = None, /, **options: Any) -> Any:
 
     ``cache`` and ``retries`` are defaults for its runs; ``strict=True`` stops
     an execution that, resumed, makes another call than the recorded one
-    (``KitaruDivergenceError``); ``aliases`` are former names. Raises
+    (``KitaruDivergenceError``); ``timeout`` (seconds or timedelta) is how long an execution may
+    take from its start, waiting and downtime included; ``aliases`` are former names. Raises
     ``KitaruUsageError`` at decoration for options that make no sense.
 
     >>> @flow
@@ -436,6 +446,7 @@ def _make_flow(
     cache: bool | None = None,
     retries: int | None = None,
     strict: bool = False,
+    timeout: float | timedelta | None = None,
     aliases: Sequence[str] = (),
     missed: str = "last",
     **later: Any,
@@ -480,6 +491,7 @@ def _make_flow(
             retries=None if retries is None else _checked_retries(retries),
             strict=bool(check_bool("strict", strict)),
             aliases=check_names("flow", "aliases", aliases),
+            timeout_seconds=seconds_of("timeout", timeout),
         ),
         RunOptions(),
     )

@@ -14,7 +14,6 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Generic,
-    NoReturn,
     TypeVar,
 )
 
@@ -22,18 +21,20 @@ from kitaru import app as _app
 from kitaru._core.checks import check_timeout
 from kitaru._core.lifecycle import State
 from kitaru._core.payload import Payload
+from kitaru._engine.asking import who
 from kitaru._engine.awaited import describe, open_waits
+from kitaru._engine.cancelling import cancel, settle
 from kitaru._engine.debugging import was_quit
 from kitaru._engine.execution import FlowSpec
 from kitaru._engine.frames import fold
 from kitaru._engine.futures import asyncio_running
 from kitaru._engine.outcomes import open_result, raise_failure
 from kitaru._engine.unwind import Why
+from kitaru.cancels import checked_reason
 from kitaru.errors import (
     KitaruBackendError,
     KitaruContextError,
     KitaruError,
-    KitaruFeatureNotAvailableError,
     KitaruNotFoundError,
     KitaruStateError,
     KitaruTimeoutError,
@@ -108,7 +109,7 @@ class FlowHandle(Generic[R]):
 
         state, _, owner = self._app.store.get_status(self._row_id)
         alive = self._app.runner.ownership.is_alive
-        if state.value in ("running", "cancelling") and not alive(owner):
+        if state.value == "running" and not alive(owner):
             return ExecutionStatus.INTERRUPTED
         return ExecutionStatus(state.value)
 
@@ -196,12 +197,32 @@ class FlowHandle(Generic[R]):
                 continue
             await completion.wait_async()
 
-    def cancel(self) -> NoReturn:
-        """Cancel the execution (a later release)."""
-        raise KitaruFeatureNotAvailableError(
-            "cancel() comes with a later release: end the process that runs it, then leave it",
-            code="not-yet-available",
-        )
+    def cancel(self, *, reason: str | None = None) -> None:
+        """Cancel the execution and its children, wherever they run; returns at once.
+
+        What runs is ``cancelling`` until its code has stopped, then ``cancelled``: nothing new
+        starts, bodies that are running may finish and are recorded, ``finally`` blocks run.
+        What waits or has not begun is ``cancelled`` at once. ``wait()`` then raises
+        ``KitaruCancelledError``. Raises ``KitaruStateError`` if the execution is finished.
+
+        >>> import kitaru, threading
+        >>> @kitaru.flow
+        ... def endless() -> None:
+        ...     while True:
+        ...         kitaru.check()
+        ...         threading.Event().wait(0.01)
+        >>> handle = endless.run()
+        >>> handle.cancel(reason="an example")
+        >>> handle.wait()
+        Traceback (most recent call last):
+        ...
+        kitaru.errors.KitaruCancelledError: ...
+        """
+        try:
+            cancel(self._app.runner, self._row(), by=who(), reason=checked_reason(reason))
+        except KitaruError as error:
+            fold(error)
+            raise
 
     # --- following -------------------------------------------------------------------
 
@@ -230,7 +251,7 @@ class FlowHandle(Generic[R]):
             return None
         if self._given_up is not None and runner.ownership.is_own(row):
             raise self._given_up
-        if runner.ownership.is_abandoned(row):
+        if runner.ownership.is_abandoned(row) and not settle(runner, row):
             if self._adopts and self._flow is not None:
                 self._completion = runner.take(self._flow, row)
             else:

@@ -137,5 +137,5 @@ def stored_as(status: ExecutionStatus | None) -> tuple[State, ...]:
     if status is None:
         return ()
     if status is ExecutionStatus.INTERRUPTED:
-        return (State.RUNNING, State.CANCELLING)
+        return (State.RUNNING,)
     return (State(status.value),)

@@ -381,9 +381,10 @@ class Execution:
         """Go on with it in this process -> its handle; see ``executions.resume``."""
         return self._client.resume(self.exec_id)
 
-    def cancel(self) -> Any:
-        """Cancel it (a later release)."""
-        return self._client.cancel(self.exec_id)
+    def cancel(self, *, reason: str | None = None) -> Execution:
+        """Cancel it and its children -> how it stands then; see ``executions.cancel``."""
+        cancelled: Execution = self._client.cancel(self.exec_id, reason=reason)
+        return cancelled
 
     def replay(self, **options: Any) -> Any:
         """Make a new execution from it -> its handle; see ``executions.replay``."""

@@ -73,7 +73,7 @@ def _instant_or_none(at: int | None) -> datetime | None:
 
 def status_of(row: ExecutionRow, is_alive: Callable[[int | None], bool]) -> ExecutionStatus:
     """What an execution is: ``interrupted`` if it is recorded as running and its owner is dead."""
-    if row.status in (State.RUNNING, State.CANCELLING) and not is_alive(row.owner):
+    if row.status is State.RUNNING and not is_alive(row.owner):
         return ExecutionStatus.INTERRUPTED
     return ExecutionStatus(row.status.value)
 

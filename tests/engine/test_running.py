@@ -146,13 +146,6 @@ def test_a_handle_of_another_flow_or_of_none_is_refused() -> None:
         doubled.handle("01-nothing")
 
 
-def test_cancel_comes_later() -> None:
-    handle = doubled.run(1)
-    with pytest.raises(KitaruFeatureNotAvailableError):
-        handle.cancel()
-    handle.wait()
-
-
 # --- inputs -----------------------------------------------------------------------------
 
 

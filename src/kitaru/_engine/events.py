@@ -17,10 +17,12 @@ from kitaru._core.reuse import explain
 from kitaru._core.values import failure_info
 from kitaru._store.protocol import (
     CallRow,
+    Cancel,
     Claim,
     ExecutionRow,
     Facts,
     Finish,
+    GiveUp,
     Park,
     Record,
     Release,
@@ -53,6 +55,7 @@ LEVELS = {
     "execution.retrying": logging.WARNING,
     "execution.completed": logging.INFO,
     "execution.failed": logging.ERROR,
+    "execution.cancelling": logging.WARNING,
     "execution.cancelled": logging.WARNING,
     "calls.submitted": logging.DEBUG,
     "call.started": logging.DEBUG,
@@ -126,6 +129,7 @@ _VERBS = {
     "execution.waiting": "is parked",
     "execution.retrying": "is tried again",
     "execution.lost": "left this process",
+    "execution.cancelling": "is told to stop",
     "call.recalled": "recalled, recorded",
     "call.reused": "reused, recorded",
     "call.carried": "carried over, recorded",
@@ -163,6 +167,15 @@ def _of_transition(row: ExecutionRow, write: Any, answer: Any) -> Event | None:
             return of_execution(answer, "execution.claimed")
         why = f"the process that ran it (owner {write.from_owner}) had died"
         return of_execution(answer, "execution.taken_over", reason=why)
+    if kind is Cancel:
+        states = dict(answer)
+        if row.status is State.CANCELLING:
+            return None  # it was told before
+        stopped = states[row.exec_id] is State.CANCELLED
+        name = "execution.cancelled" if stopped else "execution.cancelling"
+        return of_execution(row, name, reason=write.reason)
+    if kind is Release and answer is State.CANCELLED:
+        return of_execution(row, "execution.cancelled")
     if kind is Release:
         return of_execution(row, "execution.handed_back")
     if kind is Park:
@@ -171,6 +184,8 @@ def _of_transition(row: ExecutionRow, write: Any, answer: Any) -> Event | None:
         return of_execution(row, "execution.retrying", reason=_failure(write.failure))
     if kind is Retry:
         return of_execution(answer, "execution.retrying", reason="asked for")
+    if kind is GiveUp:
+        return of_execution(row, "execution.failed", reason=write.reason)
     if kind is Finish:
         return _of_end(row, write, answer)
     return None

@@ -26,16 +26,19 @@ from kitaru._engine.parking import park
 from kitaru._engine.procedures import origin_of
 from kitaru._engine.run import Run
 from kitaru._engine.settle import Settle
+from kitaru._engine.stopping import is_patient, stop
 from kitaru._engine.unwind import Unwind, Why
 from kitaru._engine.waking import Latch
 from kitaru._engine.watch import say_local_classes
 from kitaru._store.protocol import ExecutionRow, Finish, Release, TryAgain
-from kitaru.errors import KitaruDivergenceError, KitaruValueError
+from kitaru.errors import FailureOrigin, KitaruDivergenceError, KitaruValueError
 
 if TYPE_CHECKING:
     from kitaru._core.binding import Binder
 
 _MAX_REASON_CHARACTERS = 500
+
+_BODY_POLL_SECONDS = 0.02
 
 
 class FlowSpec:
@@ -55,6 +58,7 @@ class FlowSpec:
         "name",
         "retries",
         "strict",
+        "timeout_seconds",
     )
 
     def __init__(
@@ -71,6 +75,7 @@ class FlowSpec:
         retries: int | None,
         strict: bool,
         aliases: tuple[str, ...],
+        timeout_seconds: float | None = None,
     ) -> None:
         self.id = id
         self.name = name
@@ -83,6 +88,7 @@ class FlowSpec:
         self.retries = retries
         self.strict = strict
         self.aliases = aliases
+        self.timeout_seconds = timeout_seconds
         self.hints: tuple[type, ...] | None = None
         self.annotations: dict[str, Any] | None = None
         """Resolved at the first run."""
@@ -122,12 +128,25 @@ class Life:
         """The dead owner from whom it was taken over."""
         self.parked_as: State | None = None
         """What it was recorded as when it was let go in order to wait."""
+        self._told: Unwind | None = None
+        """That it is to stop: it may be told before it has begun."""
 
     def begin(self, run: Run) -> None:
         self.run = run
         self.began = True
         if run.services.draining:
             run.end(Why.HANDED_BACK, f"execution {run.exec_id} is handed back")
+        if self._told is not None:
+            stop(run, self._told)
+
+    def stop(self, unwind: Unwind) -> None:
+        """It was cancelled, or its time is over."""
+        if self._told is not None:
+            return  # Once: whoever ticks may see it again.
+        # Told first, then looked: `begin` does the two in the other order.
+        self._told = unwind
+        if self.began:
+            stop(self.run, unwind)
 
 
 class Unwound:
@@ -185,7 +204,10 @@ class CallFlow(Effect):
             # Queued for the loop: by now the flow may have left by itself, and what
             # it does then (settling, handing back) must not be cancelled.
             if inside and root not in run.told:
-                root.cancel()
+                if is_patient(run):
+                    loop.call_later(_BODY_POLL_SECONDS, cancel)
+                else:
+                    root.cancel()
 
         token = here.set(Place(run, run.top, run.top.root))
         try:
@@ -328,11 +350,25 @@ def leave(life: Life, unwind: Unwind) -> Steps[None]:
     yield from keep_log(run)
     if unwind.why is Why.PARKED:
         life.parked_as = yield from park(run)
-    elif unwind.why is Why.HANDED_BACK:
+    elif unwind.why in (Why.HANDED_BACK, Why.CANCELLED):
+        # What is cancelling becomes cancelled by it: its code has stopped.
         facts = run.take_facts()
         yield Commit(run, Release(run.id, run.epoch, facts, run.env.now()), facts)
+    elif unwind.why is Why.TIMED_OUT:
+        yield _out_of_time(life, unwind)
     else:
         run.events.lost(run.row, str(unwind))
+
+
+def _out_of_time(life: Life, unwind: Unwind) -> Commit:
+    run, error = life.run, unwind.error
+    assert error is not None
+    life.completion.cause = error
+    failure = encode_failure(error, origin=FailureOrigin.TIMEOUT)
+    facts = run.take_facts()
+    now = run.env.now()
+    finish = Finish(run.id, run.epoch, None, failure, (), reason_of(error, []), facts, now)
+    return Commit(run, finish, facts)
 
 
 def is_finished(row: ExecutionRow) -> bool:

@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Any
 
@@ -96,6 +97,12 @@ class LoopThread:
     def is_current(self) -> bool:
         """Whether the calling code runs on this very loop."""
         return self._loop is not None and asyncio._get_running_loop() is self._loop
+
+    def call_if_running(self, function: Callable[..., object], *args: Any) -> None:
+        """Call it on the loop, soon; not at all if nothing ever ran there."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # closed: nothing runs there any more
+                self._loop.call_soon_threadsafe(function, *args)
 
     def spawn(
         self, make: Callable[[], Coroutine[Any, Any, Any]], context: Context | None = None

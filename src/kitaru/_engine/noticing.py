@@ -14,6 +14,8 @@ from contextvars import Context
 from typing import TYPE_CHECKING, NamedTuple
 
 from kitaru._core.lifecycle import State
+from kitaru._engine.cancelling import look
+from kitaru._engine.deadlines import enforce
 from kitaru._engine.execution import Completion, FlowSpec, Life, is_finished
 from kitaru._store.protocol import ExecutionRow, Refused, Wake
 
@@ -67,7 +69,8 @@ class Noticing:
         """A life has ended by parking: serve its execution from now on."""
         row = life.row
         parking = life.run.standing.parking
-        due_at = None if parking is None else parking.due_at
+        instants = (None if parking is None else parking.due_at, row.deadline_at)
+        due_at = min((at for at in instants if at is not None), default=None)
         self._keep(
             Parked(row.id, row.exec_id, row.epoch + 1, due_at, life.flow, life.context, True)
         )
@@ -107,6 +110,7 @@ class Noticing:
             self._changes = changes
             self._look()
         now = self._env.now()
+        enforce(self._runner)
         self._wake_due(now)
         for life in self._runner.lives():
             life.run.standing.tick(now)
@@ -118,6 +122,7 @@ class Noticing:
 
     def _look(self) -> None:
         """Somebody has committed something."""
+        look(self._runner)
         for life in self._runner.lives():
             life.run.standing.look()
         if not self._parked:

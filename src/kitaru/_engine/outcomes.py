@@ -37,7 +37,8 @@ def raise_failure(store: Store, row: ExecutionRow, cause: BaseException | None) 
     about = f"execution {row.exec_id} of flow {row.flow_name!r}"
     if row.status is State.CANCELLED or row.failure is None:
         raise KitaruCancelledError(
-            f"{about} was cancelled: run the flow again for a new execution",
+            f"{about} was {row.status_reason or 'cancelled'}. What it recorded is kept; "
+            "run the flow again for a new execution",
             exec_id=row.exec_id,
             status=status,
             code="execution-cancelled",

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kitaru._core.drift import OpenPlaces
-from kitaru._core.lifecycle import CallState
+from kitaru._core.lifecycle import CallState, State
 from kitaru._core.payload import Payload
 from kitaru._core.volatile import may_look_volatile
 from kitaru._engine.carrying import Past
@@ -115,6 +115,8 @@ class Run:
         self.bodies: set[Any] = set()
         """Calls whose bodies run, or whose outcomes are being recorded."""
         self.standing = Standing(self)
+        self.patient_until = 0.0
+        """When async bodies of an execution that was told to stop are cancelled."""
         self.lost: set[Attempt] = set()
         """Attempts of calls that timed out and whose bodies may still run."""
         self._wakers: set[Callable[[], object]] = set()
@@ -335,6 +337,8 @@ class Run:
 
     def refused(self, error: BaseException) -> Unwind:
         """A write was refused: this process has no more business with the execution."""
+        if isinstance(error, Refused) and _is_cancelling(error.row, self.epoch):
+            return self.end(Why.CANCELLED, f"execution {self.exec_id} is cancelled", error)
         if isinstance(error, Fenced):
             return self.end(
                 Why.LOST,
@@ -433,6 +437,10 @@ class Run:
             elif one.__context__ is not None and not one.__suppress_context__:
                 todo.append(one.__context__)
         return list(dict.fromkeys(found))
+
+
+def _is_cancelling(row: ExecutionRow | None, epoch: int) -> bool:
+    return row is not None and row.status is State.CANCELLING and row.epoch == epoch
 
 
 def _only(kind: type[Any], facts: Iterable[Any]) -> list[Any]:

@@ -13,6 +13,7 @@ so that a killer takes no innocent neighbour with it (O5).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections import deque
@@ -22,7 +23,9 @@ from typing import NamedTuple
 
 from kitaru._core.lifecycle import MAX_DEATHS, SUSPECT_DEATHS, State
 from kitaru._core.values import encode_failure
+from kitaru._engine.cancelling import settle
 from kitaru._engine.capture import listen
+from kitaru._engine.deadlines import fail_late, is_over
 from kitaru._engine.drivers import drive, drive_async
 from kitaru._engine.execution import Completion, FlowSpec, Life, is_finished, run_flow
 from kitaru._engine.liveness import Liveness
@@ -216,6 +219,8 @@ class Runner:
         known = self.completion(row.exec_id)
         if known is not None:
             return known
+        if settle(self, row):
+            return None  # it was being cancelled when its owner died
         if row.status is State.WAITING and not self.ownership.is_alive(row.home):
             return self.watch(flow, row, context)
         asked_for = asked and row.status is State.PENDING
@@ -233,6 +238,26 @@ class Runner:
     def may_take(self, row: ExecutionRow) -> bool:
         """Whether an unfinished execution is nobody's who lives, or was dropped here."""
         return self.ownership.is_abandoned(row) or self.ownership.is_own(row)
+
+    def find_life(self, exec_id: str) -> Life | None:
+        """The execution's life in this process, even if it has not begun yet."""
+        with self._lock:
+            return self._active.get(exec_id)
+
+    def candidates(self) -> list[ExecutionRow]:
+        """What is to run here and has not begun."""
+        with self._lock:
+            return [candidate.row for candidate in self._candidates]
+
+    def withdraw(self, unwanted: Callable[[ExecutionRow], bool]) -> list[ExecutionRow]:
+        """What is to run here and has not begun does not begin: waiters look at the store."""
+        with self._lock:
+            found = [one for one in self._candidates if unwanted(one.row)]
+            for candidate in found:
+                self._candidates.remove(candidate)
+        for candidate in found:
+            self._forget(candidate.completion)
+        return [candidate.row for candidate in found]
 
     def completion(self, exec_id: str) -> Completion | None:
         """What to wait on for an execution that runs or waits here; None: neither."""
@@ -359,6 +384,10 @@ class Runner:
 
     def _claim_and_launch(self, candidate: Candidate) -> None:
         try:
+            if is_over(candidate.row, self._env.now()):
+                fail_late(self, candidate.row)
+                self._forget(candidate.completion)
+                return
             claim = self._claim_of(candidate.row)
             row = self.store.apply(claim)
         except (Refused, KitaruBackendError) as error:
@@ -384,7 +413,7 @@ class Runner:
             return Claim(row.id, row.epoch, owner, None, now)
         if row.owner == owner:
             # Given up here before: hand it back first, so that the epoch tells the lives apart.
-            self._release(row, row.epoch)
+            self.release(row, row.epoch)
             return Claim(row.id, row.epoch + 1, owner, None, now)
         return Claim(row.id, row.epoch, owner, row.owner, now)
 
@@ -397,7 +426,7 @@ class Runner:
             candidate.completion.unwound = Unwind(why, str(error), error)
         self._forget(candidate.completion)
 
-    def _release(self, row: ExecutionRow, epoch: int) -> None:
+    def release(self, row: ExecutionRow, epoch: int) -> None:
         release = Release(row.id, epoch, NO_FACTS, self._env.now())
         self.events.written(row, release, self.store.apply(release))
 
@@ -501,7 +530,11 @@ class Runner:
             error = life.run.ended
         if isinstance(error, Unwind):
             life.completion.unwound = error
-            if error.why is not Why.HANDED_BACK:
+            if error.why is Why.CANCELLED:
+                # In between two tries of the flow: its code has stopped.
+                with contextlib.suppress(Refused, KitaruBackendError):
+                    self.release(life.row, life.run.epoch)
+            elif error.why is not Why.HANDED_BACK:
                 self.services.say(str(error))
                 self.events.lost(life.row, str(error))
         elif isinstance(error, (KitaruBackendError, Refused)):
@@ -670,7 +703,7 @@ class Runner:
     def _hand_back(self, life: Life) -> None:
         epoch = life.run.epoch if life.began else life.row.epoch
         try:
-            self._release(life.row, epoch)
+            self.release(life.row, epoch)
         except (Refused, KitaruBackendError):
             # It ended meanwhile, or the store is gone: then the lock is the hand-back.
             return

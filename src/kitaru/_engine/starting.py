@@ -11,6 +11,7 @@ from kitaru._core.objects import captured_values
 from kitaru._core.values import encode
 from kitaru._core.values.classes import FRESH, take_fresh
 from kitaru._engine.context import here
+from kitaru._engine.deadlines import deadline_of
 from kitaru._engine.execution import Completion, FlowSpec
 from kitaru._engine.fingerprint import code_digest
 from kitaru._engine.replaying import Replay
@@ -39,14 +40,10 @@ def start_execution(
     cache: bool | str | None,
     retries: int | None,
     replay: Replay | None = None,
+    timeout_seconds: float | None = None,
 ) -> tuple[ExecutionRow, Completion | None]:
     """Check the inputs, record the execution and launch it; or find the one with its key."""
-    if services.importing:
-        raise KitaruUsageError(
-            f"flow {flow.name!r} is run while Kitaru imports its module: put the run under\n"
-            '    if __name__ == "__main__":\n        ...',
-            code="flow-run-during-import",
-        )
+    _refuse_importing(services, flow)
     if here.get() is not None:
         raise KitaruFeatureNotAvailableError(
             f"flow {flow.name!r} is run inside another flow: child executions come with a later "
@@ -62,6 +59,8 @@ def start_execution(
     if FRESH:
         say_local_classes(services, f"flow {flow.name!r} is given", take_fresh())
     env = services.env
+    seconds = flow.timeout_seconds if timeout_seconds is None else timeout_seconds
+    now = env.now()
     new = Start(
         exec_id=env.new_id(),
         project=services.project,
@@ -72,14 +71,15 @@ def start_execution(
         inputs_digest=inputs.digest[:16] if key is None else _digest(flow, bound, replay),
         inputs=inputs,
         seed=env.random_bytes(16) if replay is None else replay.source.seed,
-        spec=frozen_spec(flow, cache, retries, resolved, replay),
+        spec=frozen_spec(flow, cache, retries, resolved, replay, timeout_seconds=seconds),
         tags=json.dumps(tags),
         code_folder=flow.folder,
         code_module=flow.module,
         owner=None,
         home=None,
-        at=env.now(),
         original_exec_id=None if replay is None else replay.source.exec_id,
+        at=now,
+        deadline_at=deadline_of(seconds, now),
     )
     if key is None and replay is None:
         _say_interrupted(services, runner, flow, new)
@@ -88,6 +88,15 @@ def start_execution(
     except Fenced as error:
         raise KitaruBackendError(DECLARED_DEAD, code="process-declared-dead") from error
     return row, completion
+
+
+def _refuse_importing(services: Services, flow: FlowSpec) -> None:
+    if services.importing:
+        raise KitaruUsageError(
+            f"flow {flow.name!r} is run while Kitaru imports its module: put the run under\n"
+            '    if __name__ == "__main__":\n        ...',
+            code="flow-run-during-import",
+        )
 
 
 def _find_by_alias(
@@ -127,6 +136,8 @@ def frozen_spec(
     retries: int | None,
     resolved: settings.Settings,
     replay: Replay | None = None,
+    *,
+    timeout_seconds: float | None = None,
 ) -> str:
     """The resolved options that hold for the whole life of the execution, as JSON."""
     default = settings.default_cache(flow=flow.cache, settings=resolved)  # type: ignore[arg-type]
@@ -138,6 +149,8 @@ def frozen_spec(
         spec["strict"] = True
     if replay is not None:
         spec["replay"] = replay.spec.as_data()
+    if timeout_seconds is not None:
+        spec["timeout_seconds"] = timeout_seconds
     return json.dumps(spec)
 
 

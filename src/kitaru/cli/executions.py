@@ -167,6 +167,28 @@ def replay(
 
 @click.command(
     cls=Command,
+    help="Cancel executions and their children, wherever they run. What runs is cancelling until "
+    "its code has stopped: nothing new starts, bodies that are running may finish and are "
+    "recorded. Waits for that, unless told not to.",
+    examples="""
+kitaru executions cancel 01a2
+kitaru executions cancel 01a2 01a3 --reason "wrong inputs"
+kitaru executions cancel 01a2 --no-wait
+""",
+)
+@click.argument("exec_ids", metavar="EXECUTION...", nargs=-1, required=True,
+                shell_complete=execution_ids)  # fmt: skip
+@click.option("--reason", metavar="TEXT", help="Why: recorded, and told to whoever waits.")
+@click.option("--no-wait", is_flag=True, help="Do not wait until the code has stopped.")
+@click.pass_obj
+def cancel(session: Session, exec_ids: tuple[str, ...], reason: str | None, no_wait: bool) -> int:
+    from kitaru.cli.cancelling import perform
+
+    return perform(session, exec_ids, reason, wait=not no_wait)
+
+
+@click.command(
+    cls=Command,
     help="Tell why each call of a checkpoint ran, or whose result it reused, and show what differs "
     "as a diff: arguments and code, old against new. Without a checkpoint: every call.",
     examples="""

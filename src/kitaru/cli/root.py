@@ -26,10 +26,11 @@ executions = Group(
         "retry": (_EXECUTIONS, "Run what made an execution fail again."),
         "replay": (_EXECUTIONS, "Make a new execution from an old one."),
         "input": (_EXECUTIONS, "Answer what executions wait for."),
+        "cancel": (_EXECUTIONS, "Cancel executions, and wait until they have stopped."),
         "why": (_EXECUTIONS, "Tell why calls ran, or whose result they reused."),
         "logs": (_EXECUTIONS, "Show what an execution printed and logged."),
     },
-    later=dict.fromkeys(("cancel", "decide", "plan", "delete", "export", "import"), ""),
+    later=dict.fromkeys(("decide", "plan", "delete", "export", "import"), ""),
     examples="""
 kitaru executions list --status interrupted
 kitaru executions get 01a2 --result

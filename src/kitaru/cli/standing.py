@@ -129,7 +129,7 @@ def _by_status(place: Place, interrupted: Sequence[ExecutionRow]) -> dict[str, i
 def _interrupted(place: Place) -> Iterator[ExecutionRow]:
     alive: dict[int | None, bool] = {}
     before: int | None = None
-    states = (State.RUNNING, State.CANCELLING)
+    states = (State.RUNNING,)
     while rows := place.store.list_executions(
         project=place.project, statuses=states, before=before, limit=200
     ):
