@@ -95,11 +95,12 @@ kitaru executions resume 01a2 --code ~/projects/shop
 )
 @_ID
 @_CODE
+@click.option("--detach", is_flag=True, help="Leave once it waits, as with `kitaru run`.")
 @click.pass_obj
-def resume(session: Session, exec_id: str, code: str | None) -> int:
+def resume(session: Session, exec_id: str, code: str | None, detach: bool) -> int:
     from kitaru.cli import running
 
-    return running.resume(session, exec_id, code)
+    return running.resume(session, exec_id, code, detach=detach)
 
 
 @click.command(

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from kitaru import app as _app
+from kitaru._engine.awaited import describe
 from kitaru._engine.host import DRAIN_SECONDS
 from kitaru.cli.live import View
 from kitaru.cli.output import Session
@@ -24,6 +25,9 @@ from kitaru.model import ExecutionStatus
 
 FIRST_NEWS_SECONDS = 2.0
 NEWS_SECONDS = 10.0
+LOOK_SECONDS = 0.1
+"""How often it is looked whether an execution that is to be left has parked."""
+
 _PAGE = 1000
 
 
@@ -45,11 +49,16 @@ def catch_sigterm() -> None:
         return  # not in the main thread: somebody embeds us, and owns the signals
 
 
-def follow(session: Session, handle: FlowHandle[Any], view: View) -> KitaruExecutionError | None:
-    """Wait for the end, showing it -> the error that it ended with, or None."""
+def follow(
+    session: Session, handle: FlowHandle[Any], view: View, *, detach: bool = False
+) -> KitaruExecutionError | None:
+    """Wait for the end, showing it -> the error that it ended with, or None.
+
+    ``detach``: wait no longer than until nothing of it runs here, because it waits itself.
+    """
     view.follow(handle.exec_id)
     elsewhere = Elsewhere(session, handle)
-    pause_seconds = FIRST_NEWS_SECONDS
+    pause_seconds = LOOK_SECONDS if detach else FIRST_NEWS_SECONDS
     try:
         while True:
             try:
@@ -57,6 +66,11 @@ def follow(session: Session, handle: FlowHandle[Any], view: View) -> KitaruExecu
                 view.close("completed")
                 return None
             except KitaruTimeoutError:
+                if detach:
+                    if _only_waits(handle):
+                        view.close("waiting")
+                        return None
+                    continue
                 if not view.heard_anything:
                     elsewhere.tell()
                 pause_seconds = NEWS_SECONDS
@@ -65,6 +79,11 @@ def follow(session: Session, handle: FlowHandle[Any], view: View) -> KitaruExecu
         return error
     except KeyboardInterrupt as stop:
         _hand_back(session, handle, view, 128 + getattr(stop, "number", signal.SIGINT))
+
+
+def _only_waits(handle: FlowHandle[Any]) -> bool:
+    """Whether it is parked, and nothing that it may wait for (a child) runs in this process."""
+    return handle.status is ExecutionStatus.WAITING and not _app.current().runner.busy
 
 
 class Elsewhere:
@@ -118,13 +137,21 @@ def _hand_back(session: Session, handle: FlowHandle[Any], view: View, status: in
     _end(session, handle, status)
 
 
+def _waiting(handle: FlowHandle[Any]) -> str:
+    store = _app.current().store
+    row = store.find_execution(handle.exec_id)
+    return f"execution {handle.exec_id} waits" if row is None else describe(store, row)
+
+
 def _end(session: Session, handle: FlowHandle[Any], status: int) -> NoReturn:
     """Say where it stands and leave without waiting for anything that still runs."""
     try:
         stands = handle.status
     except Exception:
         stands = None  # the store is away: then the lock that we drop is the hand-back
-    if stands is not None and stands.is_finished:
+    if stands is ExecutionStatus.WAITING:
+        said = f"left: {_waiting(handle)}"
+    elif stands is not None and stands.is_finished:
         said = (
             f"execution {handle.exec_id} is {stands}: it came to its end while it was stopped; "
             f"see: kitaru executions get {handle.exec_id}"

@@ -28,11 +28,14 @@ class RunCommand(Command):
 @click.command(
     cls=RunCommand,
     help="Run a flow and print its result. The flow's arguments go after --, by name, read as "
-    "its annotations say; or all of them as JSON with --args.",
+    "its annotations say; or all of them as JSON with --args. What it waits for is asked in this "
+    "terminal, or answered with `kitaru executions input`; until then this command waits, too. "
+    "With --detach it leaves then, says how to answer, and exits with 0.",
     examples="""
 kitaru run my_flows.py:hello -- --name World --times 3
 kitaru run my.package.flows:hello --args '{"name": "World"}'
 kitaru run my_flows.py:import_orders --key 2026-03-01
+kitaru run my_flows.py:publish --detach
 """,
 )
 @click.argument("target", metavar="MODULE_OR_FILE:FLOW")
@@ -40,6 +43,8 @@ kitaru run my_flows.py:import_orders --key 2026-03-01
 @click.option("--args", "as_json", metavar="JSON", help="The flow's arguments as JSON.")
 @click.option("--key", help="The same key and arguments are the same execution, gone on with.")
 @click.option("--no-cache", is_flag=True, help="Reuse nothing that other executions recorded.")
+@click.option("--detach", is_flag=True, help="Leave once it waits for an answer, a time or "
+              "another execution, and nothing of it runs here.")  # fmt: skip
 @click.pass_obj
 def run(
     session: Session,
@@ -48,6 +53,7 @@ def run(
     as_json: str | None,
     key: str | None,
     no_cache: bool,
+    detach: bool,
 ) -> int:
     from kitaru import settings
     from kitaru.target import split_target
@@ -57,4 +63,6 @@ def run(
 
     from kitaru.cli.running import run_target
 
-    return run_target(session, target, values, as_json=as_json, key=key, no_cache=no_cache)
+    return run_target(
+        session, target, values, as_json=as_json, key=key, no_cache=no_cache, detach=detach
+    )

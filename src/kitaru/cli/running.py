@@ -31,6 +31,7 @@ def run_target(
     as_json: str | None,
     key: str | None,
     no_cache: bool,
+    detach: bool = False,
 ) -> int:
     """Import the flow, run it, print its result -> the exit status."""
     catch_sigterm()
@@ -45,13 +46,16 @@ def run_target(
         args, kwargs = read_arguments(flow, as_json, words)
         chosen = flow.options(key=key, cache=False if no_cache else None)
         view.start(_app.current().services)
+        if detach:
+            # Whoever leaves is not asked.
+            _app.current().services.asker.enabled = False
         handle = chosen.run(*args, **kwargs)
         session.progress(f"execution {handle.exec_id} of flow {flow.spec.name!r}")
-        error = follow(session, handle, view)
+        error = follow(session, handle, view, detach=detach)
     return _end(session, handle, error)
 
 
-def resume(session: Session, exec_id: str, code: str | None) -> int:
+def resume(session: Session, exec_id: str, code: str | None, *, detach: bool = False) -> int:
     catch_sigterm()
     insist_on_store()
     executions = KitaruClient().executions
@@ -60,9 +64,11 @@ def resume(session: Session, exec_id: str, code: str | None) -> int:
     with showing(session) as view:
         _import(session, row, code)
         view.start(_app.current().services)
+        if detach:
+            _app.current().services.asker.enabled = False
         handle = executions.resume(row.exec_id)
         session.progress(f"execution {row.exec_id} of flow {row.flow_name!r} goes on")
-        error = follow(session, handle, view)
+        error = follow(session, handle, view, detach=detach)
     return _end(session, handle, error)
 
 
