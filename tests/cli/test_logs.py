@@ -135,3 +135,37 @@ def test_a_terminal_obeys_nothing_that_was_printed() -> None:
     record = entry("one\ntwo", source="logging", level="ERROR", checkpoint_name=None)
     shown = entry_lines(record, screen)
     assert [painted(line, screen) for line in shown] == ["13:46:40.123 ERROR one", "  two"]
+
+
+ASKS = """
+import kitaru
+from kitaru import flow
+
+@flow
+def asks() -> str:
+    print("before")
+    answer = kitaru.wait(name="go", schema=str)
+    print("after", answer)
+    return answer
+"""
+
+
+@pytest.mark.slow
+def test_a_follower_is_told_that_the_execution_waits_and_goes_on_with_it(project: Project) -> None:
+    (project.folder / "asks.py").write_text(ASKS)
+    runs = project.start("run", "asks.py:asks")
+    assert runs.stderr is not None
+    while not runs.stderr.readline().startswith("kitaru: execution "):
+        assert runs.poll() is None
+    exec_id = newest(project)
+    follower = project.start("executions", "logs", exec_id, "--follow", "-o", "json")
+    events = events_of(follower)
+    said = [next(events) for _ in range(2)]
+    assert [event["event"] for event in said] == ["log", "waiting"]
+    assert said[1]["item"]["pending_wait"]["name"] == "go"
+    project.ask("executions", "input", exec_id, "--wait", "go", "--value", "yes")
+    after = [event for event in events if event["item"].get("message") != "before"]
+    assert [event["event"] for event in after] == ["log", "terminal"]
+    assert after[0]["item"]["message"] == "after yes"
+    assert ended(follower) == 0
+    assert ended(runs) == 0

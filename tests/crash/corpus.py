@@ -28,6 +28,8 @@ class Scenario(NamedTuple):
     variants: tuple[str, ...] = ("",)
     sequential: bool = True
     """Whether at most one body runs at a time, so that the journal's order is the order."""
+    costly: bool = False
+    """Its lives start programs: it is killed once at each kind of point, and not at every one."""
     also: tuple[Any, ...] = ()
     """Right results of a life that goes on where another variant died."""
 
@@ -627,6 +629,45 @@ async def facts_at_once() -> Any:
 
 scenario(facts_in_threads, sequential=False)
 scenario(facts_at_once, sequential=False)
+
+
+# --- processes of their own, and what is printed ------------------------------------------
+
+
+@checkpoint(cache=False, runtime="process")
+def far_work(what: Any) -> str:
+    with body(f"far_work({what})") as mark:
+        print("far away", what)
+        return f"{what}{mark}"
+
+
+@flow
+def in_own_processes() -> Any:
+    print("begun")
+    found = got("far", far_work("a"))
+    print("that was all")
+    return found
+
+
+scenario(in_own_processes, costly=True)
+
+
+@checkpoint(cache=False)
+def prints(what: int) -> str:
+    with body(f"prints({what})") as mark:
+        print("line", what)
+        print("no end", end="")
+        return f"{what}{mark}"
+
+
+@flow
+def printing() -> Any:
+    found = [got(f"prints {i}", prints(i)) for i in range(3)]
+    print("that was all")
+    return found
+
+
+scenario(printing)
 
 
 @flow

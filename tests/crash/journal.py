@@ -38,10 +38,15 @@ _callers: ContextVar[str] = ContextVar("callers", default="")
 
 
 def begin(life: Life) -> None:
-    """This process is that life from now on."""
+    """This process is that life from now on, and so are those that it starts for single bodies."""
     global _life, _descriptor
     _life = life
+    os.environ["CRASH_LIFE"] = json.dumps(life)
     _descriptor = os.open(life.journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+
+if "CRASH_LIFE" in os.environ:
+    begin(Life(*json.loads(os.environ["CRASH_LIFE"])))
 
 
 def variant() -> str:

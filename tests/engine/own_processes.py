@@ -166,11 +166,25 @@ def unstorable() -> Any:
 
 
 @own()
-def waits_until_cancelled(begun: str) -> str:
-    Path(begun).write_text("begun")
-    while not kitaru.current().parking:
+def waits_until_told(begun: str) -> str:
+    Path(begun).write_text(str(os.getpid()))
+    while not (kitaru.current().parking or kitaru.current().cancelled):
         time.sleep(0.01)
     return "finished all the same"
+
+
+@own()
+def asks_whether_to_end(begun: str) -> None:
+    Path(begun).write_text(str(os.getpid()))
+    while True:
+        time.sleep(0.01)
+        kitaru.check()
+
+
+@own()
+def sleeps(begun: str) -> None:
+    Path(begun).write_text(str(os.getpid()))
+    time.sleep(1000)
 
 
 @flow

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import kitaru
-from kitaru import KitaruClient, app, checkpoint, flow
+from kitaru import KitaruClient, checkpoint, flow
 
 from . import own_processes as far
 from .own_processes import Odd, Point
@@ -321,15 +321,55 @@ def test_an_await_that_is_cancelled_kills_the_process(tmp_path: Path) -> None:
     wait_for_end(int((tmp_path / "pid").read_text()))
 
 
-def test_a_body_that_is_asked_to_end_may_finish_and_is_recorded(tmp_path: Path) -> None:
+def test_a_body_may_finish_when_its_execution_is_cancelled_and_is_recorded(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
-    handle = call.run("waits_until_cancelled", [str(begun)])
+    handle = call.run("waits_until_told", [str(begun)])
     wait_for_file(begun)
-    assert app.close(0.0) == 1
-    app.use(None)
-    executions = KitaruClient().executions
-    calls = executions.list_checkpoints(handle.exec_id)
-    assert [each.status for each in calls] in ([], ["completed"])
+    handle.cancel()
+    with pytest.raises(kitaru.KitaruCancelledError):
+        handle.wait(MAX_SECONDS)
+    (recorded,) = KitaruClient().executions.list_checkpoints(handle.exec_id)
+    assert (recorded.status, recorded.result()) == ("completed", "finished all the same")
+
+
+def test_a_body_that_asks_ends_when_its_execution_is_cancelled(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    handle = call.run("asks_whether_to_end", [str(begun)])
+    wait_for_file(begun)
+    handle.cancel()
+    with pytest.raises(kitaru.KitaruCancelledError):
+        handle.wait(MAX_SECONDS)
+    assert KitaruClient().executions.list_checkpoints(handle.exec_id) == []
+    wait_for_end(int(begun.read_text()))
+
+
+def test_the_deadline_of_the_execution_kills_the_process(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    handle = call.options(timeout=2).run("sleeps", [str(begun)])
+    with pytest.raises(kitaru.KitaruExecutionError, match="time"):
+        handle.wait(MAX_SECONDS)
+    assert handle.status.value == "failed"
+    wait_for_end(int(begun.read_text()))
+
+
+def test_a_program_that_ends_takes_the_process_with_it(tmp_path: Path) -> None:
+    program = (
+        PROGRAM
+        + """
+if __name__ == "__main__":
+    import kitaru, threading
+    kitaru.configure(at_exit="leave", at_exit_seconds=0)
+    killed.run(sys.argv[1])
+    while not os.path.exists(sys.argv[1]):
+        threading.Event().wait(0.02)
+"""
+    )
+    pids = tmp_path / "pids"
+    owner = start_program(tmp_path, program, str(pids))
+    owner.communicate(timeout=MAX_SECONDS)
+    wait_for_file(pids)
+    for pid in pids.read_text().split():
+        wait_for_end(int(pid))
 
 
 PROGRAM = """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import fcntl
 import json
 import logging
 import os
@@ -30,6 +31,7 @@ from kitaru._engine.call import hints_of
 from kitaru._engine.context import here
 from kitaru._engine.effects import CallBody, Encoded, Raised
 from kitaru._engine.importable import find
+from kitaru._engine.unwind import Unwind, Why
 from kitaru._engine.waking import waker
 from kitaru._engine.wire import STATUS, Order, Wire
 from kitaru._store.protocol import LearntRow
@@ -211,9 +213,9 @@ class Child:
         """(status as ``wait`` has it, most memory) once it has ended."""
 
     def start(self, order: Order) -> None:
-        ours, theirs = socket.socketpair()
-        life_read, self._life = os.pipe()
-        self._status, status_write = os.pipe()
+        ours, theirs = (socket.socket(fileno=_above(s.detach())) for s in socket.socketpair())
+        life_read, self._life = map(_above, os.pipe())
+        self._status, status_write = map(_above, os.pipe())
         # What we hold must not live on in forks of ours: it would keep the process alive.
         _held.update((ours.fileno(), self._life))
         given = (theirs.fileno(), life_read, status_write)
@@ -243,9 +245,14 @@ class Child:
             self._wire.send(order)
         ours.settimeout(None)
 
-    def ask_to_end(self, ended: Any) -> None:
-        """The execution is told to end: what the body asks of Kitaru raises from now on."""
-        if self._wire is not None and ended is not None:
+    def ask_to_end(self, ended: Unwind | None) -> None:
+        """The execution is told to end: what the body asks of Kitaru raises from now on.
+
+        If its time is over, so is that of the body.
+        """
+        if ended is not None and ended.why is Why.TIMED_OUT:
+            self.kill()
+        elif self._wire is not None and ended is not None:
             with suppress(OSError):
                 self._wire.send("ended", ended.why.name, str(ended))
 
@@ -377,6 +384,15 @@ class Child:
         if self._status >= 0:
             os.close(self._status)
             self._status = -1
+
+
+def _above(descriptor: int) -> int:
+    """The descriptor, off the places of the standard streams, which a daemon may have closed."""
+    if descriptor > 2:
+        return descriptor
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(descriptor)
+    return moved
 
 
 def _command(*descriptors: int) -> list[str]:
