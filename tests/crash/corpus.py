@@ -776,3 +776,4 @@ for played in (replay_with_an_override, replay_from_a_call, replay_from_below_a_
 
 
 from . import parked as parked  # noqa: E402  (it enters its flows into this corpus)
+from . import stopped as stopped  # noqa: E402  (so does this)

@@ -40,6 +40,8 @@ class Trial:
         self._rows(seen)
         starts = [event for event in journal if event["event"] == "start"]
         self._never_again(starts, seen)
+        for start in starts:
+            self.check("S2, nothing starts after a cancel", "never" not in start["label"], start)
         self._attempts(starts, seen)
         self._recorded_before_used([e for e in journal if e["life"] == lives], seen)
         self._same_place_same_value(journal, seen)
@@ -150,7 +152,8 @@ class Trial:
             if earlier["status"] in ("completed", "cancelled"):
                 self.check("S1, terminal is final", later["status"] == earlier["status"], later)
             owned = later["owner"] is not None
-            self.check("an owner while running", owned == (later["status"] == "running"), later)
+            runs = later["status"] in ("running", "cancelling")
+            self.check("an owner while running", owned == runs, later)
             if later["status"] in _FINISHED:
                 opened = later["attempt"] > earlier["attempt"]
                 kept = opened or len(later["calls"]) >= len(earlier["calls"])

@@ -37,7 +37,7 @@ def raise_failure(store: Store, row: ExecutionRow, cause: BaseException | None) 
     about = f"execution {row.exec_id} of flow {row.flow_name!r}"
     if row.status is State.CANCELLED or row.failure is None:
         raise KitaruCancelledError(
-            f"{about} was {row.status_reason or 'cancelled'}. What it recorded is kept; "
+            f"{about} was {_cancelled(row.status_reason)}. What it recorded is kept; "
             "run the flow again for a new execution",
             exec_id=row.exec_id,
             status=status,
@@ -72,6 +72,13 @@ def raise_failure(store: Store, row: ExecutionRow, cause: BaseException | None) 
         cause = failure.exception
         show_recorded_frames(cause, info.traceback)
     raise error from cause
+
+
+def _cancelled(reason: str | None) -> str:
+    """Who cancelled, and why: as it was recorded, or that of a wait that was aborted."""
+    if reason is None or reason.startswith("cancelled"):
+        return reason or "cancelled"
+    return f"cancelled: {reason}"
 
 
 def checkpoint_behind(store: Store, row: ExecutionRow, exc: BaseException) -> str | None:
