@@ -8,14 +8,19 @@ another moment wherever the last life died.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
+
+import pydantic
 
 import kitaru
-from kitaru import Retry, checkpoint, flow
+from kitaru import Retry, app, checkpoint, flow
+from kitaru._core.values import encode
 from kitaru._engine import standing
+from kitaru._store.protocol import Answer, Refused
 
 from .corpus import KEY, SCENARIOS, Refusal, Scenario, work, work_async
 from .journal import body, dawdle, got
@@ -112,6 +117,43 @@ def waits_beside_bodies() -> Any:
 
 
 _answered(waits_beside_bodies, sequential=False)
+
+
+# --- an answer that only the class refuses -----------------------------------------------------
+
+
+def _insists(text: str) -> str:
+    if text == "no":
+        raise ValueError("not that")
+    return text
+
+
+@flow
+def answered_again() -> Any:
+    asked = Annotated[str, pydantic.AfterValidator(_insists)]
+    found = got("answer", kitaru.wait(name="ok", schema=asked))
+    return [found, got("after", work(found))]
+
+
+def refused_first() -> Any:
+    handle = answered_again.options(key=KEY).run()
+    store, env = app.current().store, app.current().env
+    row = store.find_execution(handle.exec_id)
+    assert row is not None
+    while not handle.status.is_finished:
+        for wait in store.list_waits(row.id)[:1]:
+            payload = encode("no", what="answer")
+            with contextlib.suppress(Refused):
+                # As a process that has only the schema answers.
+                store.apply(Answer(row.id, wait.row.identity, payload, "ann", env.now()))
+                app.current().runner.look(handle.exec_id)
+        if len(store.list_waits(row.id)) > 1:
+            _answer_what_is_open(handle.exec_id, lambda wait: "yes")
+        time.sleep(0.001)
+    return handle.wait()
+
+
+_enter(answered_again, refused_first)
 
 
 # --- two answers at once, and an answer against the clock ------------------------------------
