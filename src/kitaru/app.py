@@ -26,7 +26,6 @@ from kitaru._store.logs import LogStore
 from kitaru._store.protocol import Store
 from kitaru.env import Env, SystemEnv
 from kitaru.errors import KitaruError
-from kitaru.housekeeping import Housekeeper
 
 
 class Kitaru:
@@ -50,7 +49,6 @@ class Kitaru:
         self.root = root
         self.logs = logs
         """Where logs are looked for; whether any are kept is the settings' word."""
-        self.housekeeper = Housekeeper(store, logs, env)
         loop = LoopThread(store)
         self.services = Services(
             store=store,
@@ -86,6 +84,11 @@ class Kitaru:
         self.store.close()
         self.services.loop.stop()
         return left
+
+    def be_silent(self) -> None:
+        """Say nothing any more: a test has killed this life, and whatever it says is no news."""
+        self.services.is_silent = True
+        self.services.loop.be_silent()
 
     def _at_exit(self) -> tuple[str, float | None]:
         now = _settings.current()

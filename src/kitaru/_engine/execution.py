@@ -54,7 +54,6 @@ class FlowSpec:
         "hints",
         "id",
         "is_async",
-        "keep_seconds",
         "module",
         "name",
         "retries",
@@ -77,7 +76,6 @@ class FlowSpec:
         strict: bool,
         aliases: tuple[str, ...],
         timeout_seconds: float | None = None,
-        keep_seconds: int | None = None,
     ) -> None:
         self.id = id
         self.name = name
@@ -91,7 +89,6 @@ class FlowSpec:
         self.strict = strict
         self.aliases = aliases
         self.timeout_seconds = timeout_seconds
-        self.keep_seconds = keep_seconds
         self.hints: tuple[type, ...] | None = None
         self.annotations: dict[str, Any] | None = None
         """Resolved at the first run."""

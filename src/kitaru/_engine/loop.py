@@ -94,6 +94,11 @@ class LoopThread:
         if not thread.is_alive():
             loop.close()
 
+    def be_silent(self) -> None:
+        """Report nothing that tasks come to any more: a test has killed this life."""
+        if self._loop is not None:
+            self._loop.set_exception_handler(lambda loop, context: None)
+
     def is_current(self) -> bool:
         """Whether the calling code runs on this very loop."""
         return self._loop is not None and asyncio._get_running_loop() is self._loop

@@ -101,6 +101,13 @@ class Noticing:
         self._look_at(parked)
         return found
 
+    def followed(self) -> list[Completion]:
+        """What handles of this process wait on for what is parked here; they are let go."""
+        with self._lock:
+            found, self._followed = list(self._followed.values()), {}
+            self._parked.clear()
+        return found
+
     # --- looking ----------------------------------------------------------------------
 
     def tick(self) -> float:

@@ -664,6 +664,15 @@ class Runner:
         with self._lock:
             return len(self._active) + len(self._candidates) + self._starting
 
+    def abandon(self) -> None:
+        """Let whoever waits here look at the store: a test has killed this life."""
+        with self._lock:
+            completions = [*self._completions.values(), *self.noticing.followed()]
+            self._completions.clear()
+        for completion in completions:
+            completion.unwound = Unwind(Why.LOST, "the life that ran it was killed")
+            completion.over()
+
     def drain(self, seconds: float) -> None:
         """Start nothing new, let bodies finish and record for ``seconds``, hand back the rest (O6).
 

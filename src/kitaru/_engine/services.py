@@ -110,6 +110,10 @@ class Services:
         """The main thread has ended, and the interpreter wants to."""
         self.importing = False
         """Kitaru itself is importing a module: nothing at its top level may start a flow."""
+        self.is_silent = False
+        """Nothing is said any more: a test has killed this life, and knows."""
+        self.parks_at_once = False
+        """Nothing that waits stays hot: in a world whose time passes while nothing runs."""
         self.grace_seconds = GRACE_SECONDS
         self.gone = False
         """The process is about to end: nobody waits for bodies any more."""
@@ -150,6 +154,8 @@ class Services:
 
     def say(self, text: str, *, once: Any = None) -> None:
         """A notice for people: one line on stderr, at most once for ``once``."""
+        if self.is_silent:
+            return
         if once is not None:
             if once[0] in self.shown_elsewhere:
                 return

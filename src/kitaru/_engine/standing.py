@@ -179,6 +179,8 @@ class Standing:
 
     def _is_cold(self, stand: Stand) -> bool:
         run = self._run
+        if run.services.parks_at_once:
+            return True
         if stand.parks_at_exit and (run.services.exiting or run.services.draining):
             return True
         if stand.due_at is not None and (stand.due_at - run.env.now()) / 1e6 < HOT_SECONDS:

@@ -80,7 +80,6 @@ def start_execution(
         original_exec_id=None if replay is None else replay.source.exec_id,
         at=now,
         deadline_at=deadline_of(seconds, now),
-        keep_seconds=flow.keep_seconds,
     )
     if key is None and replay is None:
         _say_interrupted(services, runner, flow, new)

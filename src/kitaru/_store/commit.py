@@ -24,8 +24,6 @@ from kitaru._store.protocol import (
     Cancel,
     Claim,
     DeclareDead,
-    Delete,
-    DropBlobs,
     Expire,
     Finish,
     Forget,
@@ -37,7 +35,6 @@ from kitaru._store.protocol import (
     Remember,
     Retry,
     Start,
-    Sweep,
     TryAgain,
     Wake,
     Write,
@@ -65,9 +62,6 @@ WRITES: tuple[type, ...] = (
     Cancel,
     Remember,
     Forget,
-    Delete,
-    Sweep,
-    DropBlobs,
 )
 
 BEFORE_COMMIT = {write: f"before_commit:{write.__name__}" for write in WRITES}

@@ -15,15 +15,12 @@ from kitaru._core.lifecycle import State
 from kitaru._core.payload import Payload
 from kitaru._store.control import ControlWrites
 from kitaru._store.facts import Conflict, Session, seen
-from kitaru._store.housekeeping import HousekeepingWrites
 from kitaru._store.protocol import (
     AlreadyRecorded,
     Answer,
     Cancel,
     Claim,
     DeclareDead,
-    Delete,
-    DropBlobs,
     ExecutionRow,
     Expire,
     Facts,
@@ -40,7 +37,6 @@ from kitaru._store.protocol import (
     Retry,
     Start,
     Started,
-    Sweep,
     TryAgain,
     Wake,
     Write,
@@ -51,7 +47,7 @@ from kitaru._store.rows import Rows
 _ONLY_CALLS = Facts()[1:]
 
 
-class Writes(ControlWrites, HousekeepingWrites):
+class Writes(ControlWrites):
     def __init__(self, session: Session, queries: Queries, rows: Rows) -> None:
         super().__init__(session, queries, rows)
         self._methods: dict[type, Callable[[Any], Any]] = {
@@ -72,9 +68,6 @@ class Writes(ControlWrites, HousekeepingWrites):
             Cancel: self.cancel,
             Remember: self.remember,
             Forget: self.forget,
-            Delete: self.delete,
-            Sweep: self.sweep,
-            DropBlobs: self.drop_blobs,
         }
 
     def perform(self, write: Write) -> Any:

@@ -78,8 +78,7 @@ create table intents (
 
 -- What checkpoints saved by name beside their results.
 create table artifacts (
-    -- People and programs keep it: a number is never given again.
-    id integer primary key autoincrement,
+    id integer primary key,
     execution integer not null references executions (id),
     call blob not null,
     attempt integer not null,
