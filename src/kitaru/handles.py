@@ -285,7 +285,7 @@ class FlowHandle(Generic[R]):
         """How to answer, once for what it waits for; while it sleeps there is nothing to do."""
         waits = open_waits(self._app.store, row)
         if waits:
-            asked = tuple(wait.id for wait in waits)
+            asked = tuple(sorted(wait.row.identity for wait in waits))
             self._app.services.say(describe(self._app.store, row), once=("waits", row.id, asked))
 
     def _say_abandoned(self, row: ExecutionRow) -> None:

@@ -7,8 +7,10 @@ being an error.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import assert_type
 
+import kitaru
 from kitaru import Execution, ExecutionStatus, Flow, FlowHandle, KitaruClient, flow
 
 
@@ -91,3 +93,24 @@ def the_client_returns_records() -> None:
 
 @flow(retries="2")  # type: ignore[call-overload, untyped-decorator]
 def wrong_retries() -> None: ...
+
+
+# --- waits ----------------------------------------------------------------------------
+
+
+@flow
+def asks() -> bool:
+    # No type says "a bool, or what you await to get one": annotate what you ask for.
+    approved: bool = kitaru.wait(schema=bool, expires=timedelta(days=1), on_expire=False)
+    kitaru.sleep(timedelta(hours=1))
+    return approved
+
+
+@flow
+async def asks_async() -> str:
+    assert_type(await kitaru.sleep(1.5), None)
+    answer: str = await kitaru.wait(name="who", question="Who are you?", schema=str)
+    return answer
+
+
+kitaru.wait(bool)  # type: ignore[call-arg]

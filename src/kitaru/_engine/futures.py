@@ -165,7 +165,8 @@ class Submitted:
         woken = threading.Event()
         self.when_done(woken.set)
         standing = run.standing
-        is_flow = standing.thread == threading.get_ident()
+        # With a timeout it waits for a clock of this process, too.
+        is_flow = timeout is None and standing.thread == threading.get_ident()
         standing.following = is_flow or standing.following
         try:
             with run.waking(woken.set):

@@ -185,15 +185,23 @@ class Noticing:
 
     def serve(self, row: ExecutionRow) -> None:
         """Run an execution that was parked here, now that it is pending."""
-        if row.status is not State.PENDING or self._runner.is_leaving:
+        if row.status is not State.PENDING:
+            return
+        if self._runner.is_leaving:
+            self._changes = None  # if the program stays after all: look again
             return
         with self._lock:
             parked = self._parked.pop(row.exec_id, None)
             if parked is None:
                 return
             completion = self._followed.pop(row.exec_id, None) or Completion(row.exec_id)
-            self._runner.add(row, parked.flow, parked.context, completion)
+            self._runner.add(row, parked, completion)
         self._runner.dispatch()
+
+    def put_back(self, parked: Parked) -> None:
+        """It could not be claimed, because the store was away: try again at the next tick."""
+        self._keep(parked)
+        self._changes = None
 
     def forget(self, exec_id: str) -> None:
         """It is not waiting any more, and goes on or ended elsewhere."""

@@ -29,7 +29,7 @@ from kitaru._engine.deadlines import fail_late, is_over
 from kitaru._engine.drivers import drive, drive_async
 from kitaru._engine.execution import Completion, FlowSpec, Life, is_finished, run_flow
 from kitaru._engine.liveness import Liveness
-from kitaru._engine.noticing import Noticing
+from kitaru._engine.noticing import Noticing, Parked
 from kitaru._engine.ownership import Ownership
 from kitaru._engine.pool import Pool
 from kitaru._engine.run import Run
@@ -75,6 +75,8 @@ class Candidate(NamedTuple):
     flow: FlowSpec
     context: Context
     completion: Completion
+    parked: Parked | None = None
+    """As what it was parked here."""
 
 
 class Runner:
@@ -274,12 +276,10 @@ class Runner:
             self._be_awake()
         return self.noticing.follow(row.exec_id)
 
-    def add(
-        self, row: ExecutionRow, flow: FlowSpec, context: Context, completion: Completion
-    ) -> None:
-        """List a pending execution among those that are to run here. Called with the lock held."""
+    def add(self, row: ExecutionRow, parked: Parked, completion: Completion) -> None:
+        """List what was parked among those that are to run here. Called with the lock held."""
         self._completions[row.exec_id] = completion
-        self._candidates.append(Candidate(row, flow, context, completion))
+        self._candidates.append(Candidate(row, parked.flow, parked.context, completion, parked))
 
     @property
     def is_leaving(self) -> bool:
@@ -424,6 +424,8 @@ class Runner:
         else:
             why = Why.LOST if isinstance(error, Refused) else Why.STORE_FAILED
             candidate.completion.unwound = Unwind(why, str(error), error)
+            if why is Why.STORE_FAILED and candidate.parked is not None:
+                self.noticing.put_back(candidate.parked)
         self._forget(candidate.completion)
 
     def release(self, row: ExecutionRow, epoch: int) -> None:

@@ -69,7 +69,11 @@ class Settle(Effect):
 
     async def _cancel_tasks(self) -> None:
         current = asyncio.current_task()
-        while left := [task for task in self.attempt.tasks if task is not current]:
+        # One that has ended may still be listed: from Python 3.12 on a gather of such does not
+        # let the loop go round, and would wait for it for ever.
+        while left := [
+            task for task in self.attempt.tasks if task is not current and not task.done()
+        ]:
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)

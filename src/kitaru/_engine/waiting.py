@@ -19,7 +19,7 @@ from kitaru._core.lifecycle import WaitKind, WaitState
 from kitaru._core.payload import Payload
 from kitaru._engine import schemas
 from kitaru._engine.asking import Question
-from kitaru._engine.awaited import instant_of, reason_of
+from kitaru._engine.awaited import command, instant_of, reason_of
 from kitaru._engine.awaiting import Await, until
 from kitaru._engine.context import Place
 from kitaru._engine.effects import Ask, Commit, Land, Steps
@@ -277,6 +277,13 @@ def _offer(question: Asked, stand: Stand) -> None:
     put = Question(run.id, run.exec_id, run.row.flow_name, row, question.terms.asked)
     if asker.offer(put):
         stand.is_attended = lambda: asker.holds(run.id, row.identity)
+    elif question.terms.hot_seconds:
+        # Whoever waits for the execution sees nothing of it until it is parked.
+        run.services.say(
+            f"execution {run.exec_id} of flow {run.row.flow_name!r} {reason_of(row)}. "
+            f"Answer: {command(run.exec_id, row)}",
+            once=("waits", run.id, (row.identity,)),
+        )
 
 
 def stand_in(run: Run, row: WaitRow, stand: Stand) -> Steps[RecordedWait]:
