@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from kitaru._core.fanout import unmapped as unmapped
     from kitaru._core.values.changes import upcast as upcast
     from kitaru._core.values.registering import register_codec as register_codec
+    from kitaru._core.verdicts import Done as Done
+    from kitaru._core.verdicts import NotDone as NotDone
+    from kitaru._core.verdicts import Unknown as Unknown
     from kitaru.checkpoints import Checkpoint as Checkpoint
     from kitaru.checkpoints import CheckpointFuture as CheckpointFuture
     from kitaru.checkpoints import checkpoint as checkpoint
@@ -40,9 +43,6 @@ if TYPE_CHECKING:
     from kitaru.flows import Flow as Flow
     from kitaru.flows import flow as flow
     from kitaru.handles import FlowHandle as FlowHandle
-    from kitaru.later import Done as Done
-    from kitaru.later import NotDone as NotDone
-    from kitaru.later import Unknown as Unknown
     from kitaru.later import llm as llm
     from kitaru.later import load as load
     from kitaru.later import memory as memory
@@ -74,6 +74,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "_core.verdicts": "Done NotDone Unknown",
     "_core.fanout": "unmapped",
     "_core.values.changes": "upcast",
     "_core.values.registering": "register_codec",
@@ -86,7 +87,7 @@ _HOMES = {
     "KitaruWaitValidationError",
     "flows": "Flow flow",
     "handles": "FlowHandle",
-    "later": "Done NotDone Unknown llm load memory save",
+    "later": "llm load memory save",
     "model": "ArtifactRef CheckpointAttempt CheckpointCall Execution ExecutionStatus "
     "FailureInfo LogEntry Note PendingWait Retry Why",
     "recovery": "recover",

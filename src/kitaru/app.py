@@ -67,6 +67,7 @@ class Kitaru:
             pid=os.getpid(),
         )
         self.services.is_owner = self.runner.ownership.holds
+        self.runner.flows = known_flows
         asker = self.services.asker
         asker.answered = asker.left_open = lambda question: self.runner.look(question.exec_id)
         self.host = Host(self.runner, self._at_exit)

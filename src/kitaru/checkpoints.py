@@ -435,7 +435,7 @@ def checkpoint(
     aliases: Sequence[str] = (),
     timeout: float | timedelta | None = None,
     codec: Literal["json", "pickle"] | None = None,
-    effect: str | None = None,
+    effect: Literal["once"] | None = None,
     verify: Callable[..., Any] | None = None,
     transaction: bool = False,
     resources: Any = None,
@@ -499,6 +499,8 @@ def make_checkpoint(
     timeout: float | timedelta | None = None,
     codec: str | None = None,
     resources: Mapping[str, Any] | None = None,
+    effect: str | None = None,
+    verify: Callable[..., Any] | None = None,
     unique: bool = True,
     **later: Any,
 ) -> Checkpoint[Any, Any]:
@@ -537,6 +539,8 @@ def make_checkpoint(
             ignore=_checked_ignore(id, binder, ignore),
             version=None if version is None else check_name("checkpoint version", version),
             pickled=_checked_codec(id, codec) == "pickle",
+            once=_checked_effect(id, effect),
+            verify=_checked_verify(id, plain, effect, verify),
             timeout_seconds=seconds_of("timeout", timeout),
             **where_it_runs,
         ),
@@ -629,6 +633,36 @@ def _checked_codec(id: str, codec: str | None) -> str:
         "found by the class of the value: see kitaru.register_codec)",
         code="option-invalid",
     )
+
+
+def _checked_effect(id: str, effect: object) -> bool:
+    if effect is None or effect == "once":
+        return effect is not None
+    raise KitaruUsageError(
+        f'checkpoint {id!r}: effect={shortened(effect)}: pass "once", or leave it out',
+        code="option-invalid",
+    )
+
+
+def _checked_verify(
+    id: str, plain: Callable[..., Any], effect: object, verify: Callable[..., Any] | None
+) -> Callable[..., Any] | None:
+    if verify is None:
+        return None
+    check_callable("verify", verify)
+    if effect is None:
+        raise KitaruUsageError(
+            f'checkpoint {id!r}: verify= tells whether an effect took place: add effect="once", '
+            "or leave verify out",
+            code="option-invalid",
+        )
+    if is_coroutine_function(plain_function(verify)) and not is_coroutine_function(plain):
+        raise KitaruUsageError(
+            f"checkpoint {id!r} is a plain function and its verify= is async: make both plain, or "
+            "the checkpoint async",
+            code="option-invalid",
+        )
+    return verify
 
 
 def _checked_ttl(value: float | timedelta | None) -> float | None:

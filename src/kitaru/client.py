@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
-from kitaru import answering
+from kitaru import answering, decisions
 from kitaru import app as _app
 from kitaru._core.lifecycle import FINISHED, State
 from kitaru._core.naming import shown_name
@@ -161,7 +161,29 @@ class Executions(Looking):
         _, cancelled = answering.abort(self._app.store, self._app.env, row, wait, by=by)
         tell(self._app.runner, cancelled)
 
-    decide = _later("executions.decide")
+    def decide(
+        self,
+        exec_id: str,
+        call: str,
+        decision: Literal["run", "adopt", "abort"],
+        *,
+        record: str | None = None,
+        value: Any = decisions.NO_VALUE,
+        by: str | None = None,
+    ) -> None:
+        """Decide what is to become of a call that never runs on its own.
+
+        ``call`` is its id, or its checkpoint's name. ``"run"`` runs its body; ``"adopt"``
+        makes its outcome: ``value`` for an uncertain call (None is a value), for a drifted
+        one the recorded call ``record``, needed if there are several; ``"abort"`` cancels
+        the execution. The first decision counts, a later one raises ``KitaruStateError``.
+        """
+        row = self.find_row(exec_id)
+        decisions.decide(
+            self._app.store, self._app.env, row, call, decision, record=record, value=value, by=by
+        )
+        self._app.runner.look(row.exec_id)
+
     plan = _later("executions.plan", "; why() tells why calls ran")
     delete = _later("executions.delete")
     export = _later("executions.export")
@@ -243,8 +265,14 @@ class Executions(Looking):
         return flow
 
     def _failed_checkpoints(self, row: ExecutionRow) -> Sequence[str]:
-        found = (self._app.store.find_checkpoint(row.id, call) for call in row.failed_calls)
-        return [shown_name(name, row.code_module) for name in found if name is not None]
+        store, names = self._app.store, []
+        for call in row.failed_calls:
+            name = store.find_checkpoint(row.id, call)
+            if name is not None:
+                names.append(shown_name(name, row.code_module))
+            elif (child := store.find_child(row.exec_id, call)) is not None:
+                names.append(f"execution {child.exec_id} of {child.flow_name}")
+        return names
 
 
 class Artifacts:

@@ -68,6 +68,7 @@ _USAGE = {
     # Calling checkpoints
     "argument-read-once": "An argument can be read only once, so it cannot identify the call.",
     "async-checkpoint-in-sync-code": "An async checkpoint was called from synchronous code.",
+    "waits-for-itself": "An execution waited for itself, or for one that waits for it.",
     "attempt-is-over": "A checkpoint was called by something that had been left running.",
     "call-id-taken": "Two calls were given the same id.",
     "call-not-started": "A submitted call was never started.",
@@ -136,6 +137,7 @@ _USAGE = {
 }
 
 _MACHINE = {
+    "effect-not-done": 'A try with effect="once" was cut off, and its effect did not take place.',
     "disk-failed": "The disk did not do what it was asked.",
     "disk-full": "The disk is full.",
     "execution-failed": "An execution failed, and its record does not say more.",

@@ -46,7 +46,7 @@ from kitaru.errors import (
     KitaruStateError,
     KitaruUsageError,
 )
-from kitaru.handles import FlowHandle
+from kitaru.handles import Asked, FlowHandle
 from kitaru.lookup import find_row
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class Flow(Generic[P, R]):
 
         app = _app.current()
         app.host.go_on()
-        row, completion = start_execution(
+        row, completion, child = start_execution(
             app.services,
             app.runner,
             self.spec,
@@ -185,7 +185,12 @@ class Flow(Generic[P, R]):
             timeout_seconds=options.timeout_seconds,
         )
         return FlowHandle(
-            row.exec_id, row.id, self.spec, adopts=options.key is not None, completion=completion
+            row.exec_id,
+            row.id,
+            self.spec,
+            adopts=options.key is not None or child is not None,
+            completion=completion,
+            asked=None if child is None else Asked.of(child, row),
         )
 
     def options(

@@ -14,6 +14,7 @@ from typing import (
     TYPE_CHECKING,
     Any,
     Generic,
+    NamedTuple,
     TypeVar,
 )
 
@@ -24,7 +25,17 @@ from kitaru._core.payload import Payload
 from kitaru._engine.asking import who
 from kitaru._engine.awaited import describe, open_waits
 from kitaru._engine.cancelling import cancel, settle
+from kitaru._engine.children import (
+    TIMED_OUT,
+    Followed,
+    await_end,
+    failure_seen,
+    remember_failure,
+)
+from kitaru._engine.context import here
 from kitaru._engine.debugging import was_quit
+from kitaru._engine.drivers import drive, drive_async
+from kitaru._engine.effects import Ask
 from kitaru._engine.execution import FlowSpec
 from kitaru._engine.frames import fold
 from kitaru._engine.futures import asyncio_running
@@ -35,13 +46,18 @@ from kitaru.errors import (
     KitaruBackendError,
     KitaruContextError,
     KitaruError,
+    KitaruExecutionError,
     KitaruNotFoundError,
     KitaruStateError,
     KitaruTimeoutError,
 )
 
 if TYPE_CHECKING:
+    from kitaru._engine.children import Child
+    from kitaru._engine.context import Place
+    from kitaru._engine.effects import Steps
     from kitaru._engine.execution import Completion
+    from kitaru._engine.run import Run
     from kitaru._store.protocol import ExecutionRow
     from kitaru.model import ExecutionStatus
 
@@ -51,6 +67,19 @@ POLL_SECONDS = 0.25
 """How often a handle looks at an execution that runs in another process (S5)."""
 
 _FIRST_POLL_SECONDS = 0.02
+
+
+class Asked(NamedTuple):
+    """By whom an execution was asked for inside another one, and under which name."""
+
+    run: Run
+    identity: bytes
+    is_child: bool
+    """Whether it was born there; with a key it may have been there before."""
+
+    @classmethod
+    def of(cls, child: Child, row: ExecutionRow) -> Asked:
+        return cls(child.run, child.identity, row.parent_exec_id == child.run.exec_id)
 
 
 class FlowHandle(Generic[R]):
@@ -79,6 +108,7 @@ class FlowHandle(Generic[R]):
         *,
         adopts: bool = False,
         completion: Completion | None = None,
+        asked: Asked | None = None,
     ) -> None:
         self._exec_id = exec_id
         self._row_id = row_id
@@ -92,6 +122,11 @@ class FlowHandle(Generic[R]):
         self._given_up: KitaruBackendError | None = None
         """Why this process stopped running it, although it owns it."""
         self._said: set[str] = set()
+        self._asked = asked
+
+    def __kitaru_key__(self) -> str:
+        """As an argument of a checkpoint it counts by its execution."""
+        return self._exec_id
 
     def __repr__(self) -> str:
         name = "?" if self._flow is None else self._flow.name
@@ -122,7 +157,7 @@ class FlowHandle(Generic[R]):
                 code="no-result",
             )
         try:
-            return self._open(self._row())
+            return self._give(self._row(), here.get())
         except KitaruError as error:
             fold(error)
             raise
@@ -146,6 +181,9 @@ class FlowHandle(Generic[R]):
             raise
 
     def _wait(self, timeout: float | None) -> R:
+        place = here.get()
+        if place is not None:
+            return self._give(drive(self._follow_inside(place, timeout), self._app.env), place)
         began = self._app.env.monotonic()
         host = self._app.host
         host.go_on()
@@ -185,6 +223,10 @@ class FlowHandle(Generic[R]):
             raise
 
     async def _follow_async(self) -> R:
+        place = here.get()
+        if place is not None:
+            found = await drive_async(self._follow_inside(place, None), self._app.env)
+            return self._give(found, place)
         pause_seconds = _FIRST_POLL_SECONDS
         while True:
             finished = self._look()
@@ -222,6 +264,41 @@ class FlowHandle(Generic[R]):
             cancel(self._app.runner, self._row(), by=who(), reason=checked_reason(reason))
         except KitaruError as error:
             fold(error)
+            raise
+
+    # --- inside another execution ------------------------------------------------------
+
+    def _named_in(self, run: Run) -> Asked | None:
+        asked = self._asked
+        return asked if asked is not None and asked.run is run else None
+
+    def _follow_inside(self, place: Place, timeout: float | None) -> Steps[Any]:
+        """Wait as whoever runs in an execution waits: it gives up its slot, and may park."""
+        run, began = place.run, self._app.env.monotonic()
+        asked = self._named_in(run)
+        if asked is not None:
+            seen = yield Ask("child", lambda: failure_seen(run, asked.identity, self._row))
+            if seen is not None:
+                return seen
+        found = yield from await_end(
+            run,
+            Followed(self._exec_id, lambda: self._completion, self._look),
+            flow=self._exec_id if self._flow is None else self._flow.name,
+            is_child=asked is not None and asked.is_child,
+            timeout=timeout,
+        )
+        if found is TIMED_OUT:
+            raise self._timed_out(timeout, self._app.env.monotonic() - began)
+        return found
+
+    def _give(self, finished: ExecutionRow | Payload, place: Place | None) -> R:
+        """The result or the error, and what the execution in which it is given learns of it."""
+        try:
+            return self._open(finished)
+        except KitaruExecutionError as error:
+            asked = None if place is None else self._named_in(place.run)
+            if asked is not None and not isinstance(finished, Payload):
+                remember_failure(asked.run, asked.identity, finished, error)
             raise
 
     # --- following -------------------------------------------------------------------

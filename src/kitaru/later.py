@@ -32,32 +32,6 @@ def llm(*args: Any, **kwargs: Any) -> NoReturn:
     _not_yet("llm()", "; call the model inside a checkpoint")
 
 
-class Done:
-    """The verdict of ``verify=``: the effect took place (a later release)."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        _not_yet("Done")
-
-
-class Unknown:
-    """The verdict of ``verify=``: nobody can tell (a later release)."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        _not_yet("Unknown")
-
-
-class _NotDone:
-    def __repr__(self) -> str:
-        return "kitaru.NotDone"
-
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        _not_yet("NotDone")
-
-
-NotDone = _NotDone()
-"""The verdict of ``verify=``: the effect did not take place (a later release)."""
-
-
 class _Memory:
     """Versioned durable state beyond one execution (a later release)."""
 

@@ -148,6 +148,16 @@ class Looking:
             )
         return found[0]
 
+    def list_children(self, exec_id: str, *, limit: int = DEFAULT_LIMIT) -> Found:
+        """The executions that were started inside this one, oldest first; at most ``limit``.
+
+        Those that were found by their key have another parent, or none.
+        """
+        row = self.find_row(exec_id)
+        alive = self._liveness()
+        rows = self._store.list_children(row.exec_id, limit=checked_limit(limit))
+        return [self._record(child, alive) for child in rows]
+
     def list_checkpoints(self, exec_id: str) -> Calls:
         """The recorded calls of an execution, in the order in which they were made."""
         return calls_of(self._store, self.find_row(exec_id))

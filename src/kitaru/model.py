@@ -360,6 +360,11 @@ class Execution:
         """The same as ``checkpoints``, as a list."""
         return list(self.checkpoints)
 
+    def list_children(self) -> list[Execution]:
+        """The executions that were started inside it, oldest first; at most 100."""
+        found: list[Execution] = self._client.list_children(self.exec_id)
+        return found
+
     def list_artifacts(self) -> list[ArtifactRef]:
         """What it saved (a later release)."""
         return list(self.artifacts)

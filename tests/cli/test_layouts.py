@@ -23,6 +23,7 @@ from kitaru.cli.canvas import (
     painted,
     wrapped,
 )
+from kitaru.cli.families import FOLD_ABOVE, as_tree_data, family_lines, family_of, together
 from kitaru.cli.listing import Listed, drawn_lines, plain_lines
 from kitaru.cli.times import ago, lasted, looks_like_time, parse_time
 from kitaru.errors import KitaruUsageError
@@ -122,9 +123,9 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
 
 def test_a_program_gets_columns_between_tabs() -> None:
     head, first, second = text(plain_lines(LISTED))
-    assert head.count("\t") == first.count("\t") == second.count("\t") == 9
+    assert head.count("\t") == first.count("\t") == second.count("\t") == 10
     assert first.split("\t")[2:7] == ["completed", "2026-03-01T11:57:00Z", "2.100", "12", "0"]
-    assert second.split("\t")[7:] == ["order-42", "nightly,eu", ""]
+    assert second.split("\t")[7:] == ["order-42", "nightly,eu", "", ""]
 
 
 @given(columns=st.integers(20, 200), name=TEXTS, key=TEXTS)
@@ -215,3 +216,61 @@ def test_the_nearest_name_or_none() -> None:
     assert nearest("PRICE", ["price", "prize"]) == "price"
     assert did_you_mean("flw", ["flow"]) == " Did you mean 'flow'?"
     assert did_you_mean("", ["flow"]) == ""
+
+
+# --- families ------------------------------------------------------------------------------------
+
+
+def _family(children: int) -> list[Listed]:
+    parent = execution(exec_id="p", flow_name="outer")
+    listed = [
+        Listed(execution(exec_id=f"c{i}", flow_name="inner", parent_exec_id="p"), 1, 0)
+        for i in reversed(range(children))
+    ]
+    return [*listed, Listed(parent, 3, 0), Listed(execution(exec_id="o", flow_name="other"), 1, 0)]
+
+
+def test_children_are_listed_below_their_parent_in_the_order_of_their_start() -> None:
+    found = together(_family(2))
+    assert [(each.execution.exec_id, each.depth) for each in found] == [
+        ("p", 0),
+        ("c0", 1),
+        ("c1", 1),
+        ("o", 0),
+    ]
+    lines = text(drawn_lines(found, Screen(columns=120), NOW, absolute=False))
+    assert [line.split()[1:3] for line in lines[2:4]] == [["└", "inner"], ["└", "inner"]]
+
+
+def test_many_children_of_one_parent_are_folded_in_a_list() -> None:
+    found = together(_family(100))
+    assert len(found) == 2 + FOLD_ABOVE
+    lines = text(drawn_lines(found, Screen(columns=120), NOW, absolute=False))
+    assert f"and {100 - FOLD_ABOVE} more children: kitaru executions get p" in lines[2]
+
+
+def test_a_child_whose_parent_is_not_listed_stands_for_itself() -> None:
+    alone = [Listed(execution(parent_exec_id="gone"), 1, 0)]
+    assert together(alone) == alone
+
+
+def test_a_family_is_a_tree_with_those_that_went_wrong_and_a_bound() -> None:
+    children: dict[str, list[Execution]] = {
+        "top": [execution(exec_id=f"c{i}", flow_name="inner") for i in range(30)],
+        "c0": [execution(exec_id="g", flow_name="grand")],
+    }
+    children["top"][25] = execution(
+        exec_id="bad", flow_name="inner", status=ExecutionStatus.FAILED, status_reason="no luck"
+    )
+    found = family_of(lambda parent, limit: children.get(parent, [])[:limit], "top")
+    lines = text(family_lines(found, Screen(columns=120)))
+    assert lines[0].split() == ["children", "31"]
+    assert any("grand" in line and line.startswith("│  └─") for line in lines)
+    assert any("bad" in line and "no luck" in line for line in lines)
+    assert lines[-1].endswith(f"and {30 - FOLD_ABOVE} more")
+    assert as_tree_data(found)[0]["children"][0]["exec_id"] == "g"
+
+
+def test_a_family_without_end_is_bounded() -> None:
+    found = family_of(lambda parent, limit: [execution(exec_id=parent + "x")], "")
+    assert text(family_lines(found, Screen(columns=40)))[0].split() == ["children", "200+"]

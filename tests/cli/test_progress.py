@@ -226,7 +226,7 @@ def test_without_unicode_every_line_is_ascii(told: Told) -> None:
     assert plain(summary(told.progress, "completed", now=1.0, unicode=False)).isascii()
 
 
-# --- plain lines ----------------------------------------------------------------------------
+# --- plain lines -------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -282,7 +282,7 @@ def test_a_view_that_is_closed_twice_says_it_once(
     assert capsys.readouterr().err == "kitaru: completed in <1 ms\n"
 
 
-# --- parked ------------------------------------------------------------------------------------
+# --- parked ------------------------------------------------------------------------------
 
 
 def test_a_parked_execution_says_what_for_and_since_when(told: Told) -> None:
@@ -312,3 +312,44 @@ def test_what_is_recalled_after_parking_here_was_shown_before(told: Told) -> Non
     told.ran("price", "3")
     assert (told.progress.totals.ran, told.progress.totals.recalled) == (3, 1)
     assert not price.is_active
+
+
+# --- executions inside this one ----------------------------------------------------------
+
+
+def _of_child(
+    told: Told, name: str, child: str, checkpoint: str | None = None, **more: Any
+) -> None:
+    happened = Event(name, child, "leg", checkpoint=checkpoint, **more)
+    told.progress.add(happened, told.now, of_child=True)
+
+
+def test_a_child_execution_stands_below_what_started_it_with_its_own_calls(told: Told) -> None:
+    told.tell("call.started", "plan")
+    _of_child(told, "execution.started", "c1", parent_exec_id="01ab", parent_call_id="plan:1")
+    _of_child(told, "call.started", "c1", "drive", call_id="c1:1")
+    told.now = 2.0
+    assert [line.strip().split("  ")[0] for line in told.lines(unicode=False)] == [
+        "| plan",
+        "| flow leg",
+        "| drive",
+    ]
+    _of_child(told, "call.completed", "c1", "drive", call_id="c1:1", source="ran", seconds=2.0)
+    _of_child(told, "execution.completed", "c1", parent_exec_id="01ab", parent_call_id="plan:1")
+    groups = {group.name: group for group in told.progress.groups()}
+    assert (groups["flow leg"].ran, groups["flow leg"].is_active) == (1, False)
+    assert [groups[name].depth for name in ("plan", "flow leg", "drive")] == [0, 1, 2]
+    assert told.progress.ended is None
+
+
+def test_many_children_of_one_flow_are_one_line_and_grandchildren_stand_below(told: Told) -> None:
+    for number in range(20):
+        _of_child(told, "execution.started", f"c{number}", parent_exec_id="01ab")
+        _of_child(told, "execution.queued", f"g{number}", parent_exec_id=f"c{number}")
+    names = [group.name for group in told.progress.groups()]
+    assert names == ["flow leg", "flow leg"]
+    _of_child(told, "execution.failed", "c3", parent_exec_id="01ab", reason="no road")
+    group = next(told.progress.groups())
+    assert (group.failed, group.why, len(group.running)) == (1, "no road", 19)
+    _of_child(told, "execution.retrying", "c3", parent_exec_id="01ab")
+    assert (group.failed, len(group.running)) == (0, 20)

@@ -775,5 +775,6 @@ for played in (replay_with_an_override, replay_from_a_call, replay_from_below_a_
     scenario(played, prelude=source_of_replays, sequential=False)
 
 
-from . import parked as parked  # noqa: E402  (it enters its flows into this corpus)
-from . import stopped as stopped  # noqa: E402  (so does this)
+# --- made of what stands above ------------------------------------------------------------
+
+from . import effects, families, parked, stopped  # noqa: E402, F401

@@ -43,6 +43,7 @@ class Trial:
         for start in starts:
             self.check("S2, nothing starts after a cancel", "never" not in start["label"], start)
         self._attempts(starts, seen)
+        self._once(journal, seen)
         self._recorded_before_used([e for e in journal if e["life"] == lives], seen)
         self._same_place_same_value(journal, seen)
         self._ownership(seen)
@@ -61,6 +62,8 @@ class Trial:
             self.check("R3, one row per body", max(marks.values(), default=1) == 1, calls)
         keys = Counter((e["flow"], e["key"]) for e in seen["executions"] if e["key"] is not None)
         self.check("one execution per key", max(keys.values(), default=1) == 1, seen)
+        named = [(e["parent"], e["parent_call"]) for e in seen["executions"] if e["parent"]]
+        self.check("one child per call", len(named) == len(set(named)), seen)
 
     # --- R1, R2 -------------------------------------------------------------------------
 
@@ -89,12 +92,28 @@ class Trial:
         rows = _by_mark(seen)
         failures: defaultdict[str, int] = defaultdict(int)
         for start in starts:
+            if start["label"].startswith("once("):
+                continue  # a try that was lost and is to run again counts as one, without a mark
             expected = failures[start["call"]] + 1
             self.check("S4, attempt = recorded failures + 1", start["attempt"] == expected, start)
             row = rows.get(start["mark"])
             if row is not None:
                 self.check("S4, the row's attempt", row["attempt"] == start["attempt"], row)
                 failures[start["call"]] += row["state"] == "failed"
+
+    # --- effect="once" -------------------------------------------------------------------
+
+    def _once(self, journal: list[Event], seen: Seen) -> None:
+        """A body starts again only if somebody, or ``verify=``, said that it may."""
+        begun: Counter[str] = Counter()
+        allowed = 0
+        for event in journal:
+            said_run = event["event"] == "decided" and event["decision"] == "run"
+            allowed += said_run or event["event"] == "verified"
+            if event["event"] == "start" and event["label"].startswith("once("):
+                # Whatever its inputs are by now: there is one such call in each of these flows.
+                begun["once"] += 1
+                self.check("at most once", begun["once"] <= 1 + allowed, event)
 
     # --- R4 -----------------------------------------------------------------------------
 

@@ -109,6 +109,8 @@ def _executions(store: Any) -> list[dict[str, Any]]:
                 "flow": row.flow_name,
                 "key": row.key,
                 "original": row.original_exec_id,
+                "parent": row.parent_exec_id,
+                "parent_call": None if row.parent_call is None else row.parent_call.hex(),
                 "status": row.status.value,
                 "reason": row.status_reason,
                 "epoch": row.epoch,

@@ -648,13 +648,13 @@ def test_metadata_is_bounded_in_all() -> None:
 
 def test_a_misuse_in_a_flow_is_the_fault_of_its_code() -> None:
     @flow
-    def inner() -> None: ...
+    def inner(number: int) -> None: ...
 
     @flow
     def outer() -> None:
-        inner.run()
+        inner.run("not a number")  # type: ignore[call-overload]
 
-    with pytest.raises(kitaru.KitaruUserCodeError, match="child executions") as caught:
+    with pytest.raises(kitaru.KitaruUserCodeError, match="Nothing was started") as caught:
         outer.run().wait(timeout=PATIENCE_SECONDS)
     assert caught.value.failure_origin == "user_code"
 

@@ -129,7 +129,7 @@ WRONG: dict[str, Say] = {
     **_each(_checkpoint, "version", (3, "", "\n", "x" * 201, object())),
     **_each(_checkpoint, "aliases", (3, "x", ["\n"], [3])),
     **_each(_checkpoint, "timeout", (*NOT_SECONDS, 0, timedelta(-1))),
-    **_each(_checkpoint, "effect", ("twice", 3, "once")),
+    **_each(_checkpoint, "effect", ("twice", 3, "")),
     **_each(_checkpoint, "transaction", (True, "yes")),
     **_each(_checkpoint, "verify", (3, body)),
     **_each(_checkpoint, "codec", ("yaml", 3, object())),

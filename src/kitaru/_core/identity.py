@@ -36,6 +36,8 @@ _call_key = _domain(b"kitaru.callkey")
 _named = _domain(b"kitaru.named")
 _named_key = _domain(b"kitaru.namedkey")
 _asked = _domain(b"kitaru.asked")
+_child = _domain(b"kitaru.child")
+_keyed_child = _domain(b"kitaru.namedchil")
 _branch = _domain(b"kitaru.branch")
 _reuse = _domain(b"kitaru.reuse")
 _idempotency = _domain(b"kitaru.idem")
@@ -141,6 +143,24 @@ def asked_identity(
     return _finish(
         _asked, framed(parent, _number(attempt), branch, _text(kind), asked_name, _number(n))
     )
+
+
+def child_identity(
+    parent: bytes | None, parent_attempt: int, branch: bytes, flow: str, inputs: bytes, n: int
+) -> bytes:
+    """The identity of a child execution in its parent: like that of a call, in its own domain.
+
+    ``parent`` is the checkpoint's call that starts it; None: the flow itself does.
+    """
+    attempt = 0 if parent is None else parent_attempt
+    return _finish(
+        _child, framed(parent, _number(attempt), branch, _text(flow), inputs, _number(n))
+    )
+
+
+def keyed_child_identity(flow: str, key: str) -> bytes:
+    """The identity of a child that its key names, wherever in its parent it is asked for."""
+    return _finish(_keyed_child, framed(_text(flow), _text(key)))
 
 
 def branch_digest(parent: bytes, qualname: str, arguments: bytes, n: int) -> bytes:

@@ -52,6 +52,21 @@ def later_attempt(attempt: int) -> str:
     return _reason("attempt", attempt=attempt)
 
 
+def never_reused() -> str:
+    """``effect="once"``: an outcome of its own, always."""
+    return _reason("once")
+
+
+def decided(decision: str, by: str) -> str:
+    """A person said what is to become of the call."""
+    return _reason("decided", decision=decision, by=by)
+
+
+def verified(*, done: bool) -> str:
+    """``verify=`` found out whether the effect had taken place."""
+    return _reason("verified", done=done)
+
+
 def opaque(things: Sequence[tuple[str, str]]) -> str:
     """Some inputs count by their type only: ``(path, type name)`` of each."""
     return _reason("opaque", of=[[_short(p), _short(t)] for p, t in things[:MAX_LISTED]])
@@ -274,6 +289,13 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "attempt": lambda found: f"attempt {found['attempt']} is never reused",
     "sample": lambda found: (
         f"first time this sample is taken: number {found['n'] + 1} of equal calls"
+    ),
+    "once": lambda _: 'effect="once" is never reused',
+    "decided": lambda found: f"{found['by']} decided to {found['decision']} it",
+    "verified": lambda found: (
+        "verify= found that its effect had taken place"
+        if found["done"]
+        else "verify= found that its effect had not taken place"
     ),
     "order": lambda _: (
         "the inputs are equal, but the order of keys or a file behind a path is not, or no "

@@ -217,7 +217,7 @@ class Asker:
 
     def offer(self, question: Question) -> bool:
         """Ask it, if somebody is there to be asked -> whether it is being asked."""
-        if not self.enabled or not is_somebody_there():
+        if not self.can_ask():
             return False
         with self._lock:
             if question.key not in self._open:
@@ -227,6 +227,10 @@ class Asker:
                 self._thread = threading.Thread(target=self._run, name="kitaru-asks", daemon=True)
                 self._thread.start()
         return True
+
+    def can_ask(self) -> bool:
+        """Whether a person can be asked here and now."""
+        return self.enabled and is_somebody_there()
 
     def withdraw(self, execution: int, identity: bytes) -> None:
         """Nobody needs the answer any more: said at once where the question stands.

@@ -6,6 +6,7 @@ import shlex
 from datetime import UTC, datetime
 
 from kitaru._core.lifecycle import WaitKind, WaitState
+from kitaru._engine.events import CALL_ID_DIGITS
 from kitaru._store.protocol import ExecutionRow, RecordedWait, Store, WaitRow
 
 _MAX_COMMANDS = 3
@@ -50,6 +51,7 @@ def describe(store: Store, row: ExecutionRow) -> str:
 def command(exec_id: str, wait: WaitRow) -> str:
     """The command by which somebody answers a wait."""
     if wait.kind is WaitKind.DECISION:
-        return f"kitaru executions decide {exec_id}"
+        call = "" if wait.call is None else wait.call.hex()[:CALL_ID_DIGITS]
+        return f"kitaru executions decide {exec_id} {call} run | adopt | abort"
     name = shlex.quote(wait.label)
     return f"kitaru executions input {exec_id} --wait {name} --interactive"

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from kitaru._engine.awaited import instant_of
@@ -49,7 +48,7 @@ class Await(Effect):
         stand.thread = threading.get_ident()
         run.standing.enter(stand)
         try:
-            with run.waking(woken.set), _slot_lent(run):
+            with run.waking(woken.set), run.services.slot_lent(run):
                 while (answer := self.look()) is None:
                     run.check()
                     run.standing.consider()
@@ -113,20 +112,6 @@ class Await(Effect):
                 "`await checkpoint.submit(...)`",
                 once=("pause on loop", self.run.exec_id),
             )
-
-
-@contextmanager
-def _slot_lent(run: Run) -> Iterator[None]:
-    """A thread of the pool gives up its slot while it waits."""
-    pool = run.services.bodies
-    if not pool.is_working_here():
-        yield
-        return
-    pool.lend()
-    try:
-        yield
-    finally:
-        pool.give_back()
 
 
 def until(run: Run, stand: Stand) -> Steps[None]:

@@ -48,11 +48,13 @@ class CheckpointSpec:
         "kind",
         "memory_bytes",
         "name",
+        "once",
         "pickled",
         "policy",
         "runtime",
         "said",
         "timeout_seconds",
+        "verify",
         "version",
         "volatile_looks",
     )
@@ -78,6 +80,8 @@ class CheckpointSpec:
         runtime: str = "inline",
         memory_bytes: int | None = None,
         defined_at: tuple[str, str] = ("", ""),
+        once: bool = False,
+        verify: Callable[..., Any] | None = None,
     ) -> None:
         self.id = id
         self.name = name
@@ -102,6 +106,9 @@ class CheckpointSpec:
         self.defined_at = defined_at
         """The module, as it is called in this process, and the qualified name of the function."""
         self.is_plain = timeout_seconds is None and runtime == "inline"
+        self.once = once
+        """``effect="once"``: a body that starts at most once, unless somebody says run."""
+        self.verify = verify
         self.hints: tuple[type, ...] | None = None
         """Classes of the return annotation, found at the first decoding."""
         self.volatile_looks = VOLATILE_LOOKS
@@ -189,8 +196,12 @@ class Call:
         )
         if named is None:
             self.n, self.number = branch.number(spec.id, inputs)
-            self.identity = call_identity(
-                parent.identity, parent.number, branch.digest, spec.id, inputs.digest, self.n
+            self.identity = (
+                self.path
+                if spec.once
+                else call_identity(
+                    parent.identity, parent.number, branch.digest, spec.id, inputs.digest, self.n
+                )
             )
         else:
             if (spec.id, named) in parent.names:
@@ -201,7 +212,11 @@ class Call:
                 )
             parent.names.add((spec.id, named))
             self.n, self.number = 0, branch.place(spec.id)
-            self.identity = named_identity(parent.identity, parent.number, spec.id, named)
+            self.identity = (
+                self.path
+                if spec.once
+                else named_identity(parent.identity, parent.number, spec.id, named)
+            )
         self.seq = next(run.seq)
         self.attempt = 1
         self.round_attempts = 0
@@ -219,9 +234,26 @@ class Call:
             return named_key(parent_key, self.spec.id, self.named)
         return call_key(parent_key, self.branch.digest, self.spec.id, self.inputs.digest, self.n)
 
+    @property
+    def path(self) -> bytes:
+        """Its identity without the attempts of its callers: by it ``effect="once"`` is kept.
+
+        At the top of a flow it is the identity of any call.
+        """
+        return self._path(self.spec.id)
+
+    def _path(self, name: str) -> bytes:
+        above = self.parent.call
+        parent = None if above is None else above.path
+        if self.named is not None:
+            return named_identity(parent, 0, name, self.named)
+        return call_identity(parent, 0, self.branch.digest, name, self.inputs.digest, self.n)
+
     def alias_identities(self) -> list[bytes]:
         """What this call's identity was under the checkpoint's former names."""
         parent = self.parent
+        if self.spec.once:
+            return [self._path(alias) for alias in self.spec.aliases]
         if self.named is not None:
             return [
                 named_identity(parent.identity, parent.number, alias, self.named)

@@ -17,7 +17,7 @@ from kitaru._engine.context import Place, here
 from kitaru._engine.drivers import drive
 from kitaru._engine.effects import SLOW_ON_LOOP_SECONDS
 from kitaru._engine.futures import Deferred, FutureBase, Submitted, call_on_loop, start
-from kitaru._engine.procedures import run_checkpoint
+from kitaru._engine.once import steps_of
 from kitaru.errors import KitaruContextError
 
 if TYPE_CHECKING:
@@ -102,6 +102,13 @@ def call_sync(
     on_loop = asyncio._get_running_loop() is not None
     if on_loop:
         _check_loop(spec, run)
+        if spec.once:
+            raise KitaruContextError(
+                f'checkpoint {spec.name!r} has effect="once" and may have to wait for a person, '
+                f"which would hold the event loop: write `await {spec.name}.submit(...)`, or make "
+                "it `async def`",
+                code="event-loop-would-block",
+            )
     if _has_futures(args, kwargs):
         _refuse_unfinished(spec, args, kwargs, on_loop)
         args, kwargs = _resolved(args, kwargs)
@@ -113,10 +120,10 @@ def call_sync(
         )
     call = new_call(spec, place, args, kwargs, options)
     if not on_loop:
-        return drive(run_checkpoint(call), run.env).open(call)
+        return drive(steps_of(call), run.env).open(call)
     began = run.env.monotonic()
     try:
-        return drive(run_checkpoint(call), run.env).open(call)
+        return drive(steps_of(call), run.env).open(call)
     finally:
         if run.env.monotonic() - began > SLOW_ON_LOOP_SECONDS:
             run.services.say(

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 _PAGE = 500
 
-MAP, REACHED, GIVEN = "map", "reached", "given"
-_OF_ONE_EXECUTION = frozenset({MAP, REACHED, GIVEN})
+MAP, REACHED, GIVEN, CHILD = "map", "reached", "given", "child"
+_OF_ONE_EXECUTION = frozenset({MAP, REACHED, GIVEN, CHILD})
 """Kinds of learnt facts that a replay does not take over."""
 
 UNREADABLE = "unreadable"

@@ -6,6 +6,7 @@ nothing. Who hears of it, and when, is the business of listeners.py.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -95,6 +96,8 @@ class Event(NamedTuple):
     calls: int | None = None
     """How many calls a ``calls.…`` event is about."""
     reason: str | None = None
+    parent_exec_id: str | None = None
+    """Of an execution: the one in which it was started, and ``parent_call_id`` by which call."""
 
     @property
     def level(self) -> int:
@@ -206,7 +209,13 @@ def _of_end(row: ExecutionRow, finish: Finish, state: State | None) -> Event:
 
 
 def of_execution(row: ExecutionRow, name: str, **more: Any) -> Event:
-    return Event(name, row.exec_id, row.flow_name, row.attempt, row.epoch, **more)
+    event = Event(name, row.exec_id, row.flow_name, row.attempt, row.epoch, **more)
+    parent = row.parent_exec_id
+    if parent is None:
+        return event
+    by = (json.loads(row.spec).get("called") or {}).get("by")
+    call = None if by is None else call_id(parent, bytes.fromhex(by))
+    return event._replace(parent_exec_id=parent, parent_call_id=call)
 
 
 def _of_outcomes(row: ExecutionRow, facts: Facts) -> Iterator[Event]:
@@ -290,6 +299,11 @@ def of_calls(
         calls=calls,
         reason=reason,
     )
+
+
+def of_drifted_child(row: ExecutionRow, flow: str, reason: str) -> Event:
+    """A flow was run inside an execution with other inputs than in an earlier life."""
+    return Event("call.drifted", row.exec_id, row.flow_name, checkpoint=flow, reason=reason)
 
 
 def of_reuse(call: Call, seconds: float, reason: str) -> Event:

@@ -18,6 +18,7 @@ from kitaru._core.payload import Payload
 from kitaru._core.values import decode, encode, encode_failure, message_of
 from kitaru._core.values.classes import FRESH, take_fresh
 from kitaru._engine.call import Call
+from kitaru._engine.children import owe_retries
 from kitaru._engine.context import Place, here
 from kitaru._engine.debugging import was_quit
 from kitaru._engine.effects import Ask, Commit, Effect, Raised, Steps, is_shutdown_error
@@ -301,6 +302,7 @@ def fail(life: Life, exc: BaseException) -> Steps[bool]:
     ]
     calls = list(dict.fromkeys(calls))
     failed_calls = [identity for identity, _ in calls]
+    owe_retries(run, failed_calls)
     failure = encode_failure(exc, origin=origin_of(exc), drop_frames_of=OUR_FOLDER)
     yield from keep_log(run)
     facts = run.take_facts()

@@ -13,7 +13,7 @@ from kitaru._core.checks import check_timeout
 from kitaru._engine.context import Attempt, Place
 from kitaru._engine.drivers import drive, drive_async
 from kitaru._engine.loop import our_coroutines
-from kitaru._engine.procedures import run_checkpoint
+from kitaru._engine.once import steps_of
 from kitaru._engine.quiet import Following
 from kitaru._engine.unwind import Unwind
 from kitaru._engine.waking import call_all, waker
@@ -111,7 +111,7 @@ class Submitted:
     def _run(self) -> None:
         call = self.call
         try:
-            self._value = drive(run_checkpoint(call), call.run.env).open(call)
+            self._value = drive(steps_of(call), call.run.env).open(call)
         except BaseException as error:
             self._error = error
         self._state = _DONE
@@ -279,7 +279,7 @@ def submit(call: Call) -> Submitted:
 
 async def call_on_loop(call: Call) -> Any:
     """Run a call in a task of the loop -> its value, or its exception raised."""
-    outcome = await drive_async(run_checkpoint(call), call.run.env)
+    outcome = await drive_async(steps_of(call), call.run.env)
     return outcome.open(call)
 
 

@@ -12,7 +12,8 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from kitaru.notices import notice
 
@@ -51,6 +52,18 @@ class Pool:
     def give_back(self) -> None:
         with self._wake:
             self._lent -= 1
+
+    @contextmanager
+    def lent_here(self) -> Iterator[None]:
+        """While inside, the calling thread waits: it gives up its slot, if it has one."""
+        if not self.is_working_here():
+            yield
+            return
+        self.lend()
+        try:
+            yield
+        finally:
+            self.give_back()
 
     def close(self) -> None:
         """Let the threads go, each once nothing is queued for it."""

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from kitaru._core.lifecycle import CallSource, CallState
 from kitaru._core.payload import Payload
-from kitaru._core.retry import decide
+from kitaru._core.retry import decide as decide_retry
+from kitaru._core.reuse import decided
 from kitaru._core.values import (
     decode,
     decode_failure,
@@ -25,6 +26,7 @@ from kitaru._core.values import (
 from kitaru._core.values.classes import FRESH, take_fresh
 from kitaru._engine.awaiting import back_off
 from kitaru._engine.call import hints_of
+from kitaru._engine.deciding import adopted_record, decide, drifted
 from kitaru._engine.effects import Ask, CallBody, Commit, Encoded, Land, Raised, Steps
 from kitaru._engine.events import of_carried, of_reuse
 from kitaru._engine.frames import OUR_FOLDER, lend_frames
@@ -32,6 +34,7 @@ from kitaru._engine.reuse import find_source, remember
 from kitaru._engine.settle import Settle
 from kitaru._engine.timeouts import TimedBody
 from kitaru._engine.watch import (
+    Drift,
     watch_for_classes,
     watch_for_drift,
     watch_for_mutation,
@@ -69,7 +72,7 @@ def run_checkpoint(call: Call) -> Steps[Outcome]:
             result = yield from attempt(call)
             recorded = yield from record(call, result)
     finally:
-        _body_is_done(call)
+        body_is_done(call)
     return recorded
 
 
@@ -128,15 +131,17 @@ def recall(call: Call) -> Steps[Outcome | None]:
     run = call.run
     found = run.outcomes.get(call.identity)
     if found is None and call.spec.aliases:
-        found = _recall_by_alias(call)
+        found = recall_by_alias(call)
     if found is None:
-        _count_earlier_tries(call)
+        count_earlier_tries(call)
         if run.past is not None and call.identity not in run.tries:
             carried = yield from carry(call)
             if carried is not None:
                 return carried
         if call.attempt == 1:
-            yield Ask("drift", lambda: watch_for_drift(call))
+            drifted = yield Ask("drift", lambda: watch_for_drift(call))
+            if drifted is not None:
+                return (yield from _decided_drift(call, drifted))
         # Records are read when drift is first looked for: what this life has
         # recorded by then must not look like something that nobody called.
         run.claimed.add(call.identity)
@@ -150,16 +155,42 @@ def recall(call: Call) -> Steps[Outcome | None]:
     return Outcome(found.state, payload)
 
 
-def _recall_by_alias(call: Call) -> Any:
+def _decided_drift(call: Call, drift: Drift) -> Steps[Outcome | None]:
+    """A person says what a drifted call is that does not run by itself; None: it runs."""
+    run, problem = call.run, drifted(call, drift.record, drift.what)
+    found = yield from decide(call, problem)
+    run.claimed.add(call.identity)
+    if found.decision != "adopt":
+        return None
+    identity = adopted_record(call, found, problem.records)
+    run.claimed.add(identity)
+    payload = yield Ask("recall", lambda: run.payload_of(run.outcomes[identity].id))
+    now = run.env.now()
+    row = call_row(
+        call,
+        CallState.COMPLETED,
+        payload,
+        source=CallSource.OVERRIDE,
+        reason=decided("adopt", found.by),
+        started_at=now,
+        ended_at=now,
+    )
+    facts = run.take_facts(row)
+    yield Commit(run, Record(run.id, run.epoch, facts), facts)
+    return Outcome(CallState.COMPLETED, payload)
+
+
+def recall_by_alias(call: Call) -> Any:
     for identity in call.alias_identities():
-        if identity in call.run.outcomes or identity in call.run.tries:
+        run = call.run
+        if identity in run.outcomes or identity in run.tries or identity in run.uncertain:
             # From here on the call goes by the name under which it is recorded.
             call.identity = identity
             return call.run.outcomes.get(identity)
     return None
 
 
-def _count_earlier_tries(call: Call) -> None:
+def count_earlier_tries(call: Call) -> None:
     tries = call.run.tries.get(call.identity)
     if tries is not None:
         call.attempt = tries.failures + 1
@@ -191,7 +222,7 @@ def carry(call: Call) -> Steps[Outcome | None]:
     call.metadata = json.loads(found.metadata) if found.metadata else {}
     run.claimed.add(call.identity)
     event = of_carried(call, found) if run.events.active else None
-    own = _row(
+    own = call_row(
         call,
         found.state,
         found.payload,
@@ -224,7 +255,7 @@ def reuse(call: Call) -> Steps[Outcome | None]:
     run = call.run
     now = run.env.now()
     run.queue(
-        _row(
+        call_row(
             call,
             CallState.COMPLETED,
             source.payload,
@@ -247,7 +278,7 @@ def attempt(call: Call) -> Steps[Any]:
     run = call.run
     if run.resumed:
         tries = run.tries.get(call.identity)
-        if tries is not None and tries.retry_at is not None and call.attempt == tries.failures + 1:
+        if tries is not None and tries.retry_at and call.attempt == tries.failures + 1:
             yield from back_off(call, tries.retry_at)
     watch_for_volatile(call)
     if run.owes:
@@ -283,7 +314,7 @@ def _guarded_body(call: Call) -> CallBody:
     return ProcessBody(call)
 
 
-def _body_is_done(call: Call) -> None:
+def body_is_done(call: Call) -> None:
     call.run.bodies.discard(call)
     call.parent.bodies.discard(call)
 
@@ -322,7 +353,7 @@ def record(call: Call, result: Any) -> Steps[Outcome | None]:
         return Outcome(CallState.FAILED, payload, raised=None if result.payload else exc)
     retry_at = run.env.now() + int(delay_seconds * 1e6)
     yield _commit_row(call, CallState.FAILED, payload, retry_at=retry_at)
-    _body_is_done(call)
+    body_is_done(call)
     run.services.say(
         f"checkpoint {call.spec.name!r} failed ({type(exc).__name__}), attempt {call.attempt}; "
         f"trying again in {delay_seconds:.1f} s",
@@ -339,7 +370,7 @@ def record(call: Call, result: Any) -> Steps[Outcome | None]:
 def _delay(call: Call, exc: BaseException) -> float | None:
     if call.policy is None:
         return None
-    return decide(
+    return decide_retry(
         call.policy,
         attempts=call.round_attempts + 1,
         exc=exc,
@@ -352,7 +383,7 @@ def _commit_row(
     call: Call, state: CallState, payload: Payload, *, retry_at: int | None = None
 ) -> Commit:
     run = call.run
-    row = _row(
+    row = call_row(
         call,
         state,
         payload,
@@ -368,7 +399,7 @@ def _commit_row(
     return Commit(run, Record(run.id, run.epoch, facts), facts)
 
 
-def _row(
+def call_row(
     call: Call,
     state: CallState,
     payload: Payload,

@@ -32,6 +32,7 @@ from kitaru._store.protocol import (
     ExecutionRow,
     Facts,
     Fenced,
+    IntentRow,
     LearntRow,
     NoteRow,
     Place,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from kitaru._engine.events import Event
     from kitaru._engine.services import Services
 
+_PAGE = 1000
 MAX_QUEUED = 1_000
 """Rows that a replay or reuse may owe before it commits them: a bound on memory."""
 
@@ -68,7 +70,7 @@ class Tries(NamedTuple):
 
 NO_TRIES = Tries(0, 0, None)
 
-Fact = CallRow | LearntRow | NoteRow | CodeRow | WaitRow
+Fact = CallRow | LearntRow | NoteRow | CodeRow | WaitRow | IntentRow
 """What may ride in the next transaction."""
 
 
@@ -119,6 +121,8 @@ class Run:
         """When async bodies of an execution that was told to stop are cancelled."""
         self.lost: set[Attempt] = set()
         """Attempts of calls that timed out and whose bodies may still run."""
+        self.lent = 0
+        """How many of its threads wait for others meanwhile: kept by the runner."""
         self._wakers: set[Callable[[], object]] = set()
         self.used_sources: set[int] = set()
         """Including those of earlier lives: two samples stay two samples."""
@@ -151,6 +155,12 @@ class Run:
         self.claimed: set[bytes] = set()
         self._places: dict[tuple[Any, ...], Places] = {}
         self.learnt: dict[bytes, str] = {}
+        self.uncertain: dict[bytes, IntentRow] = {}
+        """Calls with effect="once" whose last try began in an earlier life, and has no outcome."""
+        self.kept: dict[bytes, tuple[Any, int]] = {}
+        """What calls with effect="once" inside checkpoints came to in this life, and when tried."""
+        self.failed_children: dict[bytes, int] = {}
+        """Children whose failure was raised in this attempt -> which of their attempts failed."""
         self.waits: dict[bytes, RecordedWait] = {}
         """Opened in earlier lives."""
         self.open_names: set[tuple[bytes, str]] = set()
@@ -162,7 +172,9 @@ class Run:
         self.unnamed_waits = sum(wait.row.name is None for wait in self.waits.values())
         if self.past is not None:
             self._take_over_facts(self.past)
-        self.resumed = bool(self.outcomes or self.tries or self.learnt or self.past)
+        self.resumed = bool(
+            self.outcomes or self.tries or self.learnt or self.uncertain or self.past
+        )
 
     def _take_over_facts(self, past: Past) -> None:
         past.begin()
@@ -170,8 +182,22 @@ class Run:
         self.learnt.update((fact.identity, fact.value) for fact in facts)
         self.queue(*facts)
 
+    def last_row(self, identity: bytes) -> CallRow | None:
+        """The last recorded attempt of a call, whole: looked for among all, so rarely asked."""
+        found, after = None, 0
+        while page := self.store.list_calls(self.id, after=after, limit=_PAGE):
+            for each in page:
+                if each.row.identity == identity:
+                    found = each.row
+            after = page[-1].id
+        return found
+
     def _load_outcomes(self) -> None:
         outcomes = self.store.load_outcomes(self.id)
+        done = {(outcome.identity, outcome.attempt) for outcome in outcomes}
+        for intent in self.store.list_intents(self.id):
+            if (intent.identity, intent.attempt) not in done:
+                self.uncertain[intent.identity] = intent
         self._window = Window(self.store, self.id, [outcome.id for outcome in outcomes])
         for outcome in outcomes:
             identity = outcome.identity
@@ -181,7 +207,9 @@ class Run:
                 self.outcomes[identity] = Recalled(outcome.id, outcome.state)
                 continue
             before = self.tries.get(identity, NO_TRIES)
-            in_round = 0 if outcome.reopened else before.round_failures + 1
+            # Due at instant 0: not a failure, but a try whose effect did not take place.
+            failed = int(outcome.retry_at != 0)
+            in_round = 0 if outcome.reopened else before.round_failures + failed
             retry_at = None if outcome.reopened else outcome.retry_at
             self.tries[identity] = Tries(before.failures + 1, in_round, retry_at)
             if outcome.retry_at is None and not outcome.reopened:
@@ -319,6 +347,7 @@ class Run:
                 tuple(_only(NoteRow, queued)),
                 metadata,
                 waits=tuple(_only(WaitRow, queued)),
+                intents=tuple(_only(IntentRow, queued)),
             )
             self._flights[id(facts)] = Latch()
             if self._riding:

@@ -17,7 +17,8 @@ import contextlib
 import json
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import Context, copy_context
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from kitaru._core.lifecycle import MAX_DEATHS, SUSPECT_DEATHS, State
 from kitaru._core.values import encode_failure
 from kitaru._engine.cancelling import settle
 from kitaru._engine.capture import listen
+from kitaru._engine.children import abandoned_children, dies_with_child
 from kitaru._engine.deadlines import fail_late, is_over
 from kitaru._engine.drivers import drive, drive_async
 from kitaru._engine.execution import Completion, FlowSpec, Life, is_finished, run_flow
@@ -102,12 +104,15 @@ class Runner:
         self._interrupted: dict[str, dict[bytes, str]] = {}
         self._alone: str | None = None
         """The suspect that runs by itself."""
+        self.flows: Callable[[], Mapping[str, FlowSpec]] = dict
+        """The flows that this process knows."""
         self.adopting: Callable[[], Mapping[str, FlowSpec]] | None = None
         """Set by recover(): the flows whose abandoned executions are adopted."""
         self.noticing = Noticing(self)
         self.alarm: Callable[[], None] | None = None
         """Called when there is something to tick for again."""
         self._asleep = True
+        services.slot_lent = self.slot_lent
         services.loop.on_death = self._loop_died
 
     def close(self) -> None:
@@ -131,7 +136,7 @@ class Runner:
         counted = False
         try:
             with self._lock:
-                room = self._room(flow)
+                room = self._room(flow, new.parent_exec_id)
                 if room:
                     self._starting += 1
                     counted = True
@@ -199,9 +204,9 @@ class Runner:
         run_it(started.row)
         return started.row, completion
 
-    def _room(self, flow: FlowSpec) -> bool:
+    def _room(self, flow: FlowSpec, parent: str | None) -> bool:
         """Whether a new execution may begin at once."""
-        if self._alone is not None or self._candidates or self.services.draining:
+        if self._candidates or self.services.draining or not self._may_join(parent):
             return False
         return flow.is_async or self._sync_active + self._starting < self._max_flows
 
@@ -274,7 +279,15 @@ class Runner:
         with self._lock:
             self.noticing.watch(row, flow, context or copy_context())
             self._be_awake()
+        self._take_family(row)
         return self.noticing.follow(row.exec_id)
+
+    def _take_family(self, row: ExecutionRow) -> None:
+        """Go on with the abandoned descendants of a waiting execution: nothing else wakes it."""
+        flows = self.flows()
+        for child in abandoned_children(self, row):
+            if child.flow_id in flows:
+                self.take(flows[child.flow_id], child)
 
     def add(self, row: ExecutionRow, parked: Parked, completion: Completion) -> None:
         """List what was parked among those that are to run here. Called with the lock held."""
@@ -351,16 +364,65 @@ class Runner:
                     self._idle.notify_all()
 
     def _next_candidate(self) -> Candidate | None:
-        if not self._candidates or self._alone is not None or self.services.draining:
+        if self.services.draining:
             return None
-        candidate = self._candidates[0]
-        if is_suspect(candidate.row):
-            if self._active or self._starting:
-                return None
-            self._alone = candidate.row.exec_id
-        elif not candidate.flow.is_async and self._sync_active + self._starting >= self._max_flows:
-            return None
-        return self._candidates.popleft()
+        for place, candidate in enumerate(self._candidates):
+            # In order; but somebody may wait for a child, so it does not wait for others.
+            is_next = place == 0 or candidate.row.parent_exec_id in self._active
+            if is_next and self._may_begin(candidate):
+                del self._candidates[place]
+                return candidate
+        return None
+
+    def _may_begin(self, candidate: Candidate) -> bool:
+        row = candidate.row
+        if not self._may_join(row.parent_exec_id):
+            return False
+        if is_suspect(row):
+            above = set(self._above(row.parent_exec_id))
+            if self._starting or not above.issuperset(self._active):
+                return False
+            self._alone = self._alone or row.exec_id
+            return True
+        return candidate.flow.is_async or self._sync_active + self._starting < self._max_flows
+
+    def _may_join(self, parent: str | None) -> bool:
+        """Whether a child of ``parent`` may run beside what runs: a suspect has its own only."""
+        return self._alone is None or self._alone in self._above(parent)
+
+    def _above(self, parent: str | None) -> Iterator[str]:
+        """The ancestors that run here, from this one up."""
+        while parent is not None and (life := self._active.get(parent)) is not None:
+            yield parent
+            parent = life.row.parent_exec_id
+
+    @contextmanager
+    def slot_lent(self, run: Run) -> Iterator[None]:
+        """While inside, something of the run waits for what may need its places to end.
+
+        The thread of a sync flow may itself wait for the body that waits here, so the
+        flow's place is lent whichever thread it is.
+        """
+        self._lend(run, 1)
+        self.dispatch()
+        try:
+            with self.services.bodies.lent_here():
+                yield
+        finally:
+            self._lend(run, -1)
+
+    def _lend(self, run: Run, more: int) -> None:
+        if run.standing.thread is None:
+            return  # an async flow holds none
+        with self._lock:
+            had, run.lent = bool(run.lent), run.lent + more
+            if had == bool(run.lent):
+                return
+            self._sync_active -= more
+            if more > 0:
+                self._flows.lend()
+            else:
+                self._flows.give_back()
 
     def _claim(self, candidate: Candidate) -> None:
         try:
@@ -397,7 +459,7 @@ class Runner:
         self.events.written(row, claim, row)
         if candidate.row.status is State.RUNNING and candidate.row.owner is not None:
             self.ownership.forget(candidate.row.owner)
-        if row.deaths >= MAX_DEATHS:
+        if row.deaths >= MAX_DEATHS and not dies_with_child(self.store, row):
             self._fail_poisoned(candidate, row)
             return
         with self._lock:

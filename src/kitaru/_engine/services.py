@@ -6,6 +6,7 @@ import json
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from kitaru._engine.asking import Asker
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from kitaru._engine.logs import LogWriter
     from kitaru._engine.loop import LoopThread
     from kitaru._engine.pool import Pool
+    from kitaru._engine.run import Run
 
 _MAX_CODES = 8
 _MAX_SAMPLES = 64
@@ -104,6 +106,8 @@ class Services:
         self.asker.is_over = lambda: self.draining or self.exiting
         self.is_owner = is_owner
         """Whether this process's liveness lock is still what the store knows: cheap."""
+        self.slot_lent: Callable[[Run], AbstractContextManager[None]] = lambda run: nullcontext()
+        """While inside, something of the run waits: its places among those that run are free."""
         self.draining = False
         """Nothing new starts: executions hand themselves back at their next call."""
         self.exiting = False

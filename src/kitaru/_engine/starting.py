@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextvars import Context
 from typing import Any
 
 from kitaru import settings
-from kitaru._core.inputs import digest_inputs, digest_tree
+from kitaru._core.inputs import Inputs, digest_inputs, digest_tree
 from kitaru._core.objects import captured_values
 from kitaru._core.values import encode
 from kitaru._core.values.classes import FRESH, take_fresh
-from kitaru._engine.context import here
+from kitaru._engine.children import Child, place_for_child, start_child
 from kitaru._engine.deadlines import deadline_of
 from kitaru._engine.execution import Completion, FlowSpec
 from kitaru._engine.fingerprint import code_digest
@@ -21,7 +22,6 @@ from kitaru._engine.watch import say_local_classes
 from kitaru._store.protocol import ExecutionRow, Fenced, Start
 from kitaru.errors import (
     KitaruBackendError,
-    KitaruFeatureNotAvailableError,
     KitaruUsageError,
 )
 
@@ -41,15 +41,10 @@ def start_execution(
     retries: int | None,
     replay: Replay | None = None,
     timeout_seconds: float | None = None,
-) -> tuple[ExecutionRow, Completion | None]:
+) -> tuple[ExecutionRow, Completion | None, Child | None]:
     """Check the inputs, record the execution and launch it; or find the one with its key."""
     _refuse_importing(services, flow)
-    if here.get() is not None:
-        raise KitaruFeatureNotAvailableError(
-            f"flow {flow.name!r} is run inside another flow: child executions come with a later "
-            "release; call its plain function, or run it outside",
-            code="not-yet-available",
-        )
+    place = place_for_child(flow)
     resolved = settings.current()
     bound = flow.binder.bind(args, kwargs)
     _check_fit(flow, bound)
@@ -61,6 +56,11 @@ def start_execution(
     env = services.env
     seconds = flow.timeout_seconds if timeout_seconds is None else timeout_seconds
     now = env.now()
+    child = None
+    if place is not None:
+        child = Child(place, flow, _inputs(flow, bound), key)
+        cache = place.run.spec.get("cache_of_run") if cache is None else cache
+    spec = frozen_spec(flow, cache, retries, resolved, replay, timeout_seconds=seconds)
     new = Start(
         exec_id=env.new_id(),
         project=services.project,
@@ -71,7 +71,7 @@ def start_execution(
         inputs_digest=inputs.digest[:16] if key is None else _digest(flow, bound, replay),
         inputs=inputs,
         seed=env.random_bytes(16) if replay is None else replay.source.seed,
-        spec=frozen_spec(flow, cache, retries, resolved, replay, timeout_seconds=seconds),
+        spec=json.dumps(spec),
         tags=json.dumps(tags),
         code_folder=flow.folder,
         code_module=flow.module,
@@ -81,13 +81,19 @@ def start_execution(
         at=now,
         deadline_at=deadline_of(seconds, now),
     )
+
+    def start(new: Start, context: Context | None = None) -> tuple[ExecutionRow, Completion | None]:
+        return _find_by_alias(runner, flow, new) or runner.start(flow, new, context)
+
+    if child is not None:
+        return *start_child(runner, child, child.born(new, spec), start), child
     if key is None and replay is None:
         _say_interrupted(services, runner, flow, new)
     try:
-        row, completion = _find_by_alias(runner, flow, new) or runner.start(flow, new)
+        row, completion = start(new)
     except Fenced as error:
         raise KitaruBackendError(DECLARED_DEAD, code="process-declared-dead") from error
-    return row, completion
+    return row, completion, None
 
 
 def _refuse_importing(services: Services, flow: FlowSpec) -> None:
@@ -116,9 +122,7 @@ def _find_by_alias(
 
 def _digest(flow: FlowSpec, bound: dict[str, Any], replay: Replay | None) -> bytes:
     """What runs with one key are compared by: the inputs, and what a closure has captured."""
-    inputs = digest_inputs(
-        bound, binder=flow.binder, code_digest=code_digest, file_facts=lambda _: None
-    )
+    inputs = _inputs(flow, bound)
     counted = {name: inputs.arguments[name] for name in bound if name in inputs.arguments}
     if flow.binder.may_capture:
         # Only what lasts: a list that grows while the program runs would make equal runs differ.
@@ -130,6 +134,12 @@ def _digest(flow: FlowSpec, bound: dict[str, Any], replay: Replay | None) -> byt
     return digest_tree(found)
 
 
+def _inputs(flow: FlowSpec, bound: dict[str, Any]) -> Inputs:
+    return digest_inputs(
+        bound, binder=flow.binder, code_digest=code_digest, file_facts=lambda _: None
+    )
+
+
 def frozen_spec(
     flow: FlowSpec,
     cache: bool | str | None,
@@ -138,8 +148,8 @@ def frozen_spec(
     replay: Replay | None = None,
     *,
     timeout_seconds: float | None = None,
-) -> str:
-    """The resolved options that hold for the whole life of the execution, as JSON."""
+) -> dict[str, Any]:
+    """The resolved options that hold for the whole life of the execution."""
     default = settings.default_cache(flow=flow.cache, settings=resolved)  # type: ignore[arg-type]
     chosen = settings.resolve_retries(run=retries, flow=flow.retries, settings=resolved)
     spec: dict[str, Any] = {"cache": list(default), "retries": chosen.value}
@@ -151,7 +161,7 @@ def frozen_spec(
         spec["replay"] = replay.spec.as_data()
     if timeout_seconds is not None:
         spec["timeout_seconds"] = timeout_seconds
-    return json.dumps(spec)
+    return spec
 
 
 def _check_fit(flow: FlowSpec, bound: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kitaru._core.drift import differing_arguments
 from kitaru._core.inputs import digest_inputs
@@ -26,10 +26,20 @@ _REMEDY = (
 )
 
 
-def watch_for_drift(call: Call) -> None:
+class Drift(NamedTuple):
+    """A call that is recorded with other inputs, and that a person decides about."""
+
+    record: Place
+    what: str
+    """Which arguments differ."""
+
+
+def watch_for_drift(call: Call) -> Drift | None:
     """Warn, note, or stop a strict flow, if an unclaimed success stands where this call is new.
 
-    Never a wrong value, never a stuck execution: a plain call then runs.
+    Never a wrong value, never a stuck execution: a plain call then runs. One with
+    ``effect="once"`` never does by itself; nor does any in a strict flow, where a person
+    at the terminal is asked.
     """
     run, parent = call.run, call.parent
     places = run.places(
@@ -39,7 +49,7 @@ def watch_for_drift(call: Call) -> None:
         call.spec.id,
     )
     if not places.by_identity:
-        return
+        return None
     arguments = call.inputs.arguments_json()
     if call.named is not None:
         drifted = places.by_identity.get(call.identity)
@@ -48,19 +58,23 @@ def watch_for_drift(call: Call) -> None:
     else:
         drifted = places.open.find_drift(run.claimed, call.number, arguments)
     if drifted is None:
-        return
+        return None
     # Told once: the next new call is not the drift of the same record.
     run.claimed.add(drifted.identity)
-    _tell(call, drifted, arguments)
-
-
-def _tell(call: Call, drifted: Place, arguments: str) -> None:
-    run, spec = call.run, call.spec
     names = differing_arguments(drifted.arguments, arguments)
     what = ", ".join(names) if names else "the order of equal calls"
     strict = bool(run.spec.get("strict"))
+    asked = call.named is None and (call.spec.once or (strict and run.services.asker.can_ask()))
+    _tell(call, what, strict=strict and not asked, asked=asked)
+    return Drift(drifted, what) if asked else None
+
+
+def _tell(call: Call, what: str, *, strict: bool, asked: bool) -> None:
+    run, spec = call.run, call.spec
     happens = (
-        "it was not run"
+        "a person decides whether it runs"
+        if asked
+        else "it was not run"
         if strict
         else f"its recorded result is returned all the same, because id={call.named!r} names it"
         if call.named is not None

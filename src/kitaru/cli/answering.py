@@ -50,7 +50,7 @@ def perform(session: Session, wanted: Wanted) -> int:
     assert wanted.value is not None
     value = _read(place, row, wait, wanted.value)
     found, stands = answering.answer(place.store, place.env, row, wait, value, by=wanted.by)
-    return _go_on(session, place, stands, [found], wanted)
+    return go_on(session, place, stands, [found], wanted)
 
 
 def _check(session: Session, wanted: Wanted) -> None:
@@ -105,7 +105,7 @@ def _schema(found: RecordedWait) -> dict[str, Any] | None:
 # --- what comes of it ----------------------------------------------------------------------
 
 
-def _go_on(
+def go_on(
     session: Session, place: Place, row: ExecutionRow, answered: list[RecordedWait], wanted: Wanted
 ) -> int:
     """Say who takes it from here, or run it here -> the exit status."""
@@ -207,7 +207,7 @@ def _interactive(session: Session, place: Place, wanted: Wanted) -> int:
         last = exec_id == next(reversed(answered))
         # What is run here takes the store along: only the last one is.
         chosen = wanted if last else wanted._replace(resume=False)
-        status = _go_on(session, place, row, waits, chosen)
+        status = go_on(session, place, row, waits, chosen)
     return status
 
 

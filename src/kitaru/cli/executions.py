@@ -283,3 +283,45 @@ def input_(
     from kitaru.cli.answering import Wanted, perform
 
     return perform(session, Wanted(exec_id, wait, value, abort, interactive, resume_here, code, by))
+
+
+@click.command(
+    "decide",
+    cls=Command,
+    help="Decide what is to become of a call that Kitaru never runs on its own: one with "
+    'effect="once" that began in a process that died, or that is recorded with other inputs; in a '
+    "strict flow any call that is recorded with other inputs. run: its body runs. adopt: it came "
+    "to --value (JSON), or to the recorded call (--record, if there are several). abort: the "
+    "execution is cancelled. CALL is the call's id, or the checkpoint's name.",
+    examples="""
+kitaru executions decide 01a2 charge run
+kitaru executions decide 01a2 charge adopt --value '{"receipt": 7}'
+kitaru executions decide 01a2 charge adopt --record 5f1c09aa31e2 --resume
+kitaru executions decide 01a2 charge abort
+""",
+)
+@click.argument("exec_id", metavar="EXECUTION", shell_complete=waiting_ids)
+@click.argument("call", metavar="CALL", shell_complete=waits)
+@click.argument("decision", type=click.Choice(["run", "adopt", "abort"]))
+@click.option("--value", metavar="JSON", help="With adopt: what the call came to.")
+@click.option("--record", metavar="CALL", help="With adopt: the recorded call that stands for it.")
+@click.option("--resume", "resume_here", is_flag=True, help="Then run the execution here, unless "
+              "a live process goes on with it: then follow it.")  # fmt: skip
+@click.option("--by", metavar="WHO", help="Recorded as who decided, instead of user@host.")
+@_CODE
+@click.pass_obj
+def decide(
+    session: Session,
+    exec_id: str,
+    call: str,
+    decision: str,
+    value: str | None,
+    record: str | None,
+    resume_here: bool,
+    by: str | None,
+    code: str | None,
+) -> int:
+    from kitaru.cli.deciding import perform
+
+    return perform(session, exec_id, call, decision, value=value, record=record,
+                   resume=resume_here, code=code, by=by)  # fmt: skip

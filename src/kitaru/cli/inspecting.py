@@ -7,6 +7,7 @@ from typing import Any
 
 from kitaru.cli.canvas import screen_of, write
 from kitaru.cli.explaining import why_lines
+from kitaru.cli.families import Relative, as_tree_data, family_of
 from kitaru.cli.findings import status_lines
 from kitaru.cli.output import Session
 from kitaru.cli.place import existing
@@ -14,6 +15,7 @@ from kitaru.cli.showing import execution_lines
 from kitaru.cli.shown import as_data, print_result, recorded_result
 from kitaru.cli.standing import gather
 from kitaru.errors import KitaruStateError
+from kitaru.looking import Looking
 from kitaru.model import ExecutionStatus
 
 
@@ -39,6 +41,7 @@ def show_execution(session: Session, exec_id: str, *, only_result: bool) -> None
     if session.as_json:
         item = as_data(execution)
         item["pending_waits"] = as_data(executions.pending_waits(execution.exec_id))
+        item["children"] = as_tree_data(_family(executions, execution.exec_id))
         item["checkpoints"] = as_data(executions.list_checkpoints(execution.exec_id))
         if only_result:
             item["result"] = recorded_result(executions.find_row(execution.exec_id))
@@ -50,7 +53,13 @@ def show_execution(session: Session, exec_id: str, *, only_result: bool) -> None
         screen = screen_of(sys.stdout)
         result = executions.preview_result(execution.exec_id)
         waits = executions.pending_waits(execution.exec_id)
-        write(execution_lines(execution, calls, result, screen, place.now, waits), screen)
+        family = _family(executions, execution.exec_id)
+        lines = execution_lines(execution, calls, result, screen, place.now, waits, family)
+        write(lines, screen)
+
+
+def _family(executions: Looking, exec_id: str) -> list[Relative]:
+    return family_of(lambda parent, limit: executions.list_children(parent, limit=limit), exec_id)
 
 
 def explain_calls(session: Session, exec_id: str, checkpoint: str | None) -> None:

@@ -32,6 +32,7 @@ PLAIN_HEAD = (
     "key",
     "tags",
     "waits_for",
+    "parent",
 )
 
 
@@ -43,6 +44,9 @@ class Listed(NamedTuple):
     failed: int
     capped: bool = False
     """There are more than were counted."""
+    depth: int = 0
+    """How far below the top of its family it is shown."""
+    hidden_children: int = 0
 
 
 def plain_lines(found: Sequence[Listed]) -> list[Line]:
@@ -66,6 +70,7 @@ def _plain(each: Listed) -> tuple[str, ...]:
         one_line(execution.key or ""),
         one_line(",".join(execution.tags)),
         one_line(execution.pending_wait.name) if execution.pending_wait is not None else "",
+        execution.parent_exec_id or "",
     )
 
 
@@ -76,7 +81,20 @@ def drawn_lines(
     widths = _widths(columns, screen.columns)
     if widths is None:
         return [line for each in found for line in _card(each, screen, now, absolute)]
-    return _table(columns, widths, screen, [_waits_for(each.execution, now) for each in found])
+    return _table(columns, widths, screen, [_below(each, now) for each in found])
+
+
+def _below(each: Listed, now: datetime) -> list[Line]:
+    waits = _waits_for(each.execution, now)
+    return [*([waits] if waits is not None else []), *hidden_lines(each)]
+
+
+def hidden_lines(each: Listed) -> list[Line]:
+    """What is said below a parent whose children are not all listed."""
+    if not each.hidden_children:
+        return []
+    text = f"{'  ' * (each.depth + 1)}and {each.hidden_children:,} more children: "
+    return [[Piece(f"{text}kitaru executions get {each.execution.exec_id[-SHORT_ID:]}", style.DIM)]]
 
 
 def _waits_for(execution: Execution, now: datetime) -> Line | None:
@@ -86,7 +104,8 @@ def _waits_for(execution: Execution, now: datetime) -> Line | None:
         return None
     until = "" if wait.expires_at is None else f", until {full(wait.expires_at)}"
     since = ago(wait.entered_waiting_at, now)
-    answer = f"kitaru executions input {execution.exec_id[-SHORT_ID:]}"
+    verb = "input" if wait.kind == "input" else "decide"
+    answer = f"kitaru executions {verb} {execution.exec_id[-SHORT_ID:]}"
     return [
         Piece(f"  waits for {one_line(wait.name)}", style.look_of("waiting").style),
         Piece(f" ({since}{until})  {answer}", style.DIM),
@@ -111,7 +130,7 @@ def _table(
     columns: Sequence[_Column],
     widths: Sequence[int],
     screen: Screen,
-    below: Sequence[Line | None],
+    below: Sequence[list[Line]],
 ) -> list[Line]:
     head = [
         Piece(padded(cut(c.head, w), w, right=c.right), style.DIM)
@@ -125,9 +144,7 @@ def _table(
             text = cut(text, width, ellipsis=screen.ellipsis)
             row.append(Piece(padded(text, width, right=column.right), look))
         lines.append(_joined(row))
-        line = below[number]
-        if line is not None:
-            lines.append(line)
+        lines += below[number]
     return lines
 
 
@@ -143,7 +160,7 @@ def _columns(
         _Column("ID", [Piece(_id(e, screen)) for e in executions]),
         _Column(
             "FLOW",
-            [Piece(one_line(e.flow_name), style.HEADING) for e in executions],
+            [Piece(_flow(each, screen), style.HEADING) for each in found],
             may_shrink=True,
         ),
         _Column("STATUS", [_status(e, screen) for e in executions]),
@@ -168,6 +185,13 @@ def _widths(columns: Sequence[_Column], room: int) -> list[int] | None:
         widths[max(may, key=lambda i: widths[i])] -= 1
         over -= 1
     return widths
+
+
+def _flow(each: Listed, screen: Screen) -> str:
+    name = one_line(each.execution.flow_name)
+    if not each.depth:
+        return name
+    return f"{'  ' * (each.depth - 1)}{'└' if screen.unicode else '`'} {name}"
 
 
 # --- its cells -------------------------------------------------------------------------------

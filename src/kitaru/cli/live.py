@@ -92,6 +92,8 @@ class EventView(View):
         self._now: Callable[[], float] = float  # 0.0, until there is a clock
         self._lock = threading.Lock()
         self._progress: dict[str, Progress] = {}
+        self._roots: dict[str, str] = {}
+        """Execution -> the one at the top of its family, as far as it runs here."""
         self._exec_id: str | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -116,12 +118,20 @@ class EventView(View):
     def take(self, event: Event) -> None:
         now = self._now()
         with self._lock:
-            progress = self._progress.get(event.exec_id)
+            root = self._root_of(event)
+            progress = self._progress.get(root)
             if progress is None:
                 if self._exec_id is not None:
                     return
-                progress = self._progress[event.exec_id] = Progress(now)
-            self._heard(event, progress.add(event, now))
+                progress = self._progress[root] = Progress(now)
+            self._heard(event, progress.add(event, now, of_child=root != event.exec_id))
+
+    def _root_of(self, event: Event) -> str:
+        root = self._roots.get(event.exec_id)
+        if root is None:
+            root = self._roots.get(event.parent_exec_id or "", event.exec_id)
+            self._roots[event.exec_id] = root
+        return root
 
     def _heard(self, event: Event, made: Group | None) -> None:
         """What else is to be remembered of an event. Called with the lock held."""
@@ -301,6 +311,8 @@ class PlainView(EventView):
 
 def _first_word(event: Event, group: Group) -> str:
     indent = "  " * group.depth
+    if event.name.startswith("execution."):
+        return f"{indent}{group.name}: {event.name.partition('.')[2]}, {event.exec_id}"
     if event.calls is not None:
         what = event.name.partition(".")[2].replace("_", " ")
         return f"{indent}{group.name}: {event.calls:,} {what}"

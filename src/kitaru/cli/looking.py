@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from kitaru._core.names import nearest
 from kitaru.cli.canvas import screen_of, write
+from kitaru.cli.families import together
 from kitaru.cli.listing import Listed, drawn_lines, plain_lines
 from kitaru.cli.output import Session
 from kitaru.cli.place import existing
@@ -58,7 +59,7 @@ def list_executions(session: Session, wanted: Wanted, *, absolute: bool) -> None
     if not found:
         session.progress(_nothing(executions, wanted))
     elif screen.drawn:
-        write(drawn_lines(listed, screen, now, absolute=absolute), screen)
+        write(drawn_lines(together(listed), screen, now, absolute=absolute), screen)
     else:
         write(plain_lines(listed), screen)
     if more:

@@ -150,6 +150,8 @@ class Progress:
     def _forget_calls(self) -> None:
         self.top = Group("", -1, self.began_at)
         self._count = 0
+        self._children: dict[str, Group] = {}
+        """Executions that this one started -> their groups: what they call is below these."""
         self._where: dict[str, Group] = {}
         """Calls whose bodies run -> their groups: below these, others may be called."""
 
@@ -161,14 +163,20 @@ class Progress:
             yield group
             todo += _last_first(group)
 
-    def add(self, event: Event, now: float) -> Group | None:
-        """Take an event in -> the group that it made, if it is a new one."""
+    def add(self, event: Event, now: float, *, of_child: bool = False) -> Group | None:
+        """Take an event in -> the group that it made, if it is a new one.
+
+        ``of_child``: it is one of an execution that this one, or a child of it, started.
+        """
         self.heard += 1
         kind, _, what = event.name.partition(".")
-        if kind == "execution":
-            self._execution(what, event, now)
-            return None
         before = self._count
+        if kind == "execution":
+            if not of_child:
+                self._execution(what, event, now)
+                return None
+            group = self._child(what, event, now)
+            return group if self._count > before else None
         group = self._group_of(event, now)
         group.last_at = now
         if event.seq is not None and event.seq < group.seq:
@@ -210,9 +218,32 @@ class Progress:
             group.running.clear()
             group.retrying.clear()
 
+    def _child(self, what: str, event: Event, now: float) -> Group:
+        """What becomes of an execution that this one started: counted like a call, by its flow."""
+        group = self._children.get(event.exec_id)
+        if group is None:
+            above = self._where.get(event.parent_call_id or "")
+            above = above or self._children.get(event.parent_exec_id or "", self.top)
+            group = self._children[event.exec_id] = self._group(above, f"flow {event.flow}", now)
+        group.last_at = now
+        began_at = group.running.pop(event.exec_id, now)
+        if what in _CHILD_ENDS:
+            setattr(group, _CHILD_ENDS[what], getattr(group, _CHILD_ENDS[what]) + 1)
+            group.spent_seconds += now - began_at
+            group.why = (event.reason or "") if what == "failed" else group.why
+        else:
+            if what == "retrying" and group.failed:
+                group.failed -= 1
+            group.running[event.exec_id] = began_at
+            group.attempt = max(group.attempt, event.attempt or 1)
+        return group
+
     def _group_of(self, event: Event, now: float) -> Group:
-        above = self._where.get(event.parent_call_id or "", self.top)
-        name = event.checkpoint or ""
+        above = self._where.get(event.parent_call_id or "")
+        above = above or self._children.get(event.exec_id, self.top)
+        return self._group(above, event.checkpoint or "", now)
+
+    def _group(self, above: Group, name: str, now: float) -> Group:
         group = above.below.get(name)
         if group is None:
             if self._count >= MAX_GROUPS:
@@ -300,6 +331,11 @@ class Progress:
     def _not_started(self, group: Group, event: Event, now: float) -> None:
         group.not_started += event.calls or 0
         self.totals.not_started += event.calls or 0
+
+
+_CHILD_ENDS = {"completed": "ran", "failed": "failed", "cancelled": "cut", "lost": "cut",
+               "handed_back": "cut"}  # fmt: skip
+"""What became of a child -> what it is counted as."""
 
 
 def _last_first(group: Group) -> list[Group]:

@@ -27,6 +27,7 @@ executions = Group(
         "replay": (_EXECUTIONS, "Make a new execution from an old one."),
         "input": (_EXECUTIONS, "Answer what executions wait for."),
         "cancel": (_EXECUTIONS, "Cancel executions, and wait until they have stopped."),
+        "decide": (_EXECUTIONS, "Decide about a call that does not run on its own."),
         "why": (_EXECUTIONS, "Tell why calls ran, or whose result they reused."),
         "logs": (_EXECUTIONS, "Show what an execution printed and logged."),
     },

@@ -27,6 +27,7 @@ from kitaru.cli.canvas import (
     one_line,
     padded,
 )
+from kitaru.cli.families import Relative, family_lines
 from kitaru.cli.output import cleaned, without_our_frames
 from kitaru.cli.shown import shell_word
 from kitaru.cli.times import ago, full, lasted, took
@@ -53,6 +54,7 @@ def execution_lines(
     screen: Screen,
     now: datetime,
     waits: Sequence[PendingWait] = (),
+    children: Sequence[Relative] = (),
 ) -> list[Line]:
     """``result`` is a preview, or None where there is none; ``waits`` are open."""
     if not screen.drawn:
@@ -75,6 +77,8 @@ def execution_lines(
         totals = [Piece("calls  ", style.DIM), *_totals(calls, screen)]
         lines += [[], *folded(totals, screen.columns)]
         lines += tree_lines(build(calls), screen)
+    if children:
+        lines += [[], *family_lines(children, screen)]
     advice = _advice(execution, waits)
     # Not folded: the terminal's own wrapping leaves a command that can be copied.
     return [*lines, [], [Piece(advice, style.DIM)]] if advice else lines
@@ -161,6 +165,9 @@ def _advice(execution: Execution, waits: Sequence[PendingWait] = ()) -> str:
     if asked:
         which = f" --wait {shell_word(asked[0].name)}" if len(waits) > 1 else ""
         return f"answer it: kitaru executions input {exec_id}{which} --value JSON | --interactive"
+    if waits:
+        call = str(waits[0].metadata.get("call", "")).rpartition(":")[2]
+        return f"decide: kitaru executions decide {exec_id} {call} run | adopt | abort"
     if execution.status is ExecutionStatus.FAILED:
         return f"run what failed again: kitaru executions retry {exec_id}"
     if execution.status in (ExecutionStatus.INTERRUPTED, ExecutionStatus.PENDING):

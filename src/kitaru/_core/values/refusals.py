@@ -33,6 +33,8 @@ _BY_NAME: dict[str, str] = {
     "mappingproxy": "store dict(proxy)",
     "kitaru.checkpoints.FutureList": "these are futures: return `.results()` of it",
     "kitaru.checkpoints.CheckpointFuture": "this is a future: return its `.result()`, or await it",
+    "kitaru.handles.FlowHandle": "a handle holds a running execution: use handle.exec_id, and "
+    "client.executions.handle(exec_id) where it is needed",
     "object": _PLAIN,
     "numpy.ma.MaskedArray": "store .filled() of it, or its .data and .mask",
     "numpy.ma.core.MaskedArray": "store .filled() of it, or its .data and .mask",
