@@ -26,6 +26,7 @@ from kitaru._store.logs import LogStore
 from kitaru._store.protocol import Store
 from kitaru.env import Env, SystemEnv
 from kitaru.errors import KitaruError
+from kitaru.housekeeping import Housekeeper
 
 
 class Kitaru:
@@ -49,6 +50,7 @@ class Kitaru:
         self.root = root
         self.logs = logs
         """Where logs are looked for; whether any are kept is the settings' word."""
+        self.housekeeper = Housekeeper(store, logs, env)
         loop = LoopThread(store)
         self.services = Services(
             store=store,

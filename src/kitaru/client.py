@@ -26,6 +26,7 @@ from kitaru.errors import (
     KitaruStateError,
 )
 from kitaru.handles import FlowHandle
+from kitaru.housekeeping import GRACE_SECONDS, Collected
 from kitaru.looking import Looking
 from kitaru.model import Execution, ExecutionStatus
 from kitaru.records import status_of
@@ -185,7 +186,15 @@ class Executions(Looking):
         self._app.runner.look(row.exec_id)
 
     plan = _later("executions.plan", "; why() tells why calls ran")
-    delete = _later("executions.delete")
+
+    def delete(self, exec_id: str) -> Sequence[str]:
+        """Delete a finished execution and its children, for ever -> the ids that are gone.
+
+        What other executions have reused of it they keep. Raises ``KitaruStateError`` if it,
+        or one of its children, is not finished, or if its parent or a replay of it is not.
+        """
+        return self._app.housekeeper.delete(self.find_row(exec_id))
+
     export = _later("executions.export")
     import_ = _later("executions.import_")
     list_artifacts = _later("artifacts.list", "; a call's result() is its value")
@@ -307,6 +316,18 @@ class KitaruClient:
         self.executions = Executions(app)
         self.artifacts = Artifacts()
         self.memories = Memories()
+        self._housekeeper = app.housekeeper
+
+    def gc(self, *, dry_run: bool = False, grace_seconds: float = GRACE_SECONDS) -> Collected:
+        """Remove what is past its ``retention``, and large values that nothing names.
+
+        Never what is not finished. ``grace_seconds``: how old such a value's file must be.
+        May be stopped at any moment; the next one goes on.
+
+        >>> KitaruClient().gc(dry_run=True).executions
+        ()
+        """
+        return self._housekeeper.collect(dry_run=dry_run, grace_seconds=grace_seconds)
 
 
 def _what_runs_again(row: ExecutionRow, checkpoints: Sequence[str]) -> str:

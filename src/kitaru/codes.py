@@ -94,6 +94,8 @@ _USAGE = {
     "event-loop-would-block": "Something was waited for that would block the event loop.",
     "execution-cancelled": "The execution was cancelled.",
     "execution-id-ambiguous": "A part of an id fits several executions.",
+    "execution-deleted": "The execution was deleted.",
+    "execution-not-deletable": "An execution that is not finished, or is needed, is not deleted.",
     "execution-not-found": "There is no such execution in this project.",
     "execution-of-another-flow": "The execution belongs to another flow.",
     "executions-still-running": "Executions still ran when a test's store was taken away.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
@@ -388,7 +389,7 @@ def flow(
     retries: int | None = None,
     strict: bool = False,
     timeout: float | timedelta | None = None,
-    retention: Any = None,
+    retention: float | timedelta | None = None,
     aliases: Sequence[str] = (),
     schedule: str | None = None,
     timezone: str | None = None,
@@ -400,7 +401,8 @@ def flow(func: Any = None, /, **options: Any) -> Any:
     ``cache`` and ``retries`` are defaults for its runs; ``strict=True`` stops
     an execution that, resumed, makes another call than the recorded one
     (``KitaruDivergenceError``); ``timeout`` (seconds or timedelta) is how long an execution may
-    take from its start, waiting and downtime included; ``aliases`` are former names. Raises
+    take from its start, waiting and downtime included; after ``retention`` a finished one may be
+    removed by ``kitaru gc``; ``aliases`` are former names. Raises
     ``KitaruUsageError`` at decoration for options that make no sense.
 
     >>> @flow
@@ -433,6 +435,11 @@ _OPTIONS = ("name", "cache", "retries", "strict", "timeout", "retention", "alias
             "timezone", "missed")  # fmt: skip
 
 
+def _checked_retention(retention: float | timedelta | None) -> int | None:
+    seconds = seconds_of("retention", retention)
+    return None if seconds is None else math.ceil(seconds)
+
+
 class _FlowDecorator:
     """What ``@flow(...)`` with options is to a type checker."""
 
@@ -452,6 +459,7 @@ def _make_flow(
     retries: int | None = None,
     strict: bool = False,
     timeout: float | timedelta | None = None,
+    retention: float | timedelta | None = None,
     aliases: Sequence[str] = (),
     missed: str = "last",
     **later: Any,
@@ -495,6 +503,7 @@ def _make_flow(
             cache=check_bool("cache", cache),
             retries=None if retries is None else _checked_retries(retries),
             strict=bool(check_bool("strict", strict)),
+            keep_seconds=_checked_retention(retention),
             aliases=check_names("flow", "aliases", aliases),
             timeout_seconds=seconds_of("timeout", timeout),
         ),

@@ -6,7 +6,7 @@ candidates where it could mean several. Knows nothing of what follows.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from kitaru._core.lifecycle import State
 from kitaru._core.names import did_you_mean, shortened
@@ -47,6 +47,7 @@ def find_row(store: Store, project: str, exec_id: str) -> ExecutionRow:
     if len(rows) == 1:
         return rows[0]
     if not rows:
+        _refuse_deleted(store, part)
         raise KitaruNotFoundError(
             f"no execution {shortened(exec_id)} in project {project!r} of this "
             f"store: {_nearest(store, project, part)}see `kitaru executions list`",
@@ -60,6 +61,18 @@ def find_row(store: Store, project: str, exec_id: str) -> ExecutionRow:
         f"{shortened(exec_id)} fits several executions: write more of the id{listed}{more}",
         code="execution-id-ambiguous",
     )
+
+
+def _refuse_deleted(store: Store, exec_id: str) -> None:
+    gone = store.find_tombstone(exec_id)
+    if gone is not None:
+        deleted_at = datetime.fromtimestamp(gone.deleted_at / 1e6, UTC)
+        raise KitaruNotFoundError(
+            f"execution {gone.exec_id} of flow {gone.flow_name} was deleted on "
+            f"{deleted_at:%Y-%m-%d at %H:%M:%S} UTC; it was {gone.status}. To see what is there, "
+            "run kitaru executions list",
+            code="execution-deleted",
+        )
 
 
 def _nearest(store: Store, project: str, part: str) -> str:

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from kitaru._core.lifecycle import CallSource, State, WaitKind, WaitState
+from kitaru._core.lifecycle import FINISHED, CallSource, State, WaitKind, WaitState
 from kitaru._store import commit
 from kitaru._store.protocol import (
     Answer,
@@ -23,6 +23,8 @@ from kitaru._store.protocol import (
     Claim,
     CodeRow,
     DeclareDead,
+    Delete,
+    DropBlobs,
     ExecutionRow,
     Expire,
     Facts,
@@ -41,6 +43,7 @@ from kitaru._store.protocol import (
     Remember,
     Retry,
     SourceRow,
+    Sweep,
     TryAgain,
     WaitRow,
     Wake,
@@ -54,7 +57,6 @@ from .worlds import (
     StillEnv,
     call_row,
     failed_call,
-    force_status,
     json_payload,
     start_write,
 )
@@ -64,7 +66,8 @@ STEPS_A_WORLD = 60
 LABELS = ["ok", "wait_condition:0"]
 SCOPES = [("namespace", "team"), ("flow", "demo.agent")]
 
-WRITES = tuple(write.__name__ for write in commit.WRITES)
+# The model has no files: tests/store/test_housekeeping.py is about those.
+WRITES = tuple(write.__name__ for write in commit.WRITES if write is not DropBlobs)
 REFUSALS = ("Fenced", "NotInState", "AlreadyRecorded", "Missing")
 
 IDENTITIES = [bytes([k]) * 16 for k in range(6)]
@@ -92,6 +95,8 @@ KINDS = {
     "cancel": 5,
     "memory": 4,
     "forget": 1,
+    "delete": 5,
+    "sweep": 4,
 }
 """Kind of write -> its weight."""
 
@@ -107,6 +112,7 @@ class World:
         self.seen: Counter[str] = Counter()
         self.trace: list[str] = []
         self.at = 1_000
+        self.gone: list[str] = []
         for number in range(4):
             for store in (self.model, self.store):
                 store.apply(RegisterOwner(f"first-{number}", 1, "here", 1))
@@ -114,9 +120,7 @@ class World:
     def step(self) -> None:
         self.at += self.random.randrange(3)
         choice = self.random.random()
-        if choice < 0.05:
-            self._force()
-        elif choice < 0.15:
+        if choice < 0.1:
             self._write_group()
         else:
             self._write_one()
@@ -146,20 +150,6 @@ class World:
         for write, answer in zip(writes, answers[0], strict=True):
             self._count(write, answer)
 
-    def _force(self) -> None:
-        rows = self._rows()
-        if rows:
-            row = self.random.choice(rows)
-            target = {
-                State.RUNNING: State.CANCELLING,
-                State.PENDING: State.WAITING,
-                State.WAITING: State.CANCELLED,
-            }.get(row.status)
-            if target is not None:
-                self.trace.append(f"force {row.id} {target}")
-                force_status(self.model, row.id, target)
-                force_status(self.store, row.id, target)
-
     def _try(self, store: AnyStore, write: Write) -> Any:
         try:
             return _plain(store.apply(write), None)
@@ -168,6 +158,8 @@ class World:
 
     def _count(self, write: Write, answer: Any) -> None:
         kind = type(write).__name__
+        if isinstance(write, Delete) and isinstance(answer, list):
+            self.gone += answer
         refused = isinstance(answer, tuple) and len(answer) == 2 and answer[0] in REFUSALS
         self.seen[f"{kind}: {answer[0]}" if refused else kind] += 1
         if refused:
@@ -192,6 +184,10 @@ class World:
             return DeclareDead(self._owner(), self.at)
         if kind == "memory":
             return Remember(self.random.choice(PROJECTS), self._memory(None))
+        if kind == "sweep":
+            left = self.model.list_unswept(limit=9)
+            exec_id = self.random.choice(left) if left else "nobody"
+            return Sweep(exec_id, self.random.choice([1, 3, 1000]))
         if kind == "forget":
             key = self.random.choice(["a", "b", None])
             return Forget("demo", *self.random.choice(SCOPES), key)
@@ -212,6 +208,7 @@ class World:
             "wake": (State.WAITING,),
             "answer": (State.WAITING, State.RUNNING),
             "expire": (State.WAITING, State.RUNNING),
+            "delete": tuple(FINISHED),
             "cancel": (State.PENDING, State.WAITING, State.RUNNING, State.CANCELLING),
         }[kind]
         fitting = [row for row in rows if row.status in wanted]
@@ -261,6 +258,8 @@ class World:
                 return Answer(execution, self._wait_of(execution), answer, "ada", self.at)
             case "expire":
                 return Expire(execution, self._wait_of(execution), self.at)
+            case "delete":
+                return Delete(execution, epoch, self.at)
             case "cancel":
                 wait = self._wait_of(execution) if self.random.random() < 0.3 else None
                 return Cancel(execution, epoch, "ada", "no use", self.at, wait)
@@ -325,6 +324,8 @@ class World:
             return {}
         parent = self.random.choice(parents if self.random.random() < 0.9 else rows)
         epoch = parent.epoch + (self.random.random() < 0.1)
+        if self.random.random() < 0.1:
+            return {"original_exec_id": parent.exec_id}
         return {
             "parent_exec_id": parent.exec_id if self.random.random() < 0.97 else "nobody",
             "parent_call": self.random.choice([*IDENTITIES, None]),
@@ -443,7 +444,15 @@ class World:
     # --- snapshots ---
 
     def _snapshot(self, store: AnyStore) -> dict[str, Any]:
-        shot: dict[str, Any] = {"owners": store.list_owners()}
+        shot: dict[str, Any] = {
+            "owners": store.list_owners(),
+            "unswept": store.list_unswept(limit=1000),
+            "expired": store.list_expired(at=self.at + 60_000_000, limit=1000),
+            "some expired": store.list_expired(
+                at=self.at + 60_000_000, after=(self.at + 59_999_990, 5), limit=2
+            ),
+            "counted": store.count_recorded(since=5),
+        }
         for project in PROJECTS:
             rows = store.list_executions(project=project, limit=1000)
             shot[project] = rows
@@ -537,6 +546,7 @@ class World:
             store.list_due(project="demo", at=self.at - 3, limit=1),
             store.list_artifacts(execution, name="draft", limit=2),
             store.find_artifact(turn % 9),
+            [store.find_tombstone(exec_id) for exec_id in self.gone[-3:]],
             [store.find_memory(**memory, version=version) for version in (None, 1, turn % 9)],
             store.list_memories(
                 project="demo", scope_type="namespace", scope="team", limit=turn % 3

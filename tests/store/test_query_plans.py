@@ -8,6 +8,10 @@ import pytest
 
 from kitaru._store.sqlite.store import SqliteStore
 
+WHOLE_BLOBS = "SCAN calls USING INDEX blobs_of_calls"
+"""Who collects blobs reads all names of theirs, and no row."""
+
+
 INDEX_OF = {
     "reopen_call": "calls_by_identity",
     "find_checkpoint": "calls_by_identity",
@@ -46,12 +50,19 @@ INDEX_OF = {
     "list_memories": "(project=? AND scope_type=? AND scope=?)",
     "list_versions": "(project=? AND scope_type=? AND scope=? AND key=?)",
     "list_scopes": "(project=?)",
+    "list_expired": "executions_kept",
+    "is_needed": "executions_by_original (original_exec_id=?)",
+    "pick_calls": "calls_by_identity (execution=?)",
+    "keep_sources": "calls_by_source (reused_from=?)",
+    "sweep_nobodys_calls": "calls_by_identity (execution=?)",
+    "list_unswept": "tombstones_unswept",
+    "list_named_blobs": WHOLE_BLOBS,
 }
 
 
 def plan(store: SqliteStore, name: str) -> str:
     sql = getattr(store._queries, name)
-    count = max(int(number) for number in re.findall(r"\?(\d+)", sql))
+    count = max((int(number) for number in re.findall(r"\?(\d+)", sql)), default=0)
     rows = store._database.read("explain query plan " + sql, (None,) * count)
     return "\n".join(str(row[3]) for row in rows)
 
@@ -66,7 +77,8 @@ def test_no_query_scans_the_calls(sqlite_store: SqliteStore) -> None:
     about_calls = [name for name in names if "calls" in getattr(sqlite_store._queries, name)]
     assert len(about_calls) >= 10
     for name in about_calls:
-        assert not re.search(r"SCAN (calls|c)\b", plan(sqlite_store, name)), name
+        lines = plan(sqlite_store, name).replace(WHOLE_BLOBS, "")
+        assert not re.search(r"SCAN (calls|c)\b", lines), name
 
 
 def test_calls_are_read_in_the_order_of_their_ids_without_sorting(

@@ -154,7 +154,7 @@ def opened(*waits: WaitRow) -> Facts:
 
 
 def force_status(store: AnyStore, execution: int, status: State) -> None:
-    """Put an execution where no write leads yet: cancelling, waiting, cancelled."""
+    """Put an execution into a state, whatever came before."""
     if isinstance(store, ReferenceStore):
         row = store._executions[execution]
         owner = row.owner if status in (State.RUNNING, State.CANCELLING) else None

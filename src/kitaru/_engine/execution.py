@@ -55,6 +55,7 @@ class FlowSpec:
         "hints",
         "id",
         "is_async",
+        "keep_seconds",
         "module",
         "name",
         "retries",
@@ -77,6 +78,7 @@ class FlowSpec:
         strict: bool,
         aliases: tuple[str, ...],
         timeout_seconds: float | None = None,
+        keep_seconds: int | None = None,
     ) -> None:
         self.id = id
         self.name = name
@@ -90,6 +92,7 @@ class FlowSpec:
         self.strict = strict
         self.aliases = aliases
         self.timeout_seconds = timeout_seconds
+        self.keep_seconds = keep_seconds
         self.hints: tuple[type, ...] | None = None
         self.annotations: dict[str, Any] | None = None
         """Resolved at the first run."""

@@ -7,6 +7,7 @@ here may fail or hold up a body: what cannot be kept is counted, and told in the
 
 from __future__ import annotations
 
+import select
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -235,6 +236,10 @@ class LogWriter:
             for _ in range(len(self._waiting)):
                 item = self._waiting.popleft()
                 found.setdefault(item.place.run, []).extend(self._chunks(item))
+                if ending is None:
+                    # Whoever comes back from a sync gets the interpreter at once, and
+                    # not after all of this: that would be what logs cost.
+                    select.select((), (), (), 0)
             for (place, source), begun in tuple(self._begun.items()) if self._begun else ():
                 if place.run is ending or place.attempt.is_closed:
                     del self._begun[place, source]

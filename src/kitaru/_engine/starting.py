@@ -80,6 +80,7 @@ def start_execution(
         original_exec_id=None if replay is None else replay.source.exec_id,
         at=now,
         deadline_at=deadline_of(seconds, now),
+        keep_seconds=flow.keep_seconds,
     )
 
     def start(new: Start, context: Context | None = None) -> tuple[ExecutionRow, Completion | None]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import zlib
+from collections.abc import Iterator
 from hashlib import blake2b
 from typing import NoReturn
 
@@ -23,13 +25,16 @@ from kitaru.errors import KitaruBackendError
 INLINE_BYTES = 32 * 1024
 """Payloads up to this size stand in their row (DESIGN.md, section 5)."""
 
-CRASH_POINTS: tuple[str, ...] = ("blob_written", "blob_synced", "blob_renamed")
+CRASH_POINTS: tuple[str, ...] = ("blob_written", "blob_synced", "blob_renamed", "blob_dropped")
 
 _COMPRESSION_LEVEL = 1  # A third of the time of level 6 for about nine tenths of the gain.
 _SAMPLE_BYTES = 16 * 1024
 _SAMPLES = 4
 _WORTH = 0.9
 """Data that does not shrink to this is written as it is: images and random numbers."""
+
+
+_NAME = re.compile(r"[0-9a-f]{64}")
 
 
 class Blobs:
@@ -72,6 +77,42 @@ class Blobs:
             return None
         return data if blake2b(data, digest_size=32).digest() == digest else None
 
+    def is_there(self, digest: bytes) -> bool:
+        return os.path.exists(self.path(digest))
+
+    def drop(self, digest: bytes) -> None:
+        """Remove the file; only inside a transaction that has seen that no row names it."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path(digest))
+        self._env.crash_point("blob_dropped")
+
+    def list_files(self, *, before: int) -> Iterator[tuple[bytes, int]]:
+        """(digest, bytes on the disk) of every blob that is older than that instant."""
+        for entry, changed_at in self._entries():
+            name = os.path.basename(os.path.dirname(entry.path)) + entry.name
+            if _NAME.fullmatch(name) and changed_at < before:
+                yield bytes.fromhex(name), entry.stat(follow_symlinks=False).st_size
+
+    def drop_leftovers(self, *, before: int) -> int:
+        """Remove files that somebody died writing -> how many."""
+        left = [
+            entry.path
+            for entry, changed_at in self._entries()
+            if entry.name.startswith(".") and entry.name.endswith(".tmp") and changed_at < before
+        ]
+        for path in left:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+        return len(left)
+
+    def _entries(self) -> Iterator[tuple[os.DirEntry[str], int]]:
+        """Every file in the folders of blobs, with the instant of its last change."""
+        for shard in _scan(self._folder):
+            if shard.is_dir(follow_symlinks=False):
+                for entry in _scan(shard.path):
+                    with contextlib.suppress(FileNotFoundError):
+                        yield entry, entry.stat(follow_symlinks=False).st_mtime_ns // 1000
+
     def _write(self, path: str, data: bytes) -> None:
         folder = os.path.dirname(path)
         if not os.path.isdir(folder):
@@ -107,6 +148,14 @@ def _compressed(data: bytes) -> bytes:
 def _unpacked(data: bytes) -> bytes:
     """What a file holds, up to one byte more than a value may have: the digest tells the rest."""
     return zlib.decompressobj().decompress(data, READABLE.max_payload_bytes + 1)
+
+
+def _scan(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            return sorted(found, key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return []
 
 
 def _refuse(error: OSError, path: str) -> NoReturn:

@@ -24,6 +24,8 @@ from kitaru._store.protocol import (
     Cancel,
     Claim,
     DeclareDead,
+    Delete,
+    DropBlobs,
     Expire,
     Finish,
     Forget,
@@ -35,6 +37,7 @@ from kitaru._store.protocol import (
     Remember,
     Retry,
     Start,
+    Sweep,
     TryAgain,
     Wake,
     Write,
@@ -62,6 +65,9 @@ WRITES: tuple[type, ...] = (
     Cancel,
     Remember,
     Forget,
+    Delete,
+    Sweep,
+    DropBlobs,
 )
 
 BEFORE_COMMIT = {write: f"before_commit:{write.__name__}" for write in WRITES}

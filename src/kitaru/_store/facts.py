@@ -120,16 +120,32 @@ class FactWrites:
             self._refuse_owner(values[0], values[1])
 
     def _bind(self, payload: Payload | None) -> Row:
+        if payload is not None and len(payload.data) > INLINE_BYTES:
+            self._make_sure_of(payload)
         return bind(payload)
 
+    def _make_sure_of(self, payload: Payload) -> None:
+        """Make sure, under the write lock, of the file that a row is about to name.
+
+        It was there before the transaction; a housekeeper may have dropped it since,
+        as long as no row named it, and cannot any more now.
+        """
+        blobs = self._rows.blobs
+        if not blobs.is_there(payload.digest):
+            blobs.keep(payload)
+
     def _record_call(self, execution: int, epoch: int, call: CallRow) -> None:
-        codec, data, checksum = call.payload
+        codec, payload, checksum = call.payload
+        data: bytes | None = payload
+        if len(payload) > INLINE_BYTES:
+            self._make_sure_of(call.payload)
+            data = None
         values = (
             execution,
             epoch,
             *call[:_PAYLOAD],
             codec,
-            data if len(data) <= INLINE_BYTES else None,
+            data,
             checksum,
         )
         if not self._change(self._add_call, values):

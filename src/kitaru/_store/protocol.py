@@ -497,6 +497,40 @@ class Remember(NamedTuple):
     row: MemoryRow
 
 
+class Delete(NamedTuple):
+    """Delete a finished execution with all its descendants -> list of their exec_ids.
+
+    They are gone for who reads, at once, but for a :class:`Tombstone` each; their rows are
+    removed by :class:`Sweep`. :class:`NotInState` if one of them is not finished, or if
+    somebody unfinished needs it: its parent, or a replay of it. Memory of its own scope
+    goes with it. Conditioned on the epoch seen.
+    """
+
+    execution: int
+    epoch: int
+    at: int
+
+
+class Sweep(NamedTuple):
+    """Remove rows of a deleted execution, ``limit`` at most -> int: how many.
+
+    Fewer than ``limit``: none is left. What others have reused of it stays named.
+    """
+
+    exec_id: str
+    limit: int
+
+
+class DropBlobs(NamedTuple):
+    """Remove the files of these large values that no row names -> list of digests removed.
+
+    Asked and done inside the transaction, in which every writer makes sure of the files
+    that it is about to name.
+    """
+
+    digests: Sequence[bytes]
+
+
 class Forget(NamedTuple):
     """Remove every version of a key of memory, or (None) of all keys of its scope -> int:
     how many versions there were."""
@@ -525,6 +559,9 @@ Write = (
     | Cancel
     | Remember
     | Forget
+    | Delete
+    | Sweep
+    | DropBlobs
 )
 
 
@@ -683,6 +720,20 @@ class RecordedMemory(NamedTuple):
     exec_id: str | None
 
 
+class Tombstone(NamedTuple):
+    """What is left of an execution that was deleted."""
+
+    exec_id: str
+    project: str
+    flow_id: str
+    flow_name: str
+    status: State
+    created_at: int
+    started_at: int | None
+    ended_at: int | None
+    deleted_at: int
+
+
 class Head(NamedTuple):
     """What names an execution, without its payloads."""
 
@@ -839,6 +890,29 @@ class Store(Protocol):
 
     def list_scopes(self, *, project: str, limit: int) -> list[tuple[str, str]]:
         """(scope_type, scope) of all that was ever written, in order."""
+        ...
+
+    def list_expired(
+        self, *, at: int, after: tuple[int, int] = (-1, 0), limit: int
+    ) -> list[ExecutionRow]:
+        """Finished executions of no parent here that have been kept long enough at ``at``.
+
+        In the order in which their time was over, from behind (that instant, row id).
+        """
+        ...
+
+    def list_unswept(self, *, limit: int) -> list[str]:
+        """Deleted executions of which rows may be left."""
+        ...
+
+    def find_tombstone(self, exec_id: str) -> Tombstone | None: ...
+
+    def list_stray_blobs(self, *, before: int) -> list[tuple[bytes, int]]:
+        """(digest, bytes) of files that no row names and that are older than ``before``."""
+        ...
+
+    def drop_leftovers(self, *, before: int) -> int:
+        """Remove half-written files of processes that died, older than ``before`` -> how many."""
         ...
 
     def changes(self) -> int:

@@ -22,6 +22,8 @@ from kitaru._store.protocol import (
     Claim,
     CodeRow,
     DeclareDead,
+    Delete,
+    DropBlobs,
     ExecutionRow,
     Expire,
     Facts,
@@ -51,18 +53,19 @@ from kitaru._store.protocol import (
     Sample,
     Start,
     Started,
+    Sweep,
     TryAgain,
     Wake,
     Write,
 )
-from kitaru._store.reference_control import Control
+from kitaru._store.reference_housekeeping import Housekeeping
 from kitaru._store.reference_memory import Keeping
 from kitaru._store.reference_tables import Call, Done
 from kitaru.env import Env
 from kitaru.errors import KitaruNotFoundError
 
 
-class ReferenceStore(Control, Keeping):
+class ReferenceStore(Housekeeping, Keeping):
     """A :class:`kitaru._store.protocol.Store` in memory."""
 
     def __init__(self, *, project: str, env: Env) -> None:
@@ -85,6 +88,9 @@ class ReferenceStore(Control, Keeping):
             Cancel: self._cancel,
             Remember: self._remember,
             Forget: self._forget,
+            Delete: self._delete,
+            Sweep: self._sweep,
+            DropBlobs: self._drop_blobs,
         }
 
     # --- writes: check everything, then change everything ---
@@ -159,7 +165,7 @@ class ReferenceStore(Control, Keeping):
                 raise AlreadyRecorded(f"execution {write.exec_id} exists", row)
         owned = write.owner is not None
         row = ExecutionRow(
-            id=len(self._executions) + 1,
+            id=self._next_number("executions"),
             exec_id=write.exec_id,
             project=write.project,
             flow_id=write.flow_id,
@@ -365,7 +371,7 @@ class ReferenceStore(Control, Keeping):
 
     def _add_facts(self, row: ExecutionRow, facts: Facts) -> ExecutionRow:
         for call in facts.calls:
-            number = len(self._calls) + 1
+            number = self._next_number("calls")
             self._calls[number] = Call(number, row.id, call)
         for fact in facts.learnt:
             self._learnt.setdefault(row.id, {})[fact.identity] = fact
@@ -575,6 +581,7 @@ class ReferenceStore(Control, Keeping):
                     row.reuse_key == reuse_key
                     and row.state is CallState.COMPLETED
                     and call.execution != execution
+                    and call.execution in self._executions
                     and (before is None or call.id < before)
                     and (since is None or row.ended_at >= since)
                 ):
@@ -653,8 +660,10 @@ class ReferenceStore(Control, Keeping):
     def _source_of(self, call: Call) -> str | None:
         source = self._calls.get(call.row.reused_from or 0)
         if source is None:
-            return None
-        return f"{self._executions[source.execution].exec_id}:{source.row.identity.hex()}"
+            return self._gone_calls.get(call.row.reused_from or 0)
+        deleted = self._deleted.get(source.execution)
+        exec_id = deleted or self._executions[source.execution].exec_id
+        return f"{exec_id}:{source.row.identity.hex()}"
 
     def changes(self) -> int:
         with self._inside():

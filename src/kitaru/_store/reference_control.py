@@ -142,7 +142,7 @@ class Control(Tables):
     def _add_wait(self, execution: int, row: WaitRow) -> None:
         known = self._waits.get((execution, row.identity))
         if known is None:
-            number = len(self._waits) + 1
+            number = 1 + max((wait.id for wait in self._waits.values()), default=0)
             opened = RecordedWait(number, row, WaitState.OPEN, None, None, None)
             self._waits[execution, row.identity] = opened
         elif known.state is WaitState.ABORTED:

@@ -35,7 +35,7 @@ class Keeping(Tables):
         return version
 
     def _add_artifact(self, execution: int, row: ArtifactRow) -> None:
-        self._artifacts[len(self._artifacts) + 1] = (execution, row)
+        self._artifacts[self._next_number("artifacts")] = (execution, row)
 
     # --- reads ---
 
@@ -53,12 +53,13 @@ class Keeping(Tables):
             return [
                 self._recorded_artifact(number)
                 for number, (of, row) in self._artifacts.items()
-                if of == execution and name in (None, row.name)
+                if of == execution and of in self._executions and name in (None, row.name)
             ][:limit]
 
     def find_artifact(self, number: int) -> RecordedArtifact | None:
         with self._inside():
-            return self._recorded_artifact(number) if number in self._artifacts else None
+            is_there = number in self._artifacts and self._artifacts[number][0] in self._executions
+            return self._recorded_artifact(number) if is_there else None
 
     def _recorded_artifact(self, number: int) -> RecordedArtifact:
         execution, row = self._artifacts[number]

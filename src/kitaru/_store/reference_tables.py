@@ -28,6 +28,7 @@ from kitaru._store.protocol import (
     RecordedAttempt,
     RecordedMemory,
     RecordedWait,
+    Tombstone,
     Write,
 )
 from kitaru.env import Env
@@ -67,6 +68,12 @@ class Tables:
         self._intents: dict[tuple[int, bytes, int], IntentRow] = {}
         self._artifacts: dict[int, tuple[int, ArtifactRow]] = {}
         self._memories: list[tuple[str, RecordedMemory]] = []
+        self._tombstones: dict[str, Tombstone] = {}
+        self._deleted: dict[int, str] = {}
+        self._unswept: dict[str, int] = {}
+        self._gone_calls: dict[int, str] = {}
+        self._numbers = {"executions": 0, "calls": 0, "artifacts": 0}
+        """The last one given of each: none is ever given again."""
 
     @contextmanager
     def _inside(self) -> Iterator[None]:
@@ -74,6 +81,10 @@ class Tables:
             if self._closed:
                 raise KitaruBackendError("the store was closed: open it again", code="store-closed")
             yield
+
+    def _next_number(self, table: str) -> int:
+        self._numbers[table] += 1
+        return self._numbers[table]
 
     # --- what stands there ---
 

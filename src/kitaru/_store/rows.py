@@ -80,12 +80,12 @@ class Rows:
     """Reads rows that may name blobs."""
 
     def __init__(self, blobs: Blobs) -> None:
-        self._blobs = blobs
+        self.blobs = blobs
 
     def find_payload(self, codec: str, data: bytes | None, checksum: bytes) -> Payload | None:
         """The payload, or None if its bytes are lost or are not those that were sealed."""
         if data is None:
-            data = self._blobs.find(checksum)
+            data = self.blobs.find(checksum)
             return None if data is None else Payload(codec, data, checksum)
         payload = Payload(codec, data, checksum)
         return payload if is_intact(payload) else None
@@ -105,7 +105,7 @@ class Rows:
     def _refuse(
         self, data: bytes | None, checksum: bytes, what: str, checkpoint: str | None
     ) -> NoReturn:
-        where = "its bytes in the database" if data is not None else self._blobs.path(checksum)
+        where = "its bytes in the database" if data is not None else self.blobs.path(checksum)
         raise KitaruValueError(
             f"{what} cannot be read back: {where} are missing or not those that were recorded "
             f"(digest {checksum.hex()[:16]}…). Restore the store's folder from a backup, or start "

@@ -17,6 +17,7 @@ from kitaru._store.blobs import INLINE_BYTES, Blobs
 from kitaru._store.commit import GroupCommit, Transactions
 from kitaru._store.control_reads import ControlReads
 from kitaru._store.facts import Session, payloads_of
+from kitaru._store.housekeeping import HousekeepingReads
 from kitaru._store.protocol import (
     NO_FACTS,
     ExecutionRow,
@@ -52,7 +53,7 @@ class Writer(Session, Transactions, Protocol):
     """The one connection that writes."""
 
 
-class SqlStore(ControlReads):
+class SqlStore(ControlReads, HousekeepingReads):
     """A :class:`kitaru._store.protocol.Store` on a database that speaks SQL."""
 
     def __init__(

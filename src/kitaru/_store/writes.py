@@ -15,12 +15,15 @@ from kitaru._core.lifecycle import State
 from kitaru._core.payload import Payload
 from kitaru._store.control import ControlWrites
 from kitaru._store.facts import Conflict, Session, seen
+from kitaru._store.housekeeping import HousekeepingWrites
 from kitaru._store.protocol import (
     AlreadyRecorded,
     Answer,
     Cancel,
     Claim,
     DeclareDead,
+    Delete,
+    DropBlobs,
     ExecutionRow,
     Expire,
     Facts,
@@ -37,6 +40,7 @@ from kitaru._store.protocol import (
     Retry,
     Start,
     Started,
+    Sweep,
     TryAgain,
     Wake,
     Write,
@@ -47,7 +51,7 @@ from kitaru._store.rows import Rows
 _ONLY_CALLS = Facts()[1:]
 
 
-class Writes(ControlWrites):
+class Writes(ControlWrites, HousekeepingWrites):
     def __init__(self, session: Session, queries: Queries, rows: Rows) -> None:
         super().__init__(session, queries, rows)
         self._methods: dict[type, Callable[[Any], Any]] = {
@@ -68,6 +72,9 @@ class Writes(ControlWrites):
             Cancel: self.cancel,
             Remember: self.remember,
             Forget: self.forget,
+            Delete: self.delete,
+            Sweep: self.sweep,
+            DropBlobs: self.drop_blobs,
         }
 
     def perform(self, write: Write) -> Any:

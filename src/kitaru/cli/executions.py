@@ -325,3 +325,22 @@ def decide(
 
     return perform(session, exec_id, call, decision, value=value, record=record,
                    resume=resume_here, code=code, by=by)  # fmt: skip
+
+
+@click.command(
+    cls=Command,
+    help="Delete finished executions with their children, logs and large values, for ever. What "
+    "others have reused of them they keep. A tombstone stays: id, status and times.",
+    examples="""
+kitaru executions delete 01a2
+kitaru executions delete 01a2 01a3 --yes -o json
+""",
+)
+@click.argument("exec_ids", metavar="EXECUTION...", nargs=-1, required=True,
+                shell_complete=execution_ids)  # fmt: skip
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def delete(session: Session, exec_ids: tuple[str, ...], yes: bool) -> None:
+    from kitaru.cli import clearing
+
+    clearing.delete(session, exec_ids, sure=yes)

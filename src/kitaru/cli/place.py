@@ -15,6 +15,7 @@ from kitaru._store.project import find_root, home_folder, main_file
 from kitaru._store.protocol import Store
 from kitaru.env import Env, SystemEnv
 from kitaru.errors import KitaruNotFoundError
+from kitaru.housekeeping import Housekeeper
 from kitaru.looking import Looking
 from kitaru.opening import logs_beside, open_store
 from kitaru.records import instant
@@ -43,6 +44,7 @@ class Place(NamedTuple):
     env: Env
     is_alive: Callable[[int | None], bool]
     executions: Looking
+    housekeeper: Housekeeper
 
     @property
     def now(self) -> datetime:
@@ -68,14 +70,16 @@ def existing() -> Place:
     liveness = LockFiles(location.folder, env=env)
     # It registers nothing, so it needs no name of its own (and no socket library for it).
     others = Ownership(store, liveness, env, host="", pid=os.getpid())
+    logs = logs_beside(location, chosen)
     looking = Looking(
         store,
         project=store.project,
         root=location.root,
         is_alive=others.is_alive,
-        logs=logs_beside(location, chosen),
+        logs=logs,
     )
-    return Place(store, store.project, env, others.is_alive, looking)
+    keeper = Housekeeper(store, logs, env)
+    return Place(store, store.project, env, others.is_alive, looking, keeper)
 
 
 def root_of_project(store: Store) -> str | None:

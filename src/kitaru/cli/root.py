@@ -29,9 +29,10 @@ executions = Group(
         "cancel": (_EXECUTIONS, "Cancel executions, and wait until they have stopped."),
         "decide": (_EXECUTIONS, "Decide about a call that does not run on its own."),
         "why": (_EXECUTIONS, "Tell why calls ran, or whose result they reused."),
+        "delete": (_EXECUTIONS, "Delete finished executions, for ever."),
         "logs": (_EXECUTIONS, "Show what an execution printed and logged."),
     },
-    later=dict.fromkeys(("decide", "plan", "delete", "export", "import"), ""),
+    later=dict.fromkeys(("decide", "plan", "export", "import"), ""),
     examples="""
 kitaru executions list --status interrupted
 kitaru executions get 01a2 --result
@@ -50,13 +51,13 @@ kitaru = Group(
         "executions": ("kitaru.cli.root", "List, show, resume, retry and explain."),
         "status": ("kitaru.cli.status", "Show the store, and who runs what."),
         "doctor": ("kitaru.cli.doctor", "Check the store, the settings and the machine."),
+        "gc": ("kitaru.cli.gc", "Remove what is past its time, and what nothing needs."),
         "explain": ("kitaru.cli.explain", "Explain an error by its code."),
         "completion": ("kitaru.cli.completion", "Print what makes a shell complete our words."),
     },
     later={
         "worker": "a program that imports your flows and calls kitaru.recover() adopts today",
         "memory": "",
-        "gc": "",
         "store": "`kitaru status` shows the store today",
         "ui": "",
         "mcp": "",

@@ -78,7 +78,8 @@ create table intents (
 
 -- What checkpoints saved by name beside their results.
 create table artifacts (
-    id integer primary key,
+    -- People and programs keep it: a number is never given again.
+    id integer primary key autoincrement,
     execution integer not null references executions (id),
     call blob not null,
     attempt integer not null,

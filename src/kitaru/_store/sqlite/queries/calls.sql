@@ -89,10 +89,13 @@ select c.id, c.identity, c.attempt, c.state, c.source, c.seq, c.place, c.n, c.ch
     c.named, c.kind, c.parent, c.parent_attempt, c.branch, c.arguments, c.inputs,
     c.inputs_digest, c.reuse_key, c.code, c.reused_from, c.reason, c.metadata, c.retry_at,
     c.started_at, c.ended_at, c.codec, c.data, c.checksum, c.reopened,
-    s.exec_id || ':' || lower(hex(r.identity))
+    coalesce(s.exec_id, t.exec_id, g.exec_id) || ':'
+        || lower(hex(coalesce(r.identity, g.identity)))
 from calls as c
 left join calls as r on r.id = c.reused_from
 left join executions as s on s.id = r.execution
+left join tombstones as t on t.execution = r.execution
+left join gone_calls as g on g.id = c.reused_from
 where c.id in (select id from calls where execution = ?1 and id > ?2 order by id limit ?3)
 order by c.id
 

@@ -4,12 +4,16 @@
 
 -- name: start_execution
 -- event: none (born)
+-- Its number is one that was never given before, not even to one that was deleted since.
 insert into executions (
-    exec_id, project, flow_id, flow_name, key, inputs_digest, seed, spec, tags,
+    id, exec_id, project, flow_id, flow_name, key, inputs_digest, seed, spec, tags,
     code_folder, code_module, status, epoch, owner, home, created_at, started_at,
     parent_exec_id, parent_call, original_exec_id, deadline_at, keep_seconds,
     inputs_codec, inputs_data, inputs_checksum)
-select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
+select 1 + max(
+        coalesce((select max(id) from executions), 0),
+        coalesce((select max(execution) from tombstones), 0)),
+    ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
     ?21, ?22, ?23, ?24, ?25
 where (?14 is null or exists (select 1 from owners where id = ?14 and died_at is null))
     and (?26 is null or exists (
@@ -240,12 +244,15 @@ select exec_id, flow_id, flow_name, status, created_at from executions
 where project = ?1 order by id desc limit ?2
 
 -- name: count_recorded
--- Rows are not deleted one by one: the newest number is how many there are.
+-- The newest number that was given, less those that are gone.
 select
-    (select coalesce(max(id), 0) from executions),
-    (select coalesce(max(id), 0) from calls),
+    (select max(
+        coalesce((select max(id) from executions), 0),
+        coalesce((select max(execution) from tombstones), 0)) - executions_deleted from meta),
+    (select coalesce((select max(id) from calls), 0) - calls_deleted from meta),
     (select count(*) from executions where id >= ?1),
-    (select count(*) from calls where execution >= ?1)
+    -- Nobody's stand under 0.
+    (select count(*) from calls where execution >= max(?1, 1))
 
 -- name: list_unfinished
 select * from execution_rows
