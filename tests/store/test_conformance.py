@@ -780,26 +780,22 @@ def test_a_payload_of_any_size_comes_back_whole(store: AnyStore, size: int) -> N
     assert store.load_payloads(row.id, [recorded.id]) == [(recorded.id, payload)]
 
 
-def test_places_are_the_successes_of_one_kind_by_place(store: AnyStore) -> None:
-    row = running(store)
+def test_places_are_the_successes_of_an_execution_by_place(store: AnyStore) -> None:
+    row, other = running(store, "e-1", "lock-1"), running(store, "e-2", "lock-2")
     here: dict[str, Any] = {"parent": b"p", "parent_attempt": 1, "branch": "b"}
     calls = [
         call_row(b"a", place=2, arguments='{"x":"2"}', **here),
         call_row(b"b", place=0, arguments='{"x":"0"}', **here),
         failed_call(b"c", place=1, **here),
-        call_row(b"d", place=3),
-        call_row(b"e", place=3, **{**here, "parent": None}),
-        call_row(b"f", place=3, **{**here, "parent_attempt": 2}),
-        call_row(b"g", place=3, **{**here, "branch": "c"}),
-        call_row(b"h", place=3, checkpoint="demo.write", **here),
+        call_row(b"d", place=3, checkpoint="demo.write"),
     ]
     store.apply(Record(row.id, 1, Facts(calls=calls)))
-    places = store.list_places(row.id, checkpoint="demo.research", **here)
-    assert places == [Place(b"b", 0, '{"x":"0"}'), Place(b"a", 2, '{"x":"2"}')]
-    top = store.list_places(
-        row.id, parent=None, parent_attempt=0, branch="", checkpoint="demo.research"
-    )
-    assert [place.identity for place in top] == [b"d"]
+    store.apply(Record(other.id, 1, Facts(calls=[call_row(b"e")])))
+    assert store.list_places(row.id) == [
+        Place(b"p", 1, "b", "demo.research", b"b", 0, '{"x":"0"}'),
+        Place(b"p", 1, "b", "demo.research", b"a", 2, '{"x":"2"}'),
+        Place(None, 0, "", "demo.write", b"d", 3, '{"topic":"00"}'),
+    ]
 
 
 def test_the_past_of_an_execution_is_its_attempts_without_their_values(store: AnyStore) -> None:

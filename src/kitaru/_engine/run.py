@@ -153,7 +153,7 @@ class Run:
         self._window = Window(self.store, self.id, ())
         self.tries: dict[bytes, Tries] = {}
         self.claimed: set[bytes] = set()
-        self._places: dict[tuple[Any, ...], Places] = {}
+        self._places: dict[tuple[Any, ...], Places] | None = None
         self.learnt: dict[bytes, str] = {}
         self.uncertain: dict[bytes, IntentRow] = {}
         """Calls with effect="once" whose last try began in an earlier life, and has no outcome."""
@@ -395,21 +395,15 @@ class Run:
     def places(
         self, parent: bytes | None, parent_attempt: int, branch: str, checkpoint: str
     ) -> Places:
-        """Successes that earlier lives recorded there; read once each."""
-        where = (parent, parent_attempt, branch, checkpoint)
-        found = self._places.get(where)
-        if found is None:
-            rows = self.store.list_places(
-                self.id,
-                parent=parent,
-                parent_attempt=parent_attempt,
-                branch=branch,
-                checkpoint=checkpoint,
-            )
-            found = self._places[where] = Places(
-                {row.identity: row for row in rows}, OpenPlaces(rows)
-            )
-        return found
+        """Successes that earlier lives recorded there; all are read at the first asking."""
+        with self._lock:
+            if self._places is None:
+                self._places = _by_where(self.store.list_places(self.id))
+            where = (parent, parent_attempt, branch, checkpoint)
+            found = self._places.get(where)
+            if found is None:
+                found = self._places[where] = Places({}, OpenPlaces(()))
+            return found
 
     def use_source(self, call: int) -> bool:
         """Claim a source of reuse for one call of this execution; False if it is taken."""
@@ -474,3 +468,13 @@ def _is_cancelling(row: ExecutionRow | None, epoch: int) -> bool:
 
 def _only(kind: type[Any], facts: Iterable[Any]) -> list[Any]:
     return [fact for fact in facts if type(fact) is kind]
+
+
+def _by_where(rows: Iterable[Place]) -> dict[tuple[Any, ...], Places]:
+    found: dict[tuple[Any, ...], list[Place]] = {}
+    for row in rows:
+        found.setdefault(row[:4], []).append(row)
+    return {
+        where: Places({row.identity: row for row in places}, OpenPlaces(places))
+        for where, places in found.items()
+    }

@@ -609,8 +609,12 @@ class Outcome(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A recorded success in one (parent, branch, checkpoint): what drift is judged by."""
+    """A recorded success, by where it was called: what drift is judged by."""
 
+    parent: bytes | None
+    parent_attempt: int
+    branch: str
+    checkpoint: str
     identity: bytes
     place: int
     arguments: str
@@ -952,17 +956,9 @@ class Store(Protocol):
 
     def load_payload(self, call: int) -> Payload: ...
 
-    def list_places(
-        self,
-        execution: int,
-        *,
-        parent: bytes | None,
-        parent_attempt: int,
-        branch: str,
-        checkpoint: str,
-    ) -> list[Place]:
-        """Recorded successes there, by place. Read once, when a resume meets its first
-        unrecorded call of that kind."""
+    def list_places(self, execution: int) -> list[Place]:
+        """Recorded successes of the execution, by place. Read once, when a resume meets its
+        first unrecorded call: a thousand branches must not read a thousand times."""
         ...
 
     def find_reusable(

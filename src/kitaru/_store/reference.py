@@ -554,20 +554,19 @@ class ReferenceStore(Housekeeping, Keeping):
                 )
             return self._calls[call].row.payload
 
-    def list_places(
-        self,
-        execution: int,
-        *,
-        parent: bytes | None,
-        parent_attempt: int,
-        branch: str,
-        checkpoint: str,
-    ) -> list[Place]:
-        wanted = (parent, parent_attempt, branch, checkpoint, CallState.COMPLETED)
+    def list_places(self, execution: int) -> list[Place]:
         places = [
-            Place(row.identity, row.place, row.arguments)
+            Place(
+                row.parent,
+                row.parent_attempt,
+                row.branch,
+                row.checkpoint,
+                row.identity,
+                row.place,
+                row.arguments,
+            )
             for row in (call.row for call in self._recorded(execution))
-            if (row.parent, row.parent_attempt, row.branch, row.checkpoint, row.state) == wanted
+            if row.state is CallState.COMPLETED
         ]
         return sorted(places, key=lambda place: place.place)
 

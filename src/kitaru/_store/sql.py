@@ -252,17 +252,8 @@ class SqlStore(ControlReads, HousekeepingReads):
         what = f"the outcome of call {call} (checkpoint {checkpoint!r}) of execution {exec_id}"
         return self._rows.payload(codec, data, checksum, what=what, checkpoint=checkpoint)
 
-    def list_places(
-        self,
-        execution: int,
-        *,
-        parent: bytes | None,
-        parent_attempt: int,
-        branch: str,
-        checkpoint: str,
-    ) -> list[Place]:
-        values = (execution, parent, parent_attempt, branch, checkpoint)
-        return [Place(*row) for row in self._read(self._queries.list_places, values)]
+    def list_places(self, execution: int) -> list[Place]:
+        return [Place(*row) for row in self._read(self._queries.list_places, (execution,))]
 
     def find_reusable(
         self, reuse_key: bytes, *, execution: int, before: int | None, since: int | None

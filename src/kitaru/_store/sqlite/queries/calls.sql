@@ -48,9 +48,8 @@ select codec, data, checksum, checkpoint,
 from calls where id = ?1
 
 -- name: list_places
-select identity, place, arguments from calls
-where execution = ?1 and parent is ?2 and parent_attempt = ?3 and branch = ?4
-    and checkpoint = ?5 and state = 'completed'
+select parent, parent_attempt, branch, checkpoint, identity, place, arguments from calls
+where id in (select id from calls where execution = ?1) and state = 'completed'
 order by place, id
 
 -- name: find_reusable
