@@ -16,7 +16,7 @@ import click
 
 from kitaru.cli.commands import Group, ReaderLeft
 from kitaru.cli.output import Session, wants_json
-from kitaru.cli.root import executions, kitaru
+from kitaru.cli.root import GROUPS, kitaru
 from kitaru.errors import KitaruError, KitaruStateError, KitaruUsageError
 
 
@@ -125,5 +125,5 @@ def named_command(words: Sequence[str]) -> str:
         if known is None or word not in known.lazy:
             break
         names.append(word)
-        known = executions if word == "executions" else None
+        known = GROUPS.get(word)
     return ".".join(names) or "kitaru"

@@ -41,6 +41,26 @@ kitaru executions why 01a2 fetch_page
     no_args_is_help=True,
 )
 
+_STORE = "kitaru.cli.store"
+
+store = Group(
+    name="store",
+    help="Back up, measure and upgrade the store of the project here.",
+    lazy={
+        "backup": (_STORE, "Copy the store while it is in use."),
+        "info": (_STORE, "Show what is in the store, and how large it is."),
+        "migrate": (_STORE, "Bring an older store up to date."),
+    },
+    examples="""
+kitaru store backup
+kitaru store info
+kitaru store migrate
+""",
+    no_args_is_help=True,
+)
+
+GROUPS = {"executions": executions, "store": store}
+
 kitaru = Group(
     name="kitaru",
     elsewhere={name: f"executions {name}" for name in executions.lazy},
@@ -51,6 +71,7 @@ kitaru = Group(
         "executions": ("kitaru.cli.root", "List, show, resume, retry and explain."),
         "status": ("kitaru.cli.status", "Show the store, and who runs what."),
         "doctor": ("kitaru.cli.doctor", "Check the store, the settings and the machine."),
+        "store": ("kitaru.cli.root", "Back up, measure and upgrade the store."),
         "gc": ("kitaru.cli.gc", "Remove what is past its time, and what nothing needs."),
         "explain": ("kitaru.cli.explain", "Explain an error by its code."),
         "completion": ("kitaru.cli.completion", "Print what makes a shell complete our words."),
@@ -58,7 +79,6 @@ kitaru = Group(
     later={
         "worker": "a program that imports your flows and calls kitaru.recover() adopts today",
         "memory": "",
-        "store": "`kitaru status` shows the store today",
         "ui": "",
         "mcp": "",
     },

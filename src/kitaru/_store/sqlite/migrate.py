@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from kitaru._store.queries import Queries
+from kitaru._store.sqlite.backup import copy_database
 from kitaru._store.sqlite.database import (
     APPLICATION_ID,
     PAGE_BYTES,
@@ -51,6 +52,10 @@ class Meta(NamedTuple):
     created_at: int
     root: str | None = None
     """The project that it was made for; unknown in a store made before schema 2."""
+    upgraded_from: int | None = None
+    """The schema that it had when this process opened it, if that was an older one."""
+    backup: str | None = None
+    """The copy of the database that was made before."""
 
 
 def load_migrations(folder: str) -> list[Migration]:
@@ -172,12 +177,17 @@ def _bring_up_to_date(
     if meta.schema_version < 1:
         raise foreign(path, f"it says that its schema is {meta.schema_version}")
     _refuse_truncated(connection, path)
+    before = meta
+    made: str | None = None
     if meta.schema_version < newest:
-        _back_up(connection, path, meta, env)
+        made = _back_up(connection, path, meta, env)
         for migration in migrations:
             _migrate(connection, migration, env, queries)
     rows: list[Any] = connection.execute(queries.read_root).fetchall()
-    return _read_meta(connection, path, queries)._replace(root=rows[0][0])
+    meta = _read_meta(connection, path, queries)._replace(root=rows[0][0])
+    if made is None:
+        return meta
+    return meta._replace(upgraded_from=before.schema_version, backup=made)
 
 
 def _read_meta(connection: apsw.Connection, path: str, queries: Queries) -> Meta:
@@ -216,16 +226,7 @@ def _back_up(connection: apsw.Connection, path: str, meta: Meta, env: Env) -> st
     name = f"kitaru-schema{meta.schema_version}-{env.now()}-{env.random_bytes(4).hex()}.db"
     final = os.path.join(folder, name)
     temporary = final + ".tmp"
-    os.close(os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    copy = apsw.Connection(temporary, flags=apsw.SQLITE_OPEN_READWRITE)
-    try:
-        copy.pragma("synchronous", 2)
-        with copy.backup("main", connection, "main") as backup:
-            backup.step()
-        # The copy stands alone: no log beside it.
-        copy.pragma("journal_mode", "delete")
-    finally:
-        copy.close()
+    copy_database(connection, temporary)
     os.rename(temporary, final)
     sync_folder(folder)
     env.crash_point("backup_written")

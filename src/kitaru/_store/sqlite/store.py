@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import apsw
@@ -13,7 +13,8 @@ from kitaru._store import commit
 from kitaru._store.blobs import Blobs
 from kitaru._store.queries import Queries
 from kitaru._store.sql import SqlStore
-from kitaru._store.sqlite import migrate
+from kitaru._store.sqlite import backup, migrate
+from kitaru._store.sqlite.backup import BackedUp, Backup
 from kitaru._store.sqlite.database import Database, _refuse_inherited, check_library
 from kitaru._store.sqlite.migrate import Meta, Migration, load_migrations, prepare
 from kitaru.env import Env
@@ -22,6 +23,7 @@ CRASH_POINTS: tuple[str, ...] = (
     *commit.CRASH_POINTS,
     *blobs_module.CRASH_POINTS,
     *migrate.CRASH_POINTS,
+    *backup.CRASH_POINTS,
 )
 """Every place at which a test may end a process inside this store."""
 
@@ -44,6 +46,7 @@ class SqliteStore(SqlStore):
         )
         self.folder = folder
         self._database = database
+        self._env = env
         self._meta = meta
 
     @classmethod
@@ -97,6 +100,8 @@ class SqliteStore(SqlStore):
             "root": self._meta.root,
             "created_at": self._meta.created_at,
             "bytes": size,
+            "upgraded_from": self._meta.upgraded_from,
+            "backup": self._meta.backup,
             "sqlite_version": apsw.sqlite_lib_version(),
         }
 
@@ -111,6 +116,21 @@ class SqliteStore(SqlStore):
             "complete": complete,
             "library": f"apsw {apsw.apsw_version()}",
         }
+
+    def back_up(self, target: str, progress: Callable[[str], None] = lambda _: None) -> BackedUp:
+        """Copy the store to a folder that is not there yet, while it is in use, and read it back.
+
+        The folder is a store: name it as one, or put it in the place of this one.
+        """
+        self._check_use()
+        return Backup(
+            self._database.path,
+            self._blobs,
+            self._queries,
+            self._env,
+            target=target,
+            progress=progress,
+        ).make()
 
     def close(self) -> None:
         """Commit what is queued and let go of the file; a second close does nothing."""

@@ -1,0 +1,113 @@
+"""``kitaru store backup|info|migrate`` at work."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from kitaru._store.sqlite.store import SqliteStore
+from kitaru.cli.clearing import now_and_then
+from kitaru.cli.output import Session, print_fields, print_text
+from kitaru.cli.place import Place, existing
+from kitaru.cli.shown import size
+from kitaru.cli.standing import Standing, gather
+from kitaru.housekeeping import Collected
+
+MAX_LISTED = 1_000
+
+
+def _store_of(place: Place) -> SqliteStore:
+    assert isinstance(place.store, SqliteStore)
+    return place.store
+
+
+def back_up(session: Session, folder: str | None) -> None:
+    place = existing()
+    store = _store_of(place)
+    if folder is None:
+        at = f"{place.now:%Y-%m-%dT%H-%M-%SZ}"
+        folder = os.path.join(store.folder, "backups", f"store-{at}")
+    made = store.back_up(folder, now_and_then(session, place))
+    if session.as_json:
+        session.item({**made._asdict(), "damaged": list(made.damaged)})
+        return
+    print_text(f"backed up to {made.folder}: {size(made.bytes)}, {made.values:,} large values")
+    if made.damaged:
+        session.say(
+            f"{len(made.damaged):,} large values of the store are lost or damaged and are not in "
+            f"the backup, the first {made.damaged[0][:16]}…: kitaru doctor tells more"
+        )
+
+
+def show_info(session: Session) -> None:
+    place = existing()
+    standing = gather(place)
+    due = place.housekeeper.collect(dry_run=True)
+    waits = len(place.store.list_open_waits(project=place.project, limit=MAX_LISTED))
+    item = _as_item(standing, due, waits)
+    if session.as_json:
+        session.item(item)
+        return
+    bytes_of = item["bytes"]
+    print_fields(
+        [
+            ("store", item["store"]),
+            ("project", item["project"]),
+            ("schema", f"{item['schema_version']} (SQLite {item['sqlite_version']})"),
+            ("executions", f"{item['executions']:,}"),
+            ("outcomes", f"{item['outcomes']:,} of calls"),
+            ("open waits", f"{waits:,}" + ("+" if waits == MAX_LISTED else "")),
+            ("database", size(bytes_of["database"])),
+            ("values", f"{size(bytes_of['values'])} of large values"),
+            ("backups", size(bytes_of["backups"])),
+            ("in all", size(bytes_of["all"])),
+            ("to remove", _due(due)),
+        ]
+    )
+
+
+def _as_item(standing: Standing, due: Collected, waits: int) -> dict[str, Any]:
+    info = standing.info
+    return {
+        "store": info["location"],
+        "project": standing.project,
+        "store_id": info["store_id"],
+        "schema_version": info["schema_version"],
+        "sqlite_version": info["sqlite_version"],
+        "executions": standing.recorded.executions,
+        "outcomes": standing.recorded.calls,
+        "open_waits": waits,
+        "bytes": {
+            "database": info["bytes"],
+            "values": standing.size.blobs,
+            "backups": standing.size.backups,
+            "all": standing.size.total,
+        },
+        "past_retention": len(due.executions),
+        "unnamed_values": due.blobs,
+        "unnamed_bytes": due.bytes,
+    }
+
+
+def _due(due: Collected) -> str:
+    if not due.executions and not due.blobs:
+        return "nothing"
+    return (
+        f"{len(due.executions):,} executions, and {size(due.bytes)} that nothing names: "
+        "kitaru gc removes them"
+    )
+
+
+def bring_up_to_date(session: Session) -> None:
+    info = existing().store.info()
+    came_from = info["upgraded_from"]
+    if session.as_json:
+        item = {name: info[name] for name in ("schema_version", "upgraded_from", "backup")}
+        session.item({"store": info["location"], **item})
+    elif came_from is None:
+        print_text(f"the store has schema {info['schema_version']} already: nothing to do")
+    else:
+        print_text(
+            f"upgraded from schema {came_from} to {info['schema_version']}; "
+            f"the database as it was: {info['backup']}"
+        )
