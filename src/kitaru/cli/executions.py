@@ -18,6 +18,7 @@ _CODE = click.option(
     help="The folder to import the flow's module from, where the recorded one is not to be "
     "trusted or has moved.",
 )
+_DETACH = click.option("--detach", is_flag=True, help="Leave once it waits, as with `kitaru run`.")
 
 
 @click.command(
@@ -95,7 +96,7 @@ kitaru executions resume 01a2 --code ~/projects/shop
 )
 @_ID
 @_CODE
-@click.option("--detach", is_flag=True, help="Leave once it waits, as with `kitaru run`.")
+@_DETACH
 @click.pass_obj
 def resume(session: Session, exec_id: str, code: str | None, detach: bool) -> int:
     from kitaru.cli import running
@@ -112,11 +113,12 @@ kitaru executions retry 01a2
 )
 @_ID
 @_CODE
+@_DETACH
 @click.pass_obj
-def retry(session: Session, exec_id: str, code: str | None) -> int:
+def retry(session: Session, exec_id: str, code: str | None, detach: bool) -> int:
     from kitaru.cli import running
 
-    return running.retry(session, exec_id, code)
+    return running.retry(session, exec_id, code, detach=detach)
 
 
 _FROM = click.option(
@@ -150,6 +152,7 @@ kitaru executions replay 01a2 --overrides '{"checkpoint.draft": "my own text"}'
               help="Inputs of the flow to change, as an object.")  # fmt: skip
 @_OVERRIDES
 @_CODE
+@_DETACH
 @click.pass_obj
 def replay(
     session: Session,
@@ -158,11 +161,18 @@ def replay(
     as_json: str | None,
     overrides: str | None,
     code: str | None,
+    detach: bool,
 ) -> int:
     from kitaru.cli import running
 
     return running.replay(
-        session, exec_id, code=code, from_=from_, as_json=as_json, overrides=overrides
+        session,
+        exec_id,
+        code=code,
+        from_=from_,
+        as_json=as_json,
+        overrides=overrides,
+        detach=detach,
     )
 
 

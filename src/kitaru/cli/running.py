@@ -11,7 +11,7 @@ from kitaru._core.lifecycle import FINISHED
 from kitaru._store.protocol import ExecutionRow
 from kitaru.cli.arguments import read_arguments, read_inputs, read_overrides
 from kitaru.cli.follow import catch_sigterm, follow
-from kitaru.cli.live import showing
+from kitaru.cli.live import View, showing
 from kitaru.cli.output import Session
 from kitaru.cli.place import insist_on_store, root_of_project
 from kitaru.cli.shown import as_data, print_result, recorded_result
@@ -45,10 +45,7 @@ def run_target(
         session.insist_on_store()
         args, kwargs = read_arguments(flow, as_json, words)
         chosen = flow.options(key=key, cache=False if no_cache else None)
-        view.start(_app.current().services)
-        if detach:
-            # Whoever leaves is not asked.
-            _app.current().services.asker.enabled = False
+        _start(view, detach)
         handle = chosen.run(*args, **kwargs)
         session.progress(f"execution {handle.exec_id} of flow {flow.spec.name!r}")
         error = follow(session, handle, view, detach=detach)
@@ -63,9 +60,7 @@ def resume(session: Session, exec_id: str, code: str | None, *, detach: bool = F
     executions.check_resumable(row)
     with showing(session) as view:
         _import(session, row, code)
-        view.start(_app.current().services)
-        if detach:
-            _app.current().services.asker.enabled = False
+        _start(view, detach)
         handle = executions.resume(row.exec_id)
         session.progress(f"execution {row.exec_id} of flow {row.flow_name!r} goes on")
         error = follow(session, handle, view, detach=detach)
@@ -93,7 +88,7 @@ def _follow(session: Session, handle: FlowHandle[Any]) -> int:
     return _end(session, handle, error)
 
 
-def retry(session: Session, exec_id: str, code: str | None) -> int:
+def retry(session: Session, exec_id: str, code: str | None, *, detach: bool = False) -> int:
     catch_sigterm()
     insist_on_store()
     executions = KitaruClient().executions
@@ -101,9 +96,9 @@ def retry(session: Session, exec_id: str, code: str | None) -> int:
     executions.check_retryable(row)
     with showing(session) as view:
         _import(session, row, code)
-        view.start(_app.current().services)
+        _start(view, detach)
         handle = executions.retry(row.exec_id)
-        error = follow(session, handle, view)
+        error = follow(session, handle, view, detach=detach)
     return _end(session, handle, error)
 
 
@@ -115,6 +110,7 @@ def replay(
     from_: str | None,
     as_json: str | None,
     overrides: str | None,
+    detach: bool = False,
 ) -> int:
     """Make a new execution from an old one, run it to its end, print its result."""
     catch_sigterm()
@@ -125,13 +121,20 @@ def replay(
         flow = _import(session, row, code)
         inputs = read_inputs(flow, as_json)
         given = read_overrides(overrides, executions.list_checkpoints(row.exec_id))
-        view.start(_app.current().services)
+        _start(view, detach)
         handle = flow.replay(row.exec_id, from_, given, **inputs)
         session.progress(
             f"execution {handle.exec_id} of flow {row.flow_name!r} replays {row.exec_id}"
         )
-        error = follow(session, handle, view)
+        error = follow(session, handle, view, detach=detach)
     return _end(session, handle, error)
+
+
+def _start(view: View, detach: bool) -> None:
+    services = _app.current().services
+    view.start(services)
+    if detach:
+        services.asker.enabled = False  # whoever leaves is not asked
 
 
 def _import(session: Session, row: ExecutionRow, code: str | None) -> Flow[Any, Any]:
