@@ -1,0 +1,334 @@
+"""A cancel, or a deadline, against what else may happen to an execution: the first write counts.
+
+Each race is forced both ways: what comes first is done before the other begins, or between
+its reading and its writing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+import kitaru
+from kitaru import ExecutionStatus, KitaruClient, app, checkpoint, flow
+from kitaru._core.lifecycle import State, WaitState
+from kitaru._core.values import encode
+from kitaru._engine import cancelling
+from kitaru._store.protocol import Cancel, Claim, Expire, Fenced, RegisterOwner, Start
+from kitaru.env import SystemEnv
+from kitaru.errors import KitaruCancelledError, KitaruExecutionError, KitaruStateError
+from tests.conftest import end_app
+
+from .looking import PATIENCE_SECONDS, Gate, calls, execution
+from .waits_kit import SetEnv, answer, parked, waits
+
+PLAN: dict[str, Any] = {}
+SEEN: list[Any] = []
+HOUR = 3600.0
+
+
+@pytest.fixture(autouse=True)
+def _nothing_planned() -> None:
+    PLAN.clear()
+    SEEN.clear()
+
+
+@pytest.fixture
+def clock() -> Iterator[SetEnv]:
+    clock = SetEnv()
+    app.use_env(clock)
+    yield clock
+    end_app()
+    app.use_env(SystemEnv())
+
+
+class Racing:
+    """The store, but before a write of a kind something else happens first, once."""
+
+    def __init__(self, store: Any, kind: type, first: Callable[[], object]) -> None:
+        self._store = store
+        self._kind = kind
+        self._first: Callable[[], object] | None = first
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def apply(self, write: Any) -> Any:
+        if type(write) is self._kind and self._first is not None:
+            first, self._first = self._first, None
+            first()
+        return self._store.apply(write)
+
+
+def cancel_but_first(exec_id: str, first: Callable[[], object]) -> Any:
+    """Cancel an execution; between its reading and its writing something happens."""
+    runner = app.current().runner
+    store, row = runner.store, execution(exec_id)
+    runner.store = Racing(store, Cancel, first)
+    try:
+        return cancelling.cancel(runner, row, by="a test", reason="")
+    finally:
+        runner.store = store
+
+
+def wait_cancelled(handle: Any) -> KitaruCancelledError:
+    with pytest.raises(KitaruCancelledError) as cancelled:
+        handle.wait(PATIENCE_SECONDS)
+    return cancelled.value
+
+
+@checkpoint(cache=False)
+def note(what: Any) -> Any:
+    SEEN.append(what)
+    return what
+
+
+@flow
+def asks() -> Any:
+    return note(kitaru.wait(name="ok", schema=str))
+
+
+@flow
+def asks_for_an_hour() -> Any:
+    return note(kitaru.wait(name="ok", schema=str, expires=timedelta(hours=1), on_expire="expired"))
+
+
+# --- a cancel against an answer ----------------------------------------------------------------
+
+
+def test_a_parked_execution_is_cancelled_at_once_and_its_wait_is_aborted() -> None:
+    handle = asks.run()
+    parked(handle)
+
+    handle.cancel(reason="not needed")
+
+    assert handle.status is ExecutionStatus.CANCELLED
+    assert "not needed" in str(wait_cancelled(handle))
+    (wait,) = waits(handle)
+    assert wait.state is WaitState.ABORTED
+    assert "@" in str(wait.closed_by)
+    with pytest.raises(KitaruStateError):
+        answer(handle, "ok", "too late")
+    assert SEEN == []
+
+
+def test_whoever_waits_for_a_parked_execution_is_told_of_its_cancel() -> None:
+    handle = asks.run()
+    parked(handle)
+    told: list[BaseException] = []
+
+    def follow() -> None:
+        try:
+            handle.wait(PATIENCE_SECONDS)
+        except BaseException as error:
+            told.append(error)
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    asks.handle(handle.exec_id).cancel()
+    follower.join(PATIENCE_SECONDS)
+
+    assert [type(error) for error in told] == [KitaruCancelledError]
+
+
+def test_a_cancel_by_another_process_of_what_is_parked_here_is_told_too() -> None:
+    handle = asks.run()
+    row = parked(handle)
+    app.current().store.apply(Cancel(row.id, row.epoch, "them", "cancelled by them", 1))
+
+    assert "cancelled by them" in str(wait_cancelled(handle))
+
+
+def test_the_answer_was_quicker_and_the_cancel_stops_what_it_woke() -> None:
+    PLAN["gate"] = gate = Gate()
+
+    @checkpoint(cache=False)
+    def after(what: str) -> str:
+        gate.pass_through()
+        return what
+
+    @flow
+    def goes_on() -> Any:
+        after(kitaru.wait(name="ok", schema=str))
+        return note("never")
+
+    handle = goes_on.run()
+    parked(handle)
+
+    def answers() -> None:
+        answer(handle, "ok", "yes")
+        gate.wait_until_reached()
+
+    row = cancel_but_first(handle.exec_id, answers)
+
+    assert row.status is State.CANCELLING
+    gate.open()
+    wait_cancelled(handle)
+    assert [wait.state for wait in waits(handle)] == [WaitState.ANSWERED]
+    assert [call.payload.data for call in calls(handle.exec_id)] == [b'"yes"']
+    assert SEEN == []
+
+
+# --- a cancel against an expiry ---------------------------------------------------------------------
+
+
+def test_an_expiry_after_the_cancel_changes_nothing(clock: SetEnv) -> None:
+    handle = asks_for_an_hour.run()
+    row = parked(handle)
+    handle.cancel()
+    clock.ahead_seconds = HOUR
+    (wait,) = waits(handle)
+
+    expired = app.current().store.apply(Expire(row.id, wait.row.identity, clock.now()))
+
+    assert expired.state is WaitState.ABORTED
+    wait_cancelled(handle)
+    assert SEEN == []
+
+
+def test_the_expiry_was_quicker_than_the_cancel(clock: SetEnv) -> None:
+    handle = asks_for_an_hour.run()
+    parked(handle)
+    clock.ahead_seconds = HOUR
+
+    with pytest.raises(KitaruStateError, match="is completed"):
+        cancel_but_first(handle.exec_id, lambda: handle.wait(PATIENCE_SECONDS))
+
+    assert handle.get() == "expired"
+    assert SEEN == ["expired"]
+
+
+# --- a cancel against a takeover ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def interrupted() -> str:
+    """An execution whose owner is dead."""
+    running = app.current()
+    start = Start(
+        exec_id=running.env.new_id(),
+        project=running.project,
+        flow_id=holds.spec.id,
+        flow_name="holds",
+        key=None,
+        inputs_digest=b"0" * 16,
+        inputs=encode({}, what="inputs"),
+        seed=b"0" * 16,
+        spec="{}",
+        tags="[]",
+        code_folder=None,
+        code_module=None,
+        owner=running.store.apply(RegisterOwner("0" * 32, 1, "elsewhere", 1)).id,
+        home=None,
+        at=1,
+    )
+    running.store.apply(start)
+    return start.exec_id
+
+
+@flow
+def holds() -> str:
+    PLAN["gate"].pass_through()
+    return note("never")
+
+
+def test_a_takeover_after_the_cancel_is_refused(interrupted: str) -> None:
+    running = app.current()
+    row = execution(interrupted)
+    running.store.apply(Cancel(row.id, row.epoch, "them", "cancelled by them", 1))
+
+    with pytest.raises(Fenced):
+        running.store.apply(
+            Claim(row.id, row.epoch, running.runner.ownership.number(), row.owner, 2)
+        )
+
+
+def test_a_cancel_after_the_takeover_stops_the_new_owner(interrupted: str) -> None:
+    PLAN["gate"] = gate = Gate()
+    handles: list[Any] = []
+
+    def takes_over() -> None:
+        handles.append(KitaruClient().executions.resume(interrupted))
+        gate.wait_until_reached()
+
+    row = cancel_but_first(interrupted, takes_over)
+
+    assert (row.status, row.epoch) == (State.CANCELLING, 2)
+    gate.open()
+    wait_cancelled(handles[0])
+    assert SEEN == []
+
+
+# --- deadlines of what waits ------------------------------------------------------------------------
+
+
+@flow(timeout=HOUR)
+def asks_in_time() -> Any:
+    return note(kitaru.wait(name="ok", schema=str))
+
+
+def test_a_parked_execution_fails_at_its_deadline(clock: SetEnv) -> None:
+    handle = asks_in_time.run()
+    row = parked(handle)
+    assert row.due_at == row.deadline_at
+    clock.ahead_seconds = HOUR
+
+    with pytest.raises(KitaruExecutionError) as failed:
+        handle.wait(PATIENCE_SECONDS)
+
+    assert failed.value.code == "flow-timed-out"
+    with pytest.raises(KitaruStateError):
+        answer(handle, "ok", "too late")
+    assert SEEN == []
+
+
+def test_the_answer_was_quicker_than_the_deadline(clock: SetEnv) -> None:
+    handle = asks_in_time.run()
+    parked(handle)
+    answer(handle, "ok", "in time")
+
+    assert handle.wait(PATIENCE_SECONDS) == "in time"
+    clock.ahead_seconds = HOUR
+    app.current().runner.tick()
+    assert handle.status is ExecutionStatus.COMPLETED
+
+
+@flow(timeout=HOUR)
+def sleeps_too_long() -> None:
+    kitaru.sleep(timedelta(hours=2))
+    note("never")
+
+
+def test_a_sleep_beyond_the_deadline_ends_with_it(clock: SetEnv) -> None:
+    handle = sleeps_too_long.run()
+    parked(handle)
+    clock.ahead_seconds = HOUR
+
+    with pytest.raises(KitaruExecutionError, match="did not end within 3600 s"):
+        handle.wait(PATIENCE_SECONDS)
+    assert SEEN == []
+
+
+def test_a_clock_that_is_set_back_while_it_waits_gives_more_time(clock: SetEnv) -> None:
+    handle = asks_in_time.run()
+    parked(handle)
+    clock.ahead_seconds = -24 * HOUR
+    app.current().runner.tick()
+    answer(handle, "ok", "in time")
+    assert handle.wait(PATIENCE_SECONDS) == "in time"
+
+
+# --- aborting a wait is a cancel -------------------------------------------------------------------
+
+
+def test_an_aborted_wait_says_so_to_whoever_waits() -> None:
+    handle = asks.run()
+    parked(handle)
+    KitaruClient().executions.abort_wait(handle.exec_id, wait="ok", by="ada")
+
+    error = wait_cancelled(handle)
+    assert "was cancelled: wait 'ok' was aborted by ada" in str(error)
