@@ -232,6 +232,13 @@ class Executions(Looking):
         if row.status in (State.RUNNING, State.CANCELLING) and not runner.may_take(row):
             assert row.owner is not None
             owner = self._app.store.get_owner(row.owner)
+            if row.status is State.CANCELLING:
+                raise KitaruStateError(
+                    f"execution {row.exec_id} is being cancelled, and its code in process "
+                    f"{owner.pid} on {owner.host} has not stopped yet: there is nothing to "
+                    "resume; run the flow again for a new execution",
+                    code="nothing-to-resume",
+                )
             raise KitaruStateError(
                 f"execution {row.exec_id} is run by process {owner.pid} on {owner.host}, which "
                 "is alive: it goes on there. If that process hangs, end it, then resume",

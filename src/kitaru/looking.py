@@ -285,6 +285,7 @@ class Looking:
         return execution_of(
             row,
             status=status_of(row, alive),
+            is_left=row.status is State.CANCELLING and not alive(row.owner),
             notes=self._store.list_notes(row.id),
             attempts=self._store.list_attempts(row.id),
             client=self,

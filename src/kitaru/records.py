@@ -85,6 +85,7 @@ def execution_of(
     notes: Iterable[NoteRow],
     attempts: Iterable[RecordedAttempt],
     client: Any,
+    is_left: bool = False,
     waits: Sequence[RecordedWait] = (),
 ) -> Execution:
     """The record of an execution; its calls are read when they are asked for."""
@@ -93,7 +94,7 @@ def execution_of(
         flow_id=row.flow_id,
         flow_name=row.flow_name,
         status=status,
-        status_reason=row.status_reason or _derived_reason(row, status),
+        status_reason=_reason(row, status, is_left),
         created_at=instant(row.created_at),
         started_at=_instant_or_none(row.started_at),
         ended_at=_instant_or_none(row.ended_at),
@@ -127,6 +128,13 @@ def _failed_attempt(attempt: RecordedAttempt) -> Note:
 
 def _when(note: Note) -> datetime:
     return note.at
+
+
+def _reason(row: ExecutionRow, status: ExecutionStatus, is_left: bool) -> str | None:
+    reason = row.status_reason or _derived_reason(row, status)
+    if is_left:
+        return f"{reason}; its process is gone: kitaru executions cancel {row.exec_id} ends it"
+    return reason
 
 
 def _derived_reason(row: ExecutionRow, status: ExecutionStatus) -> str | None:

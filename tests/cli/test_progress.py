@@ -282,7 +282,20 @@ def test_a_view_that_is_closed_twice_says_it_once(
     assert capsys.readouterr().err == "kitaru: completed in <1 ms\n"
 
 
-# --- parked ------------------------------------------------------------------------------
+def test_one_that_is_told_to_stop_says_who_cancelled_it_and_shows_what_still_runs(
+    told: Told,
+) -> None:
+    told.tell("call.started", "charge")
+    told.tell("execution.cancelling", reason="cancelled by ada@host: too dear")
+    (line,) = told.lines()
+    assert "charge" in line
+    assert "cancelled" not in line
+    shown = plain(footer(told.progress, now=told.now))
+    assert shown.startswith("◌ stopping: cancelled by ada@host: too dear")
+    assert told.end("cancelled").startswith("⊘ cancelled")
+
+
+# --- parked ------------------------------------------------------------------------------------
 
 
 def test_a_parked_execution_says_what_for_and_since_when(told: Told) -> None:

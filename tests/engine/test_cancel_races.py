@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.conftest import end_app
 
 import kitaru
 from kitaru import ExecutionStatus, KitaruClient, app, checkpoint, flow
@@ -21,7 +22,6 @@ from kitaru._engine import cancelling
 from kitaru._store.protocol import Cancel, Claim, Expire, Fenced, RegisterOwner, Start
 from kitaru.env import SystemEnv
 from kitaru.errors import KitaruCancelledError, KitaruExecutionError, KitaruStateError
-from tests.conftest import end_app
 
 from .looking import PATIENCE_SECONDS, Gate, calls, execution
 from .waits_kit import SetEnv, answer, parked, waits
@@ -97,7 +97,7 @@ def asks_for_an_hour() -> Any:
     return note(kitaru.wait(name="ok", schema=str, expires=timedelta(hours=1), on_expire="expired"))
 
 
-# --- a cancel against an answer ----------------------------------------------------------------
+# --- a cancel against an answer ---------------------------------------------------------------
 
 
 def test_a_parked_execution_is_cancelled_at_once_and_its_wait_is_aborted() -> None:
@@ -173,7 +173,7 @@ def test_the_answer_was_quicker_and_the_cancel_stops_what_it_woke() -> None:
     assert SEEN == []
 
 
-# --- a cancel against an expiry ---------------------------------------------------------------------
+# --- a cancel against an expiry ---------------------------------------------------------------
 
 
 def test_an_expiry_after_the_cancel_changes_nothing(clock: SetEnv) -> None:
@@ -202,7 +202,7 @@ def test_the_expiry_was_quicker_than_the_cancel(clock: SetEnv) -> None:
     assert SEEN == ["expired"]
 
 
-# --- a cancel against a takeover ----------------------------------------------------------------------
+# --- a cancel against a takeover --------------------------------------------------------------
 
 
 @pytest.fixture
@@ -263,7 +263,7 @@ def test_a_cancel_after_the_takeover_stops_the_new_owner(interrupted: str) -> No
     assert SEEN == []
 
 
-# --- deadlines of what waits ------------------------------------------------------------------------
+# --- deadlines of what waits ------------------------------------------------------------------
 
 
 @flow(timeout=HOUR)
@@ -322,7 +322,7 @@ def test_a_clock_that_is_set_back_while_it_waits_gives_more_time(clock: SetEnv) 
     assert handle.wait(PATIENCE_SECONDS) == "in time"
 
 
-# --- aborting a wait is a cancel -------------------------------------------------------------------
+# --- aborting a wait is a cancel --------------------------------------------------------------
 
 
 def test_an_aborted_wait_says_so_to_whoever_waits() -> None:

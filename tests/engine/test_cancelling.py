@@ -646,3 +646,41 @@ def test_a_cancel_of_an_interrupted_execution_is_complete_at_once(interrupted: s
     shop.handle(interrupted).cancel()
 
     assert execution(interrupted).status is State.CANCELLED
+
+
+def test_a_cancel_is_told_to_the_logger_once_with_who_and_why(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    PLAN["first"] = gate = Gate()
+    with caplog.at_level("WARNING", logger="kitaru"):
+        handle = shop.run()
+        gate.wait_until_reached()
+        handle.cancel(reason="too dear")
+        handle.cancel(reason="again")
+        gate.open()
+        wait_cancelled(handle)
+
+    said = [record.getMessage() for record in caplog.records if handle.exec_id in record.message]
+    stopping, stopped = said
+    assert "is told to stop: cancelled by" in stopping
+    assert stopping.endswith(": too dear")
+    assert stopped.endswith("cancelled")
+
+
+def test_a_resume_of_what_is_being_cancelled_says_that_it_is() -> None:
+    PLAN["first"] = gate = Gate()
+    handle = shop.run()
+    gate.wait_until_reached()
+    handle.cancel()
+    row = execution(handle.exec_id)
+    with pytest.raises(KitaruStateError) as refused:
+        KitaruClient().executions.resume(row.exec_id)
+    assert refused.value.code in ("already-running", "nothing-to-resume")
+    gate.open()
+    wait_cancelled(handle)
+
+
+def test_one_whose_process_is_gone_shows_how_to_end_it(orphan: str) -> None:
+    shown = KitaruClient().executions.get(orphan)
+    assert shown.status is ExecutionStatus.CANCELLING
+    assert f"kitaru executions cancel {orphan} ends it" in str(shown.status_reason)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from kitaru._core.lifecycle import FINISHED, State
+from kitaru._engine.events import of_execution
 from kitaru._engine.unwind import Unwind, Why
 from kitaru._store.protocol import (
     Cancel,
@@ -23,6 +24,7 @@ from kitaru._store.protocol import (
 from kitaru.errors import KitaruBackendError, KitaruNotFoundError, KitaruStateError
 
 if TYPE_CHECKING:
+    from kitaru._engine.execution import Life
     from kitaru._engine.runner import Runner
 
 _MAX_LOOKED_AT = 100
@@ -89,11 +91,20 @@ def notice(runner: Runner, exec_id: str, state: State) -> None:
     """A cancel is durable: what runs here is told to stop, what waits for its turn is dropped."""
     if state is State.CANCELLING:
         life = runner.find_life(exec_id)
-        if life is not None:
-            life.stop(Unwind(Why.CANCELLED, f"execution {exec_id} is cancelled"))
+        if life is not None and life.stop(
+            Unwind(Why.CANCELLED, f"execution {exec_id} is cancelled")
+        ):
+            _say(runner, life)
     else:
         runner.withdraw(lambda row: row.exec_id == exec_id)
         runner.noticing.forget(exec_id)
+
+
+def _say(runner: Runner, life: Life) -> None:
+    if runner.events.active:
+        row = runner.store.find_execution(life.row.exec_id)
+        reason = None if row is None else row.status_reason
+        runner.events.tell(of_execution(life.row, "execution.cancelling", reason=reason))
 
 
 def look(runner: Runner) -> None:

@@ -171,12 +171,9 @@ def _of_transition(row: ExecutionRow, write: Any, answer: Any) -> Event | None:
         why = f"the process that ran it (owner {write.from_owner}) had died"
         return of_execution(answer, "execution.taken_over", reason=why)
     if kind is Cancel:
-        states = dict(answer)
-        if row.status is State.CANCELLING:
-            return None  # it was told before
-        stopped = states[row.exec_id] is State.CANCELLED
-        name = "execution.cancelled" if stopped else "execution.cancelling"
-        return of_execution(row, name, reason=write.reason)
+        if dict(answer)[row.exec_id] is not State.CANCELLED:
+            return None  # told where it runs, when that process sees it
+        return of_execution(row, "execution.cancelled", reason=write.reason)
     if kind is Release and answer is State.CANCELLED:
         return of_execution(row, "execution.cancelled")
     if kind is Release:

@@ -143,14 +143,15 @@ class Life:
         if self._told is not None:
             stop(run, self._told)
 
-    def stop(self, unwind: Unwind) -> None:
-        """It was cancelled, or its time is over."""
+    def stop(self, unwind: Unwind) -> bool:
+        """It was cancelled, or its time is over. False if it has been told before."""
         if self._told is not None:
-            return  # Once: whoever ticks may see it again.
+            return False
         # Told first, then looked: `begin` does the two in the other order.
         self._told = unwind
         if self.began:
             stop(self.run, unwind)
+        return True
 
 
 class Unwound:

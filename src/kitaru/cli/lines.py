@@ -191,6 +191,15 @@ def footer(progress: Progress, *, now: float, unicode: bool = True) -> Line:
     """The line under the others while it runs, or is parked."""
     if progress.waits_for is not None:
         return _parked(progress, now, unicode)
+    if progress.stopping is not None:
+        look = look_of("cancelling")
+        parts: list[Line] = [[Piece(one_line(f"stopping: {progress.stopping}"), look.style)]]
+        parts += _totals(progress.totals)
+        return [
+            Piece(symbol_of("cancelling", unicode=unicode), look.style),
+            Piece(" "),
+            *_joined(parts, unicode),
+        ]
     attempt = f", attempt {progress.attempt}" if progress.attempt > 1 else ""
     head: Line = [Piece(f"running{attempt} for {lasted(now - progress.began_at)}", DIM)]
     return [

@@ -259,6 +259,8 @@ class PlainView(EventView):
             self._news.append(_first_word(event, made))
         if event.name == "execution.waiting":
             self._news.append(f"it {event.reason}")
+        if event.name == "execution.cancelling":
+            self._news.append(f"{event.reason}: nothing new starts, what runs may finish")
         if event.name == "call.failed":
             self._failures += 1
             if self._failures <= _MAX_FAILURES:

@@ -143,6 +143,8 @@ class Progress:
         self.waits_for: str | None = None
         """What it is parked for, in words."""
         self.waits_since = now
+        self.stopping: str | None = None
+        """Who cancelled it, and why, while its code has not stopped."""
         self._shown: set[Group] = set()
         """Of the lives before it parked: what is recalled of them was shown then."""
         self._forget_calls()
@@ -195,6 +197,9 @@ class Progress:
         self.ended = self.ended or word or "interrupted"
 
     def _execution(self, what: str, event: Event, now: float) -> None:
+        if what == "cancelling":
+            self.stopping = event.reason or "cancelled"
+            return
         if what == "waiting":
             self.waits_for, self.waits_since = event.reason or "waits", now
             return
