@@ -134,6 +134,7 @@ class LogWriter:
         printed = place.printed
         if printed is None or printed.heard_by is not heard_by or printed.source is not source:
             place.printed = printed = Printed(place, source, heard_by, self.now)
+            place.run.has_printed = True
         is_plain = len(text) <= SHORT and len(printed.texts) < MAX_PIECES
         if not (is_plain or self._has_room(printed, text)):
             return
@@ -162,6 +163,7 @@ class LogWriter:
         if process.id != self._pid:
             return
         record.place.printed = None  # what is printed next comes after it
+        record.place.run.has_printed = True
         if len(self._waiting) >= MAX_PIECES:
             self._lose(record.place.run, len(record.message))
             return
@@ -205,14 +207,9 @@ class LogWriter:
         except Exception as error:
             _say(error)
 
-    @property
-    def has_something(self) -> bool:
-        """Whether there is anything that is not written yet."""
-        return bool(self._waiting or self._begun or self._lost)
-
     def flush(self, run: Run) -> None:
         """Write all that this execution has printed, beginnings of lines included."""
-        if process.id == self._pid and self.has_something:
+        if process.id == self._pid and (self._waiting or self._begun or self._lost):
             self._empty(ending=run)
 
     def ended(self, run: Run) -> None:

@@ -93,6 +93,8 @@ class Run:
         self.env = services.env
         self.events = services.events
         self.log = services.logs
+        self.has_printed = False
+        """Whether its code has printed or logged anything in this life."""
         self.row = row
         self.id = row.id
         self.exec_id = row.exec_id
