@@ -266,6 +266,11 @@ def test_an_envelope_names_the_command(words: list[str], name: str) -> None:
 # --- help -------------------------------------------------------------------------------------
 
 
+def test_no_command_is_both_here_and_of_a_later_release() -> None:
+    for group in (kitaru, executions):
+        assert not set(group.lazy) & set(group.later)
+
+
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_every_command_has_help_with_examples_and_the_common_options(words: list[str]) -> None:
     shown = CliRunner().invoke(kitaru, [*words, "--help"], prog_name="kitaru")

@@ -18,7 +18,7 @@ _EXECUTIONS = "kitaru.cli.executions"
 
 executions = Group(
     name="executions",
-    help="List, show, resume, retry and explain executions.",
+    help="List, show, answer, resume, retry and explain executions.",
     lazy={
         "list": (_EXECUTIONS, "List executions, newest first."),
         "get": (_EXECUTIONS, "Show an execution and its checkpoints."),
@@ -32,7 +32,7 @@ executions = Group(
         "delete": (_EXECUTIONS, "Delete finished executions, for ever."),
         "logs": (_EXECUTIONS, "Show what an execution printed and logged."),
     },
-    later=dict.fromkeys(("decide", "plan", "export", "import"), ""),
+    later=dict.fromkeys(("plan", "export", "import"), ""),
     examples="""
 kitaru executions list --status interrupted
 kitaru executions get 01a2 --result
