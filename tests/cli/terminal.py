@@ -30,13 +30,14 @@ class Terminal:
         columns: int = 80,
         rows: int = 24,
         stdout_is_pipe: bool = False,
+        program: tuple[str, ...] = ("-m", "kitaru"),
         **environment: str,
     ) -> None:
         self.raw = ""
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "kitaru", *words],
+            [sys.executable, *program, *words],
             cwd=project.folder,
             env={**project.environment(), "TERM": "xterm-256color", **environment},
             stdin=slave,
