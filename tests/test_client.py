@@ -505,7 +505,7 @@ def test_a_handle_follows_and_gives_the_result(client: KitaruClient) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["plan", "export", "import_"]
+    "name", ["export", "import_"]
 )  # fmt: skip
 def test_a_method_of_a_later_release_says_so(client: KitaruClient, name: str) -> None:
     with pytest.raises(KitaruFeatureNotAvailableError, match=rf"executions\.{name}\(\)"):

@@ -56,6 +56,8 @@ if TYPE_CHECKING:
     from kitaru.model import LogEntry as LogEntry
     from kitaru.model import Note as Note
     from kitaru.model import PendingWait as PendingWait
+    from kitaru.model import Plan as Plan
+    from kitaru.model import PlannedCall as PlannedCall
     from kitaru.model import Retry as Retry
     from kitaru.model import Why as Why
     from kitaru.recovery import recover as recover
@@ -89,7 +91,7 @@ _HOMES = {
     "handles": "FlowHandle",
     "later": "llm load memory save",
     "model": "ArtifactRef CheckpointAttempt CheckpointCall Execution ExecutionStatus "
-    "FailureInfo LogEntry Note PendingWait Retry Why",
+    "FailureInfo LogEntry Note PendingWait Plan PlannedCall Retry Why",
     "recovery": "recover",
     "scope": "check current current_execution_id log now random uuid4",
     "secret": "Secret",

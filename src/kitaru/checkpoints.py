@@ -506,6 +506,7 @@ def make_checkpoint(
 ) -> Checkpoint[Any, Any]:
     from kitaru._core.retry import as_policy
     from kitaru._engine.call import CheckpointSpec
+    from kitaru._engine.loaded import remember
 
     if isinstance(func, (Checkpoint, BoundCheckpoint)):
         raise KitaruUsageError(
@@ -522,30 +523,29 @@ def make_checkpoint(
     binder = Binder(func)
     if name is not None and unique:
         claim_name("checkpoint", id, plain)
-    return Checkpoint(
-        func,
-        CheckpointSpec(
-            id=id,
-            name=id if name is not None else check_name("function", getattr(plain, "__name__", id)),
-            fn=func,
-            is_async=is_coroutine_function(plain),
-            binder=binder,
-            aliases=check_names("checkpoint", "aliases", aliases),
-            kind=None if type is None else check_name("checkpoint type", type),
-            policy=as_policy(retries),
-            cache=check_bool("cache", cache),
-            cache_ttl_seconds=_checked_ttl(cache_ttl),
-            key=check_callable("key", key),
-            ignore=_checked_ignore(id, binder, ignore),
-            version=None if version is None else check_name("checkpoint version", version),
-            pickled=_checked_codec(id, codec) == "pickle",
-            once=_checked_effect(id, effect),
-            verify=_checked_verify(id, plain, effect, verify),
-            timeout_seconds=seconds_of("timeout", timeout),
-            **where_it_runs,
-        ),
-        CallOptions(),
+    spec = CheckpointSpec(
+        id=id,
+        name=id if name is not None else check_name("function", getattr(plain, "__name__", id)),
+        fn=func,
+        is_async=is_coroutine_function(plain),
+        binder=binder,
+        aliases=check_names("checkpoint", "aliases", aliases),
+        kind=None if type is None else check_name("checkpoint type", type),
+        policy=as_policy(retries),
+        cache=check_bool("cache", cache),
+        cache_ttl_seconds=_checked_ttl(cache_ttl),
+        key=check_callable("key", key),
+        ignore=_checked_ignore(id, binder, ignore),
+        version=None if version is None else check_name("checkpoint version", version),
+        pickled=_checked_codec(id, codec) == "pickle",
+        once=_checked_effect(id, effect),
+        verify=_checked_verify(id, plain, effect, verify),
+        timeout_seconds=seconds_of("timeout", timeout),
+        **where_it_runs,
     )
+    if unique and (name is not None or spec.aliases):
+        remember(spec)
+    return Checkpoint(func, spec, CallOptions())
 
 
 _OPTIONS = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from kitaru import answering, decisions
 from kitaru import app as _app
@@ -28,8 +28,11 @@ from kitaru.errors import (
 from kitaru.handles import FlowHandle
 from kitaru.housekeeping import GRACE_SECONDS, Collected
 from kitaru.looking import Looking
-from kitaru.model import Execution, ExecutionStatus
+from kitaru.model import Execution, ExecutionStatus, Plan
 from kitaru.records import status_of
+
+if TYPE_CHECKING:
+    from kitaru._engine.replay_spec import ReplaySpec
 
 _LEAVE_OUT = ": leave it out until then"
 
@@ -141,6 +144,81 @@ class Executions(Looking):
         found = cancel(self._app.runner, row, by=who(), reason=checked_reason(reason))
         return self.get(found.exec_id)
 
+    def plan(
+        self,
+        /,
+        exec_id: str,
+        *,
+        for_: str | None = None,
+        from_: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        **inputs: Any,
+    ) -> Plan:
+        """What a resume, retry or replay would recall, run and orphan with today's code.
+
+        Runs and changes nothing. ``for_`` is ``"resume"``, ``"retry"`` or ``"replay"``; without
+        it what fits the execution: a retry if it has failed, a replay if it is finished or
+        something of one is said, else a resume. The rest is as for ``replay()``. The code is what
+        this process has imported.
+
+        >>> import kitaru
+        >>> @kitaru.checkpoint(cache=False)
+        ... def ask() -> str:
+        ...     kitaru.log(cost=0.02)
+        ...     return "42"
+        >>> @kitaru.flow
+        ... def chat() -> str:
+        ...     return ask()
+        >>> handle = chat.run()
+        >>> handle.wait()
+        '42'
+        >>> plan = kitaru.KitaruClient().executions.plan(handle.exec_id, from_="ask")
+        >>> plan.verb, plan.counts, plan.costs
+        ('replay', {'run': 1}, {'run': {'cost': 0.02}})
+        """
+        # Loaded here: commands that plan nothing need not wait for it.
+        from kitaru.planning import Planner, chosen_verb
+
+        row = self.find_row(exec_id)
+        replays = bool(from_ is not None or overrides or inputs)
+        verb = chosen_verb(row, for_, replays=replays)
+        spec: ReplaySpec | None = None
+        before: dict[str, Any] = {}
+        if verb == "retry":
+            self.check_retryable(row)
+        elif verb == "replay":
+            spec, before = self._foreseen(row, from_, overrides, inputs)
+        planner = Planner(
+            self._app.store,
+            row,
+            root=self._root,
+            project=self._project,
+            verb=verb,
+            spec=spec,
+            inputs_before=before,
+        )
+        return planner.plan(status_of(row, self._liveness()))
+
+    def _foreseen(
+        self,
+        row: ExecutionRow,
+        from_: str | None,
+        overrides: Mapping[str, Any] | None,
+        inputs: Mapping[str, Any],
+    ) -> tuple[ReplaySpec, dict[str, Any]]:
+        """What a replay would be decided to be, and the inputs that it changes, as they were."""
+        from kitaru._engine.replaying import check_finished, decide_replay, merge_inputs
+
+        check_finished(row)
+        if not inputs:
+            return decide_replay(self._app.store, row, from_=from_, overrides=overrides), {}
+        merged = merge_inputs(self._flow_of(row, "replay").spec, row, inputs)
+        changed = merged.changed
+        spec = decide_replay(
+            self._app.store, row, from_=from_, overrides=overrides, changed=changed
+        )
+        return spec, {name: merged.before.get(name) for name in changed}
+
     # --- what executions wait for ------------------------------------------------------------
 
     def input(self, exec_id: str, *, wait: str, value: Any, by: str | None = None) -> None:
@@ -184,8 +262,6 @@ class Executions(Looking):
             self._app.store, self._app.env, row, call, decision, record=record, value=value, by=by
         )
         self._app.runner.look(row.exec_id)
-
-    plan = _later("executions.plan", "; why() tells why calls ran")
 
     def delete(self, exec_id: str) -> Sequence[str]:
         """Delete a finished execution and its children, for ever -> the ids that are gone.

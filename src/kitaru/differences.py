@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from kitaru._core.drift import differing_arguments, parse_arguments
 from kitaru._engine.fingerprint.cutting import home_of, part_of
-from kitaru._engine.fingerprint.kept import restore
+from kitaru._engine.fingerprint.kept import keep_files, restore
 from kitaru._store.protocol import RecordedCall, RecordedCode, Sample, Store
 from kitaru.model import Difference
 
@@ -52,6 +52,8 @@ class Comparison:
         self._before: list[int] | None = None
         self._rows: dict[int, str] = {}
         self._compared = 0
+        self._today: dict[bytes, bytes] = {}
+        """Sources as they are now, compressed like those that are kept."""
 
     def of(self, call: RecordedCall) -> Compared:
         """What made this call run anew, as far as its reason says: code or inputs.
@@ -99,6 +101,31 @@ class Comparison:
         found = tuple(self._part(name, before, after) for name in names)
         return Compared(self._exec_id(before.execution), found)
 
+    def with_today(
+        self,
+        checkpoint: str,
+        recorded: bytes,
+        *,
+        digest: bytes,
+        parts: str,
+        files: Mapping[str, str],
+    ) -> list[Difference]:
+        """What differs between a recorded version of a checkpoint's code and what is loaded now."""
+        kept = keep_files(files)
+        self._today = dict(kept.values())
+        now = RecordedCode(
+            digest,
+            parts,
+            0,
+            json.dumps({name: source.digest.hex() for name, source in kept.items()}),
+            None,
+        )
+        for version in self._versions_of(checkpoint):
+            if version.digest == recorded:
+                names = differing_arguments(version.parts, parts)[:MAX_DIFFERENCES]
+                return [self._part(name, version, now) for name in names]
+        return []
+
     def _part(self, name: str, before: RecordedCode, after: RecordedCode) -> Difference:
         was, now = parse_arguments(before.parts), parse_arguments(after.parts)
         if name == "version":
@@ -121,7 +148,7 @@ class Comparison:
             digest = bytes.fromhex(files[home])
         except (ValueError, TypeError):
             return None
-        source = restore(digest, self._store.load_source(digest))
+        source = restore(digest, self._today.get(digest) or self._store.load_source(digest))
         if source is None:
             return None
         found = part_of(source, part[len(home) + 1 :])

@@ -53,6 +53,8 @@ class Carried(NamedTuple):
     id: int | None = None
     attempt: int = 1
     metadata: str | None = None
+    code: bytes | None = None
+    """The version of the code that made it."""
     seconds: float = 0.0
     """How long its body took where it ran."""
     rows: tuple[CallRow, ...] = ()
@@ -224,6 +226,7 @@ class Past:
             found.id,
             found.attempt,
             found.metadata,
+            found.code,
             (found.ended_at - found.started_at) / 1e6,
             rows,
         )

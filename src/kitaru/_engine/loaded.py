@@ -11,8 +11,31 @@ if TYPE_CHECKING:
     from kitaru._engine.call import CheckpointSpec
 
 
+_named: dict[str, CheckpointSpec] = {}
+
+
+def remember(spec: CheckpointSpec) -> None:
+    """Let a checkpoint be found by a name that says nothing of where it is: given, or former."""
+    for name in (spec.id, *spec.aliases):
+        _named[name] = spec
+
+
+def is_gone(checkpoint_id: str) -> bool:
+    """Whether its module is loaded, and has no such checkpoint any more."""
+    if "<" in checkpoint_id or loaded_spec(checkpoint_id) is not None:
+        return False  # made inside a function: nobody can look there
+    parts = checkpoint_id.split(".")
+    return any(
+        sys.modules.get(".".join(parts[:cut])) or loaded_module(".".join(parts[:cut]))
+        for cut in range(len(parts) - 1, 0, -1)
+    )
+
+
 def loaded_spec(checkpoint_id: str) -> CheckpointSpec | None:
     """The spec of a checkpoint at the top level of a module that is loaded; imports nothing."""
+    named = _named.get(checkpoint_id)
+    if named is not None:
+        return named
     parts = checkpoint_id.split(".")
     for cut in range(len(parts) - 1, 0, -1):
         module = sys.modules.get(".".join(parts[:cut])) or loaded_module(".".join(parts[:cut]))

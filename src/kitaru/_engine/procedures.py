@@ -231,7 +231,7 @@ def carry(call: Call) -> Steps[Outcome | None]:
         reused_from=found.id,
         started_at=now,
         ended_at=now,
-    )
+    )._replace(code=found.code)
     # Below first, as where it ran: what is inside a call is recorded before it.
     run.queue(*found.rows, own, event=event)
     if run.owes_much:

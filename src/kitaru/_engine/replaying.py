@@ -77,10 +77,12 @@ def prepare_replay(
     """Decide what a replay of ``row`` keeps, runs and is given, or say what stands in the way."""
     _refuse_inside(flow)
     _check_flow(flow, row)
-    _check_finished(row)
-    args, kwargs, changed = _inputs(flow, row, inputs)
-    spec = decide_replay(services.store, row, from_=from_, overrides=overrides, changed=changed)
-    return Replay(row, spec, args, kwargs)
+    check_finished(row)
+    merged = merge_inputs(flow, row, inputs)
+    spec = decide_replay(
+        services.store, row, from_=from_, overrides=overrides, changed=merged.changed
+    )
+    return Replay(row, spec, *flow.binder.unbind(merged.bound))
 
 
 def decide_replay(
@@ -178,7 +180,7 @@ def _check_flow(flow: FlowSpec, row: ExecutionRow) -> None:
         )
 
 
-def _check_finished(row: ExecutionRow) -> None:
+def check_finished(row: ExecutionRow) -> None:
     if row.status in FINISHED:
         return
     next_step = {
@@ -224,10 +226,16 @@ def _check_readable(
 # --- the inputs of the flow --------------------------------------------------------------------
 
 
-def _inputs(
-    flow: FlowSpec, row: ExecutionRow, given: Mapping[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any], tuple[str, ...]]:
-    """(args, kwargs, names of those that are not what they were)."""
+class Merged(NamedTuple):
+    """The inputs of a replay, as they were, and the names of those that changed."""
+
+    bound: dict[str, Any]
+    before: dict[str, Any]
+    changed: tuple[str, ...]
+
+
+def merge_inputs(flow: FlowSpec, row: ExecutionRow, given: Mapping[str, Any]) -> Merged:
+    """The inputs of the source, with those that are given in their places."""
     assert row.inputs is not None
     recorded = decode(row.inputs, what=flow.name, hints=flow_hints(flow))
     assert isinstance(recorded, dict)
@@ -241,8 +249,7 @@ def _inputs(
         for name in bound
         if name not in recorded or not _is_same(flow, bound[name], recorded[name])
     )
-    args, kwargs = flow.binder.unbind(bound)
-    return args, kwargs, changed
+    return Merged(bound, recorded, changed)
 
 
 def _is_same(flow: FlowSpec, one: Any, other: Any) -> bool:

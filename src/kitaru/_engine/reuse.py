@@ -150,8 +150,13 @@ def _version_with_these_inputs(call: Call, codes: list[Any]) -> Any | None:
 def code_of(call: Call) -> Fingerprint:
     spec = call.spec
     if spec.version is not None:
-        return Fingerprint(version_digest(spec.version), {"version": spec.version}, ())
+        return version_fingerprint(spec.version)
     return fingerprint(spec.fn, root=call.run.services.root, what=spec.name)
+
+
+def version_fingerprint(version: str) -> Fingerprint:
+    """What stands for the code where ``@checkpoint(version=...)`` says it."""
+    return Fingerprint(version_digest(version), {"version": version}, ())
 
 
 def parts_json(code: Fingerprint) -> str:

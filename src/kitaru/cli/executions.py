@@ -178,6 +178,43 @@ def replay(
 
 @click.command(
     cls=Command,
+    help="Tell what a resume, retry or replay would take from what is recorded and what it would "
+    "run anew, with today's code, and what that cost the last time. Runs nothing of it; the flow's "
+    "module is imported, to compare its code.",
+    examples="""
+kitaru executions plan 01a2
+kitaru executions plan 01a2 --for retry
+kitaru executions plan 01a2 --from publish
+kitaru executions plan 01a2 --overrides '{"checkpoint.draft": "my own text"}' -o json
+""",
+)
+@_ID
+@click.option("--for", "for_", type=click.Choice(["resume", "retry", "replay"]),
+              help="What to plan; without it what fits the execution.")  # fmt: skip
+@_FROM
+@click.option("--args", "as_json", metavar="JSON",
+              help="Inputs of the flow to change, as an object.")  # fmt: skip
+@_OVERRIDES
+@_CODE
+@click.pass_obj
+def plan(
+    session: Session,
+    exec_id: str,
+    for_: str | None,
+    from_: str | None,
+    as_json: str | None,
+    overrides: str | None,
+    code: str | None,
+) -> None:
+    from kitaru.cli import planned
+
+    planned.show_plan(
+        session, exec_id, code=code, for_=for_, from_=from_, as_json=as_json, overrides=overrides
+    )
+
+
+@click.command(
+    cls=Command,
     help="Cancel executions and their children, wherever they run. What runs is cancelling until "
     "its code has stopped: nothing new starts, bodies that are running may finish and are "
     "recorded. Waits for that, unless told not to.",

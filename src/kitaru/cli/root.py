@@ -25,6 +25,7 @@ executions = Group(
         "resume": (_EXECUTIONS, "Go on with an interrupted or pending execution."),
         "retry": (_EXECUTIONS, "Run what made an execution fail again."),
         "replay": (_EXECUTIONS, "Make a new execution from an old one."),
+        "plan": (_EXECUTIONS, "Tell what a resume, retry or replay would do."),
         "input": (_EXECUTIONS, "Answer what executions wait for."),
         "cancel": (_EXECUTIONS, "Cancel executions, and wait until they have stopped."),
         "decide": (_EXECUTIONS, "Decide about a call that does not run on its own."),
@@ -32,7 +33,7 @@ executions = Group(
         "delete": (_EXECUTIONS, "Delete finished executions, for ever."),
         "logs": (_EXECUTIONS, "Show what an execution printed and logged."),
     },
-    later=dict.fromkeys(("plan", "export", "import"), ""),
+    later=dict.fromkeys(("export", "import"), ""),
     examples="""
 kitaru executions list --status interrupted
 kitaru executions get 01a2 --result

@@ -59,7 +59,7 @@ def resume(session: Session, exec_id: str, code: str | None, *, detach: bool = F
     row = executions.find_row(exec_id)
     executions.check_resumable(row)
     with showing(session) as view:
-        _import(session, row, code)
+        import_flow(session, row, code)
         _start(view, detach)
         handle = executions.resume(row.exec_id)
         session.progress(f"execution {row.exec_id} of flow {row.flow_name!r} goes on")
@@ -95,7 +95,7 @@ def retry(session: Session, exec_id: str, code: str | None, *, detach: bool = Fa
     row = executions.find_row(exec_id)
     executions.check_retryable(row)
     with showing(session) as view:
-        _import(session, row, code)
+        import_flow(session, row, code)
         _start(view, detach)
         handle = executions.retry(row.exec_id)
         error = follow(session, handle, view, detach=detach)
@@ -118,7 +118,7 @@ def replay(
     executions = KitaruClient().executions
     row = executions.find_row(exec_id)
     with showing(session) as view:
-        flow = _import(session, row, code)
+        flow = import_flow(session, row, code)
         inputs = read_inputs(flow, as_json)
         given = read_overrides(overrides, executions.list_checkpoints(row.exec_id))
         _start(view, detach)
@@ -137,7 +137,7 @@ def _start(view: View, detach: bool) -> None:
         services.asker.enabled = False  # whoever leaves is not asked
 
 
-def _import(session: Session, row: ExecutionRow, code: str | None) -> Flow[Any, Any]:
+def import_flow(session: Session, row: ExecutionRow, code: str | None) -> Flow[Any, Any]:
     session.keep_stdout_for_result()
     return import_recorded(row, root=root_of_project(_app.current().store), code=code)
 
