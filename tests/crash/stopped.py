@@ -11,7 +11,7 @@ import threading
 from typing import Any
 
 import kitaru
-from kitaru import KitaruClient, Retry, checkpoint, flow
+from kitaru import KitaruClient, Retry, app, checkpoint, flow
 
 from .corpus import KEY, SCENARIOS, Scenario, work, work_async
 from .journal import body, got
@@ -28,11 +28,21 @@ def _enter(played: Any, *, by_whom: str, sequential: bool = True) -> None:
         try:
             return handle.wait()
         except kitaru.KitaruCancelledError:
-            return "cancelled"
+            return _with_all_children(handle.exec_id)
         except kitaru.KitaruExecutionError as error:
             return f"{error.failure_origin}: {error.code}"
 
     SCENARIOS[played.spec.name] = Scenario(played.spec.name, play, sequential=sequential)
+
+
+def _with_all_children(exec_id: str) -> str:
+    """``cancelled``, once all that it had started are, too."""
+    for child in app.current().store.list_children(exec_id, limit=100):
+        try:
+            return f"a child came to {KitaruClient().executions.handle(child.exec_id).wait()}"
+        except kitaru.KitaruCancelledError:
+            continue
+    return "cancelled"
 
 
 def _cancel(exec_id: str) -> None:
@@ -121,6 +131,21 @@ async def cancelled_while_branches_wait() -> Any:
     return await work_async("never")
 
 
+@flow
+def a_child() -> Any:
+    got("in the child", work("child"))
+    while True:
+        kitaru.check()
+        threading.Event().wait(0.001)
+
+
+@flow
+def cancelled_with_its_child() -> Any:
+    got("before", work("before"))
+    a_child.run().wait()
+    return work("never")
+
+
 @flow(timeout=SOON)
 def out_of_time() -> Any:
     got("before", work("before"))
@@ -169,6 +194,7 @@ for each in (cancelled_among_branches, cancelled_while_submitting):
     _enter(each, by_whom="a body", sequential=False)
 for each in (cancelled_from_outside, cancelled_while_it_waits, cancelled_while_branches_wait):
     _enter(each, by_whom="whoever plays", sequential=False)
+_enter(cancelled_with_its_child, by_whom="whoever plays", sequential=False)
 for each in (out_of_time, out_of_time_while_it_waits):
     _enter(each, by_whom="a clock")
 for each in (goes_on_without_a_body, goes_on_without_an_async_body):

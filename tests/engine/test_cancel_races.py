@@ -332,3 +332,131 @@ def test_an_aborted_wait_says_so_to_whoever_waits() -> None:
 
     error = wait_cancelled(handle)
     assert "was cancelled: wait 'ok' was aborted by ada" in str(error)
+
+
+# --- children: a cancel goes down the tree -----------------------------------------------------
+
+
+@flow
+def child() -> str:
+    try:
+        PLAN["child"].pass_through()
+        return note("never")
+    finally:
+        SEEN.append("child stops")
+
+
+@flow
+def parent() -> Any:
+    try:
+        handle = child.run()
+        PLAN["ids"].append(handle.exec_id)
+        return note(handle.wait())
+    finally:
+        SEEN.append("parent stops")
+
+
+@flow
+def parent_that_goes_on() -> str:
+    handle = child.run()
+    PLAN["ids"].append(handle.exec_id)
+    try:
+        handle.wait()
+    except KitaruCancelledError:
+        return str(note("went on"))
+    return "no"
+
+
+def test_a_cancel_of_the_parent_cancels_the_child_that_runs() -> None:
+    PLAN.update(child=Gate(), ids=[])
+    handle = parent.run()
+    PLAN["child"].wait_until_reached()
+    (child_id,) = PLAN["ids"]
+
+    handle.cancel(reason="all of it")
+
+    assert execution(child_id).status is State.CANCELLING
+    PLAN["child"].open()
+    wait_cancelled(handle)
+    assert "all of it" in str(wait_cancelled(child.handle(child_id)))
+    assert sorted(SEEN) == ["child stops", "parent stops"]
+
+
+def test_a_parked_parent_is_cancelled_at_once_and_its_child_when_it_has_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("kitaru._engine.children.HOT_SECONDS", 0.0)
+    PLAN.update(child=Gate(), ids=[])
+    handle = parent.run()
+    PLAN["child"].wait_until_reached()
+    until(lambda: execution(handle.exec_id).status is State.WAITING)
+    (child_id,) = PLAN["ids"]
+
+    handle.cancel()
+
+    assert execution(handle.exec_id).status is State.CANCELLED
+    assert execution(child_id).status is State.CANCELLING
+    PLAN["child"].open()
+    wait_cancelled(child.handle(child_id))
+    wait_cancelled(handle)
+
+
+def test_a_cancel_of_the_child_alone_is_told_to_its_parent() -> None:
+    PLAN.update(child=Gate(), ids=[])
+    handle = parent_that_goes_on.run()
+    PLAN["child"].wait_until_reached()
+    child.handle(PLAN["ids"][0]).cancel()
+    PLAN["child"].open()
+
+    assert handle.wait(PATIENCE_SECONDS) == "went on"
+
+
+def test_the_childs_end_was_quicker_than_the_cancel_of_its_parent() -> None:
+    PLAN.update(child=Gate(), ids=[], after=Gate())
+
+    @flow
+    def parent_of_a_quick_one() -> Any:
+        handle = child.run()
+        PLAN["ids"].append(handle.exec_id)
+        handle.wait()
+        PLAN["after"].pass_through()
+        return note("after")
+
+    PLAN["child"].open()
+    handle = parent_of_a_quick_one.run()
+    PLAN["after"].wait_until_reached()
+    handle.cancel()
+    PLAN["after"].open()
+    wait_cancelled(handle)
+
+    assert child.handle(PLAN["ids"][0]).status is ExecutionStatus.COMPLETED
+    assert "after" not in SEEN
+
+
+def test_a_child_is_not_born_of_a_parent_that_is_being_cancelled() -> None:
+    PLAN.update(child=Gate(), ids=[], before=Gate())
+    PLAN["child"].open()
+
+    @flow
+    def parent_of_none() -> None:
+        PLAN["before"].pass_through()
+        child.run()
+
+    handle = parent_of_none.run()
+    PLAN["before"].wait_until_reached()
+    row = execution(handle.exec_id)
+    app.current().store.apply(Cancel(row.id, row.epoch, "them", "cancelled by them", 1))
+    PLAN["before"].open()
+
+    assert "cancelled by them" in str(wait_cancelled(handle))
+    assert app.current().store.list_children(handle.exec_id, limit=10) == []
+    assert SEEN == []
+
+
+def until(holds: Callable[[], bool]) -> None:
+    """Wait, looking at the store, for what must happen."""
+    for _ in range(int(PATIENCE_SECONDS / 0.01)):
+        if holds():
+            return
+        threading.Event().wait(0.01)
+    raise AssertionError("it did not happen")

@@ -22,6 +22,7 @@ from kitaru._core.lifecycle import FINISHED, MAX_DEATHS, State
 from kitaru._engine.awaiting import Await
 from kitaru._engine.carrying import CHILD
 from kitaru._engine.context import Place, here
+from kitaru._engine.deadlines import fresh_deadline
 from kitaru._engine.drivers import drive
 from kitaru._engine.effects import Ask, Commit, Land, Steps
 from kitaru._engine.events import of_drifted_child
@@ -212,7 +213,8 @@ def _retried(run: Run, row: ExecutionRow, attempt: int) -> ExecutionRow:
     """Retry a child whose failure made the last attempt of this execution fail, once."""
     if row.status is not State.FAILED or row.attempt != attempt:
         return row
-    opening = Retry(row.id, row.epoch, run.env.now())
+    now = run.env.now()
+    opening = Retry(row.id, row.epoch, now, fresh_deadline(row, now))
     try:
         opened: ExecutionRow = run.store.apply(opening)
     except Refused:
