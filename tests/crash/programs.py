@@ -128,14 +128,14 @@ class World:
     def noted(self, *words: Any) -> bool:
         return any(line[2:] == list(words) for line in self.journal())
 
-    def wait_until_noted(self, *words: Any) -> float:
-        """-> when (monotonic seconds)."""
+    def wait_until_noted(self, *words: Any, times: int = 1) -> float:
+        """-> when (monotonic seconds), for the last of so many times."""
         until = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < until:
-            for line in self.journal():
-                if line[2 : 2 + len(words)] == list(words):
-                    at: float = line[0]
-                    return at
+            found = [line for line in self.journal() if line[2 : 2 + len(words)] == list(words)]
+            if len(found) >= times:
+                at: float = found[times - 1][0]
+                return at
             time.sleep(0.005)
         raise AssertionError(f"never noted: {words}; the journal: {self.journal()}")
 

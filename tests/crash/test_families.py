@@ -79,11 +79,9 @@ def test_a_child_goes_on_in_one_process_and_its_parent_in_another(
     first.wait()
     with_child = here.start("child")
     here.wait_until_noted("start", "c")
-    while here.starts("c") != ["c", "c"]:
-        here.wait_until_noted("start", "c")
+    here.wait_until_noted("start", "c", times=2)
     with_parent = here.start()
-    while len([line for line in here.journal() if line[2] == "child"]) < 2:
-        here.wait_until_noted("child")
+    here.wait_until_noted("child", times=2)
     assert here.starts() == ["p before", "c before", "c", "c"]
     with_child.kill()
     with_child.wait()

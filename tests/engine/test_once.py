@@ -326,6 +326,36 @@ def test_with_other_inputs_it_never_runs_by_itself(decision: str) -> None:
     assert ran == RAN
 
 
+@flow
+def drifting_twice() -> list[Any]:
+    found = [charge(PLAN["amount"])]
+    work("between")
+    if PLAN.get("more"):
+        found.append(charge(99))
+    if PLAN.get("cut"):
+        BEGUN.set()
+        GATE.wait(20)
+        kitaru.check()
+    return found
+
+
+def test_a_record_that_was_adopted_is_no_drift_of_another_call_in_any_later_life() -> None:
+    PLAN.update(amount=1, cut=-1)
+    handle = drifting_twice.options(key="k").run()
+    cut_off(handle)
+    BEGUN.clear()
+    GATE.clear()
+    PLAN["amount"] = 2
+    drifting_twice.options(key="k").run()
+    waits_for_a_decision(handle.exec_id)
+    client().decide(handle.exec_id, "charge", "adopt")
+    cut_off(handle)
+    PLAN.update(cut=None, more=True)
+    resumed = drifting_twice.options(key="k").run()
+    assert resumed.wait(timeout=20) == ["receipt 1", "receipt 99"]
+    assert RAN == [1, "between", 99]
+
+
 def test_an_uncertain_call_with_other_inputs_is_asked_about_too() -> None:
     PLAN["cut"] = 1
 

@@ -175,6 +175,17 @@ def _abort(call: Call, found: Decision) -> Unwind:
     raise run.end(Why.CANCELLED, f"execution {run.exec_id} is cancelled: {reason}")
 
 
+def claim_adopted(call: Call) -> None:
+    """A recalled call that adopted a record in an earlier life stands for it: nobody else does."""
+    run = call.run
+    recorded = run.waits.get(asked_identity(call.identity, 1, b"", "drift", None, 0))
+    if recorded is None or recorded.state is not WaitState.ANSWERED:
+        return
+    found = _read(recorded)
+    if found.decision == "adopt" and found.record is not None:
+        run.claimed.update(each for each in run.outcomes if each.startswith(found.record))
+
+
 def adopted_record(call: Call, found: Decision, records: tuple[bytes, ...]) -> bytes:
     """The recorded call that was adopted, of those that may be."""
     if found.record is None:

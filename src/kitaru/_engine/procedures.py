@@ -26,7 +26,7 @@ from kitaru._core.values import (
 from kitaru._core.values.classes import FRESH, take_fresh
 from kitaru._engine.awaiting import back_off
 from kitaru._engine.call import hints_of
-from kitaru._engine.deciding import adopted_record, decide, drifted
+from kitaru._engine.deciding import adopted_record, claim_adopted, decide, drifted
 from kitaru._engine.effects import Ask, CallBody, Commit, Encoded, Land, Raised, Steps
 from kitaru._engine.events import of_carried, of_reuse
 from kitaru._engine.frames import OUR_FOLDER, lend_frames
@@ -147,6 +147,8 @@ def recall(call: Call) -> Steps[Outcome | None]:
         run.claimed.add(call.identity)
         return None
     run.claimed.add(call.identity)
+    if run.waits and (call.spec.once or "strict" in run.spec):
+        claim_adopted(call)
     if call.named is not None:
         yield Ask("drift", lambda: watch_for_drift(call))
     payload = yield Ask("recall", lambda: run.payload_of(found.id))
