@@ -471,6 +471,7 @@ class World:
                     store.list_waits(row.id),
                     store.list_intents(row.id),
                     store.list_artifacts(row.id, limit=1000),
+                    store.list_lent_artifacts(row.id, limit=1000),
                     store.list_children(row.exec_id, limit=1000),
                 )
             shot[f"{project} open waits"] = store.list_open_waits(project=project, limit=1000)
@@ -539,6 +540,7 @@ class World:
             store.list_open_waits(project="demo", limit=2),
             store.list_due(project="demo", at=self.at - 3, limit=1),
             store.list_artifacts(execution, name="draft", limit=2),
+            store.list_lent_artifacts(execution, name="draft", limit=2),
             store.find_artifact(turn % 9),
             [store.find_tombstone(exec_id) for exec_id in self.gone[-3:]],
             [store.find_memory(**memory, version=version) for version in (None, 1, turn % 9)],

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kitaru._core.lifecycle import State, WaitKind, WaitState
+from kitaru._core.lifecycle import CallSource, State, WaitKind, WaitState
 from kitaru._store.protocol import (
     NO_FACTS,
     AlreadyRecorded,
@@ -43,6 +43,7 @@ from kitaru._store.sqlite.store import SqliteStore
 from .worlds import (
     AnyStore,
     StillEnv,
+    call_row,
     json_payload,
     new_owner,
     opened,
@@ -622,11 +623,39 @@ def test_artifacts_come_back_with_their_bytes(store: AnyStore) -> None:
     large = saved("large", payload=json_payload("7" * 60_000))
     store.apply(Record(row.id, row.epoch, Facts(artifacts=[saved("draft"), large])))
     first, second = store.list_artifacts(row.id, limit=9)
-    assert (first.exec_id, first.row, second.row) == ("e-1", saved("draft"), large)
+    read = [store.find_artifact(each.id) for each in (first, second)]
+    assert [each and (each.exec_id, each.row) for each in read] == [
+        ("e-1", saved("draft")),
+        ("e-1", large),
+    ]
     assert store.list_artifacts(row.id, name="large", limit=9) == [second]
     assert store.list_artifacts(row.id, limit=1) == [first]
-    assert store.find_artifact(second.id) == second
     assert store.find_artifact(99) is None
+
+
+def test_artifacts_are_listed_without_their_bytes(store: AnyStore) -> None:
+    row = running(store)
+    large = saved("large", payload=json_payload("7" * 60_000))
+    store.apply(Record(row.id, row.epoch, Facts(artifacts=[saved("draft"), large])))
+    listed = [each.row.payload for each in store.list_artifacts(row.id, limit=9)]
+    assert listed == [p._replace(data=b"") for p in (saved("draft").payload, large.payload)]
+
+
+def test_what_the_source_of_a_copied_call_saved_is_lent_to_it(store: AnyStore) -> None:
+    row, reuser, replay = (running(store, exec_id=f"e-{number}") for number in (1, 2, 3))
+    store.apply(Record(row.id, 1, Facts([call_row(ONE)], artifacts=[saved("draft")])))
+    (original,) = store.list_calls(row.id, limit=9)
+    reused = call_row(TWO, source=CallSource.REUSED, reused_from=original.id)
+    store.apply(Record(reuser.id, 1, Facts([reused])))
+    (copy,) = store.list_calls(reuser.id, limit=9)
+    carried = call_row(ONE, source=CallSource.CARRIED, reused_from=copy.id)
+    given = call_row(TWO, source=CallSource.OVERRIDE, reused_from=copy.id)
+    store.apply(Record(replay.id, 1, Facts([carried, given])))
+    listed = store.list_artifacts(row.id, limit=9)
+    assert store.list_lent_artifacts(row.id, limit=9) == []
+    assert store.list_lent_artifacts(reuser.id, limit=9) == [(TWO, listed[0])]
+    assert store.list_lent_artifacts(replay.id, limit=9) == [(ONE, listed[0])]
+    assert store.list_lent_artifacts(replay.id, name="other", limit=9) == []
 
 
 def test_a_name_is_saved_once_in_an_attempt(store: AnyStore) -> None:

@@ -44,6 +44,7 @@ INDEX_OF = {
     "list_waits": "(execution=?)",
     "list_intents": "(execution=?)",
     "list_artifacts": "(execution=?)",
+    "list_lent_artifacts": "sqlite_autoindex_artifacts_1 (execution=? AND call=? AND attempt=?",
     "remember": "(project=? AND scope_type=? AND scope=? AND key=?)",
     "add_memory": "(project=? AND scope_type=? AND scope=? AND key=?)",
     "find_memory": "(project=? AND scope_type=? AND scope=? AND key=?)",

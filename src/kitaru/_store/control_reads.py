@@ -79,7 +79,13 @@ class ControlReads:
         self, execution: int, *, name: str | None = None, limit: int
     ) -> list[RecordedArtifact]:
         found = self._read(self._queries.list_artifacts, (execution, name, limit))
-        return [self._rows.recorded_artifact(row) for row in found]
+        return [self._rows.listed_artifact(row) for row in found]
+
+    def list_lent_artifacts(
+        self, execution: int, *, name: str | None = None, limit: int
+    ) -> list[tuple[bytes, RecordedArtifact]]:
+        found = self._read(self._queries.list_lent_artifacts, (execution, name, limit))
+        return [(call, self._rows.listed_artifact(row)) for call, *row in found]
 
     def find_artifact(self, number: int) -> RecordedArtifact | None:
         found = self._read(self._queries.find_artifact, (number,))

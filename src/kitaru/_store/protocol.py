@@ -711,6 +711,8 @@ class OpenWait(NamedTuple):
 
 
 class RecordedArtifact(NamedTuple):
+    """A saved artifact; in a list the payload has no ``data``: ``find_artifact`` reads it."""
+
     id: int
     exec_id: str
     row: ArtifactRow
@@ -869,7 +871,17 @@ class Store(Protocol):
     def list_artifacts(
         self, execution: int, *, name: str | None = None, limit: int
     ) -> list[RecordedArtifact]:
-        """What its checkpoints saved, in the order of recording."""
+        """What its checkpoints saved, without the values, in the order of recording."""
+        ...
+
+    def list_lent_artifacts(
+        self, execution: int, *, name: str | None = None, limit: int
+    ) -> list[tuple[bytes, RecordedArtifact]]:
+        """What was saved where outcomes of this execution come from, without the values.
+
+        Each with the identity of the reused or carried call of this execution, in the order of
+        recording; calls that were copied from copies are followed to where the body ran.
+        """
         ...
 
     def find_artifact(self, number: int) -> RecordedArtifact | None: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kitaru._core.lifecycle import CallSource
 from kitaru._store.protocol import (
     ArtifactRow,
     Forget,
@@ -10,7 +11,7 @@ from kitaru._store.protocol import (
     RecordedMemory,
     Remember,
 )
-from kitaru._store.reference_tables import Tables
+from kitaru._store.reference_tables import Call, Tables
 
 
 class Keeping(Tables):
@@ -51,15 +52,43 @@ class Keeping(Tables):
     ) -> list[RecordedArtifact]:
         with self._inside():
             return [
-                self._recorded_artifact(number)
+                self._listed_artifact(number)
                 for number, (of, row) in self._artifacts.items()
                 if of == execution and of in self._executions and name in (None, row.name)
             ][:limit]
+
+    def list_lent_artifacts(
+        self, execution: int, *, name: str | None = None, limit: int
+    ) -> list[tuple[bytes, RecordedArtifact]]:
+        lent = []
+        with self._inside():
+            for call in self._calls.values():
+                origin = self._origin(call) if call.execution == execution else None
+                while origin is not None:
+                    whose = (origin.execution, origin.row.identity, origin.row.attempt)
+                    for number, (of, row) in self._artifacts.items():
+                        if whose == (of, row.call, row.attempt) and name in (None, row.name):
+                            lent.append((number, call.row.identity))
+                    origin = self._origin(origin)
+            lent.sort()
+            return [(call, self._listed_artifact(number)) for number, call in lent][:limit]
+
+    def _origin(self, call: Call) -> Call | None:
+        """The call that this one was copied from, if it is there."""
+        if call.row.source not in (CallSource.REUSED, CallSource.CARRIED):
+            return None
+        origin = self._calls.get(call.row.reused_from or 0)
+        return origin if origin is not None and origin.id < call.id else None
 
     def find_artifact(self, number: int) -> RecordedArtifact | None:
         with self._inside():
             is_there = number in self._artifacts and self._artifacts[number][0] in self._executions
             return self._recorded_artifact(number) if is_there else None
+
+    def _listed_artifact(self, number: int) -> RecordedArtifact:
+        found = self._recorded_artifact(number)
+        payload = found.row.payload._replace(data=b"")
+        return found._replace(row=found.row._replace(payload=payload))
 
     def _recorded_artifact(self, number: int) -> RecordedArtifact:
         execution, row = self._artifacts[number]

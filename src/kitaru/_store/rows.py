@@ -167,6 +167,13 @@ class Rows:
         saved = ArtifactRow._make((*fields, self.payload_or_mark(*row[8:])))
         return RecordedArtifact(number, exec_id, saved)
 
+    def listed_artifact(self, row: Row) -> RecordedArtifact:
+        """One whose value is not read along."""
+        number, exec_id, *fields, codec, digest = row
+        return RecordedArtifact(
+            number, exec_id, ArtifactRow._make((*fields, Payload(codec, b"", digest)))
+        )
+
     def recorded_memory(self, row: Row) -> RecordedMemory:
         *_, version, exec_id = row
         written = MemoryRow._make((*row[:5], self._mark(row[5:8])))

@@ -8,13 +8,30 @@ select id, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11 from executions
 where id = ?1 and epoch = ?2 and status in ('running', 'cancelling')
 
 -- name: list_artifacts
-select a.id, e.exec_id, a.call, a.attempt, a.name, a.save_type, a.tags, a.at, a.codec, a.data,
-    a.checksum
+-- Without the values.
+select a.id, e.exec_id, a.call, a.attempt, a.name, a.save_type, a.tags, a.at, a.codec, a.checksum
 from artifacts as a join executions as e on e.id = a.execution
 where a.id in (
     select id from artifacts where execution = ?1 and (?2 is null or name = ?2)
     order by id limit ?3)
 order by a.id
+
+-- name: list_lent_artifacts
+-- From a call to the one that it was copied from, which is older, to the one whose body ran.
+with recursive origin (call, id) as (
+    select identity, reused_from from calls
+    where execution = ?1 and reused_from < id and source in ('reused', 'carried')
+    union all
+    select o.call, c.reused_from from origin as o cross join calls as c on c.id = o.id
+    where c.reused_from < c.id and c.source in ('reused', 'carried'))
+select o.call, a.id, e.exec_id, a.call, a.attempt, a.name, a.save_type, a.tags, a.at, a.codec,
+    a.checksum
+from origin as o
+cross join calls as c on c.id = o.id
+cross join artifacts as a on a.execution = c.execution and a.call = c.identity
+    and a.attempt = c.attempt and (?2 is null or a.name = ?2)
+cross join executions as e on e.id = a.execution
+order by a.id, o.call limit ?3
 
 -- name: find_artifact
 select a.id, e.exec_id, a.call, a.attempt, a.name, a.save_type, a.tags, a.at, a.codec, a.data,
