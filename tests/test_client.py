@@ -512,16 +512,6 @@ def test_a_method_of_a_later_release_says_so(client: KitaruClient, name: str) ->
         getattr(client.executions, name)("01a2", wait="w", value=1)
 
 
-def test_artifacts_and_memories_come_later(client: KitaruClient) -> None:
-    with pytest.raises(KitaruFeatureNotAvailableError, match=r"artifacts\.get"):
-        client.artifacts.get("a")
-    with pytest.raises(KitaruFeatureNotAvailableError, match=r"memories\.set"):
-        client.memories.set("a", 1)
-    doubling.run().wait()
-    with pytest.raises(KitaruFeatureNotAvailableError, match=r"artifacts\.list"):
-        client.executions.latest().list_artifacts()
-
-
 def test_a_process_that_only_looks_writes_no_file(client: KitaruClient, own_store: Path) -> None:
     before = sorted(os.listdir(own_store))
     client.executions.list()

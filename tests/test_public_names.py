@@ -19,7 +19,7 @@ import kitaru
 NAMES = json.loads((Path(__file__).parent / "data" / "public_names.json").read_text())
 HERE_NOW: list[str] = NAMES["available"] + NAMES["errors"]
 LATER: list[str] = NAMES["later"]["functions"] + NAMES["later"]["classes"]
-ALL: list[str] = [*HERE_NOW, *LATER, *NAMES["later"]["values"], "memory"]
+ALL: list[str] = [*HERE_NOW, *LATER, *NAMES["later"]["values"]]
 
 # Names that a module of the package might shadow, first in some order: `from kitaru
 # import x` must not turn `kitaru.x` into a module once another import has run.
@@ -72,12 +72,6 @@ def test_a_name_that_does_not_exist_is_an_attribute_error_that_names_it() -> Non
 def test_a_name_of_a_later_release_says_so_when_called(name: str) -> None:
     with pytest.raises(kitaru.KitaruFeatureNotAvailableError, match=name):
         getattr(kitaru, name)("anything")
-
-
-@pytest.mark.parametrize("name", NAMES["later"]["memory"])
-def test_memory_of_a_later_release_says_so_when_called(name: str) -> None:
-    with pytest.raises(kitaru.KitaruFeatureNotAvailableError, match="memory"):
-        getattr(kitaru.memory, name)("anything")
 
 
 def test_importing_the_package_stays_light() -> None:

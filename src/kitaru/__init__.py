@@ -44,9 +44,6 @@ if TYPE_CHECKING:
     from kitaru.flows import flow as flow
     from kitaru.handles import FlowHandle as FlowHandle
     from kitaru.later import llm as llm
-    from kitaru.later import load as load
-    from kitaru.later import memory as memory
-    from kitaru.later import save as save
     from kitaru.model import ArtifactRef as ArtifactRef
     from kitaru.model import CheckpointAttempt as CheckpointAttempt
     from kitaru.model import CheckpointCall as CheckpointCall
@@ -54,6 +51,8 @@ if TYPE_CHECKING:
     from kitaru.model import ExecutionStatus as ExecutionStatus
     from kitaru.model import FailureInfo as FailureInfo
     from kitaru.model import LogEntry as LogEntry
+    from kitaru.model import MemoryEntry as MemoryEntry
+    from kitaru.model import MemoryScope as MemoryScope
     from kitaru.model import Note as Note
     from kitaru.model import PendingWait as PendingWait
     from kitaru.model import Plan as Plan
@@ -61,6 +60,9 @@ if TYPE_CHECKING:
     from kitaru.model import Retry as Retry
     from kitaru.model import Why as Why
     from kitaru.recovery import recover as recover
+    from kitaru.remembering import memory as memory
+    from kitaru.saving import load as load
+    from kitaru.saving import save as save
     from kitaru.scope import check as check
     from kitaru.scope import current as current
     from kitaru.scope import current_execution_id as current_execution_id
@@ -89,10 +91,12 @@ _HOMES = {
     "KitaruWaitValidationError",
     "flows": "Flow flow",
     "handles": "FlowHandle",
-    "later": "llm load memory save",
+    "later": "llm",
     "model": "ArtifactRef CheckpointAttempt CheckpointCall Execution ExecutionStatus "
-    "FailureInfo LogEntry Note PendingWait Plan PlannedCall Retry Why",
+    "FailureInfo LogEntry MemoryEntry MemoryScope Note PendingWait Plan PlannedCall Retry Why",
     "recovery": "recover",
+    "remembering": "memory",
+    "saving": "load save",
     "scope": "check current current_execution_id log now random uuid4",
     "secret": "Secret",
     "settings": "configure",

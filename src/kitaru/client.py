@@ -20,6 +20,7 @@ from kitaru._engine.awaited import describe
 from kitaru._engine.cancelling import cancel, settle, tell
 from kitaru._engine.deadlines import fresh_deadline
 from kitaru._store.protocol import ExecutionRow, Refused, Retry, Wake
+from kitaru.artifacts import Artifacts
 from kitaru.cancels import checked_reason
 from kitaru.errors import (
     KitaruFeatureNotAvailableError,
@@ -28,6 +29,7 @@ from kitaru.errors import (
 from kitaru.handles import FlowHandle
 from kitaru.housekeeping import GRACE_SECONDS, Collected
 from kitaru.looking import Looking
+from kitaru.memories import Memories
 from kitaru.model import Execution, ExecutionStatus, Plan
 from kitaru.records import status_of
 
@@ -273,7 +275,6 @@ class Executions(Looking):
 
     export = _later("executions.export")
     import_ = _later("executions.import_")
-    list_artifacts = _later("artifacts.list", "; a call's result() is its value")
 
     # --- for the command line: the same questions, before anything is imported -----------------
 
@@ -367,26 +368,6 @@ class Executions(Looking):
         return names
 
 
-class Artifacts:
-    """``client.artifacts`` (a later release)."""
-
-    get = _later("artifacts.get", "; a call's result() is its value")
-    list = _later("artifacts.list", "; a call's result() is its value")
-
-
-class Memories:
-    """``client.memories`` (a later release)."""
-
-    get = _later("memories.get")
-    list = _later("memories.list")
-    history = _later("memories.history")
-    set = _later("memories.set")
-    delete = _later("memories.delete")
-    purge = _later("memories.purge")
-    purge_scope = _later("memories.purge_scope")
-    scopes = _later("memories.scopes")
-
-
 class KitaruClient:
     """Looks at executions of this program's store, and resumes or retries them here.
 
@@ -397,8 +378,8 @@ class KitaruClient:
     def __init__(self) -> None:
         app = _app.current()
         self.executions = Executions(app)
-        self.artifacts = Artifacts()
-        self.memories = Memories()
+        self.artifacts = Artifacts(app.store, app.project)
+        self.memories = Memories(app.store, app.project, app.env)
         self._housekeeper = app.housekeeper
 
     def gc(self, *, dry_run: bool = False, grace_seconds: float = GRACE_SECONDS) -> Collected:

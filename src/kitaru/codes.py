@@ -78,6 +78,8 @@ _USAGE = {
     "map-lengths-differ": "map() was given iterables of different lengths.",
     "map-nothing-to-iterate": "map() was given nothing to iterate over.",
     "outside-flow": "Something that belongs in a flow was called outside one.",
+    "outside-checkpoint": "Something that belongs in a checkpoint was called outside one.",
+    "inside-checkpoint": "Something that belongs in a flow was called in a checkpoint.",
     "own-event-loop": "A checkpoint was called inside an event loop that is not Kitaru's.",
     # Values
     "metadata-refused": "kitaru.log() was given what it cannot record.",
@@ -88,7 +90,12 @@ _USAGE = {
     "secret-in-value": "A value holds the text of a secret.",
     "secret-invalid": "A kitaru.Secret does not name a variable or a file.",
     "secret-not-found": "The variable or the file of a secret is not there.",
+    "artifact-refused": "A checkpoint saved two values by one name, or too many.",
     # Waiting for executions, and finding them
+    "artifact-ambiguous": "A name fits several artifacts of the execution.",
+    "artifact-not-found": "The execution has no such artifact.",
+    "memory-not-found": "There is no such key, version or scope in memory.",
+    "memory-without-scope": "Nothing says whose memory is meant.",
     "already-running": "The execution is running already.",
     "call-not-found": "The execution has no such call of a checkpoint.",
     "event-loop-would-block": "Something was waited for that would block the event loop.",

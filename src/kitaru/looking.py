@@ -18,8 +18,17 @@ from kitaru._store.protocol import ExecutionRow, Head, RecordedWait, Store
 from kitaru.decoration import check_strings
 from kitaru.errors import KitaruNotFoundError, KitaruUsageError
 from kitaru.lookup import checked_limit, checked_status, find_row, id_prefix_at, stored_as
-from kitaru.model import CheckpointCall, Execution, ExecutionStatus, LogEntry, PendingWait, Why
+from kitaru.model import (
+    ArtifactRef,
+    CheckpointCall,
+    Execution,
+    ExecutionStatus,
+    LogEntry,
+    PendingWait,
+    Why,
+)
 from kitaru.records import (
+    artifacts_of,
     calls_of,
     execution_of,
     pending_wait_of,
@@ -40,6 +49,9 @@ Calls = list[CheckpointCall]
 Reasons = list[Why]
 Entries = list[LogEntry]
 Waits = list[PendingWait]
+Artifacts = list[ArtifactRef]
+list_of = list
+"""Inside the class ``list`` is a method."""
 
 
 class Looking:
@@ -161,6 +173,10 @@ class Looking:
     def list_checkpoints(self, exec_id: str) -> Calls:
         """The recorded calls of an execution, in the order in which they were made."""
         return calls_of(self._store, self.find_row(exec_id))
+
+    def list_artifacts(self, exec_id: str) -> Artifacts:
+        """What the checkpoints of an execution saved and returned; see ``client.artifacts``."""
+        return list_of(artifacts_of(self._store, self.find_row(exec_id)))
 
     def logs(
         self,

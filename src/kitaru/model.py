@@ -140,7 +140,11 @@ class CheckpointAttempt:
 
 @dataclass(frozen=True, slots=True)
 class ArtifactRef:
-    """A saved artifact, without its value (artifacts come with a later release)."""
+    """A value that a checkpoint saved by name, or returned; ``load()`` reads it.
+
+    ``kind`` is ``saved`` (with its ``save_type``) or ``result``; the name of a result is
+    that of the checkpoint. ``producing_call`` is the call in this execution.
+    """
 
     artifact_id: str
     name: str
@@ -148,6 +152,18 @@ class ArtifactRef:
     save_type: str | None
     producing_call: str | None
     metadata: Mapping[str, Any]
+    """Of a result: what its call logged."""
+    tags: tuple[str, ...] = ()
+    created_at: datetime | None = None
+    attempt: int = 1
+    """Which try of the call made it."""
+    _read: Any = field(default=None, repr=False, compare=False)
+    """Its payload, and its value: read when asked for."""
+    _load: Any = field(default=None, repr=False, compare=False)
+
+    def load(self) -> Any:
+        """The value, read and decoded now; ``KitaruValueError`` if it cannot be read back."""
+        return self._load()
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,6 +400,36 @@ class Retry:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryEntry:
+    """A version of a key of durable memory; ``load()`` reads its value.
+
+    ``deleted`` marks the tombstone that a delete leaves. ``exec_id`` is the execution
+    that wrote it; None: a program or a person outside of any.
+    """
+
+    key: str
+    version: int
+    scope_type: str
+    scope: str
+    written_at: datetime
+    exec_id: str | None
+    deleted: bool
+    _load: Any = field(default=None, repr=False, compare=False)
+
+    def load(self) -> Any:
+        """The value, read and decoded now; None of a tombstone."""
+        return None if self.deleted else self._load()
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryScope:
+    """Whose memory: a namespace's, a flow's (its id) or an execution's."""
+
+    scope_type: str
+    scope: str
+
+
+@dataclass(frozen=True, slots=True)
 class Execution:
     """One life of a flow, as it was when it was read; ``refresh()`` reads it again."""
 
@@ -415,7 +461,7 @@ class Execution:
 
     @property
     def artifacts(self) -> tuple[ArtifactRef, ...]:
-        """What it saved (a later release)."""
+        """What its checkpoints saved and returned, in the order in which they were called."""
         return tuple(self._client.list_artifacts(self.exec_id))
 
     def list_checkpoints(self) -> list[CheckpointCall]:
@@ -428,7 +474,7 @@ class Execution:
         return found
 
     def list_artifacts(self) -> list[ArtifactRef]:
-        """What it saved (a later release)."""
+        """The same as ``artifacts``, as a list."""
         return list(self.artifacts)
 
     def result(self) -> Any:

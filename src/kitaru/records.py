@@ -9,7 +9,7 @@ Knows nothing of finding executions or acting on them.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -26,13 +26,15 @@ from kitaru._store.protocol import (
     CallRow,
     ExecutionRow,
     NoteRow,
+    RecordedArtifact,
     RecordedAttempt,
     RecordedCall,
     RecordedWait,
     Store,
 )
-from kitaru.errors import FailureOrigin, KitaruError, KitaruValueError
+from kitaru.errors import FailureOrigin, KitaruError, KitaruNotFoundError, KitaruValueError
 from kitaru.model import (
+    ArtifactRef,
     CheckpointAttempt,
     CheckpointCall,
     Execution,
@@ -47,6 +49,7 @@ MAX_PARSED_BYTES = 1024 * 1024
 """Inputs beyond this are shown by size and digest, without reading them."""
 
 _PAGE = 1000
+_MAX_SAVED = 100_000
 _FIRST_SECOND = -62_135_596_800
 _LAST_SECOND = 253_402_300_799
 """The years 1 and 9999: beyond them there is no datetime."""
@@ -247,7 +250,11 @@ def calls_of(store: Store, row: ExecutionRow) -> list[CheckpointCall]:
     for recorded in _recorded(store, row.id):
         attempts.setdefault(recorded.row.identity, []).append(recorded)
     digits = id_digits(attempts)
-    calls = [_call(store, row, rows, digits) for rows in attempts.values()]
+    saved = _saved(store, row.id, attempts)
+    calls = [
+        _call(store, row, rows, digits, saved.get(identity, ()))
+        for identity, rows in attempts.items()
+    ]
     calls.sort(key=lambda call: call.seq)
     return calls
 
@@ -269,8 +276,28 @@ def _without_value(recorded: RecordedCall) -> RecordedCall:
     )
 
 
+def _saved(
+    store: Store, execution: int, attempts: Mapping[bytes, Sequence[RecordedCall]]
+) -> dict[bytes, list[RecordedArtifact]]:
+    """What each call saved; of one that was copied, what its source did."""
+    found: dict[bytes, list[RecordedArtifact]] = {}
+    for each in store.list_artifacts(execution, limit=_MAX_SAVED):
+        found.setdefault(each.row.call, []).append(each)
+    copied = (CallSource.REUSED, CallSource.CARRIED)
+    if any(rows[-1].row.source in copied for rows in attempts.values()):
+        for call, each in store.list_lent_artifacts(execution, limit=_MAX_SAVED):
+            # The attempt counts where it was made; here it belongs to the copy.
+            here = each._replace(row=each.row._replace(attempt=attempts[call][-1].row.attempt))
+            found.setdefault(call, []).append(here)
+    return found
+
+
 def _call(
-    store: Store, execution: ExecutionRow, rows: list[RecordedCall], digits: int
+    store: Store,
+    execution: ExecutionRow,
+    rows: list[RecordedCall],
+    digits: int,
+    saved: Sequence[RecordedArtifact],
 ) -> CheckpointCall:
     last = rows[-1]
     row = last.row
@@ -291,7 +318,7 @@ def _call(
         parent_call_ids=parent,
         failure=None if succeeded else failure_of(row.payload),
         attempts=tuple(_attempt(call_id, each.row) for each in rows),
-        artifacts=(),
+        artifacts=_artifacts(store, call_id, name, last, saved),
         checkpoint_type=row.kind,
         seq=row.seq,
         branch=row.branch,
@@ -304,6 +331,75 @@ def _call(
         _changed=_changed(rows[0].row.reason),
         _recorded=rows[0],
     )
+
+
+def _artifacts(
+    store: Store,
+    call_id: str,
+    name: str,
+    last: RecordedCall,
+    saved: Sequence[RecordedArtifact],
+) -> tuple[ArtifactRef, ...]:
+    """What a call saved, in order, and what it returned."""
+    found = [_saved_ref(store, call_id, each) for each in saved]
+    row = last.row
+    if row.state is CallState.COMPLETED:
+        found.append(
+            ArtifactRef(
+                artifact_id=f"{call_id}#{row.attempt}",
+                name=name,
+                kind="result",
+                save_type=None,
+                producing_call=call_id,
+                metadata=_mapping(row.metadata),
+                created_at=instant(row.ended_at),
+                attempt=row.attempt,
+                **_reading(f"{call_id}#{row.attempt}", partial(store.load_payload, last.id)),
+            )
+        )
+    return tuple(found)
+
+
+def _saved_ref(store: Store, call_id: str, saved: RecordedArtifact) -> ArtifactRef:
+    row = saved.row
+    artifact_id = f"{call_id}#{row.attempt}/{row.name}"
+    return ArtifactRef(
+        artifact_id=artifact_id,
+        name=row.name,
+        kind="saved",
+        save_type=row.save_type,
+        producing_call=call_id,
+        metadata={},
+        tags=_tags(row.tags),
+        created_at=instant(row.at),
+        attempt=row.attempt,
+        **_reading(artifact_id, partial(_saved_payload, store, saved.id, row.name)),
+    )
+
+
+def _reading(artifact_id: str, read: Callable[[], Payload]) -> dict[str, Any]:
+    return {"_read": read, "_load": lambda: decode(read(), what=f"artifact {artifact_id}")}
+
+
+def _saved_payload(store: Store, number: int, name: str) -> Payload:
+    found = store.find_artifact(number)
+    if found is None:
+        raise KitaruNotFoundError(
+            f"artifact {name!r} is not there any more: its execution was deleted; run it again",
+            code="artifact-not-found",
+        )
+    return found.row.payload
+
+
+def artifacts_of(store: Store, row: ExecutionRow) -> Iterator[ArtifactRef]:
+    """All artifacts of an execution, in the order in which its calls were made."""
+    return (artifact for call in calls_of(store, row) for artifact in call.artifacts)
+
+
+def newest_of(artifacts: Iterable[ArtifactRef]) -> list[ArtifactRef]:
+    """Of each call and name the newest: what an earlier try saved is superseded."""
+    newest = {(each.producing_call, each.kind, each.name): each for each in artifacts}
+    return list(newest.values())
 
 
 def _call_status(last: RecordedCall, execution: ExecutionRow) -> str:

@@ -777,4 +777,4 @@ for played in (replay_with_an_override, replay_from_a_call, replay_from_below_a_
 
 # --- made of what stands above ------------------------------------------------------------
 
-from . import effects, families, parked, stopped  # noqa: E402, F401
+from . import effects, families, kept, parked, stopped  # noqa: E402, F401

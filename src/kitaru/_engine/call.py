@@ -15,10 +15,12 @@ from kitaru._core.identity import call_identity, call_key, named_identity, named
 from kitaru._core.inputs import digest_inputs
 from kitaru._engine.context import Place
 from kitaru._engine.fingerprint import Fingerprint, code_digest
-from kitaru.errors import KitaruUsageError
+from kitaru.errors import KitaruContextError, KitaruUsageError
 
 if TYPE_CHECKING:
+    from kitaru._engine.context import Attempt
     from kitaru._engine.run import Run
+    from kitaru._store.protocol import ArtifactRow
     from kitaru.model import Retry
 
 _KEY_BINDER = Binder(lambda key: None)
@@ -143,6 +145,7 @@ class Call:
         "reuse_key",
         "round_attempts",
         "run",
+        "saved",
         "seq",
         "spec",
         "started_at",
@@ -223,7 +226,27 @@ class Call:
         """Failures since the last retry of the execution opened this call again."""
         self.fresh = parent.fresh
         self.metadata: dict[str, Any] = {}
+        self.saved: dict[tuple[int, str], ArtifactRow] = {}
+        """(attempt, name) -> what its body saved, until that is recorded."""
         self.started_at = 0
+
+    def keep(self, attempt: Attempt, row: ArtifactRow) -> bool:
+        """Keep what the body saves until its outcome is recorded; False: that name is taken."""
+        if attempt.is_closed:
+            raise KitaruContextError(
+                f"kitaru.save() was called by something that checkpoint {self.spec.name!r} left "
+                "running: that attempt is over, and its outcome recorded. Await tasks and threads "
+                "before returning",
+                code="attempt-is-over",
+            )
+        # One step, so that of two threads one is told.
+        return self.saved.setdefault((row.attempt, row.name), row) is row
+
+    def take_saved(self) -> list[ArtifactRow]:
+        """What the current attempt saved. What one that timed out saves later is nobody's."""
+        rows = [row for (attempt, _), row in tuple(self.saved.items()) if attempt == self.attempt]
+        self.saved = {}
+        return rows
 
     @property
     def key(self) -> bytes:

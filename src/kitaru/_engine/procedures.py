@@ -397,7 +397,8 @@ def _commit_row(
     )
     if state is CallState.COMPLETED and (code := remember(call, row.arguments)) is not None:
         run.queue(code)
-    facts = run.take_facts(row)
+    saved = call.take_saved() if call.saved else ()
+    facts = run.take_facts(row, artifacts=saved)
     return Commit(run, Record(run.id, run.epoch, facts), facts)
 
 

@@ -345,6 +345,8 @@ class Child:
                     remember(text, name)
             case "metadata":
                 call.metadata = parts[0]
+            case "saved":
+                call.keep(self._place.attempt, parts[0])
             case "facts":
                 for fact in parts[0]:
                     if type(fact) is LearntRow:

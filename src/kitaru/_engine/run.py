@@ -27,6 +27,7 @@ from kitaru._engine.unwind import Unwind, Why
 from kitaru._engine.waking import Latch
 from kitaru._engine.window import Window
 from kitaru._store.protocol import (
+    ArtifactRow,
     CallRow,
     CodeRow,
     ExecutionRow,
@@ -34,6 +35,7 @@ from kitaru._store.protocol import (
     Fenced,
     IntentRow,
     LearntRow,
+    MemoryRow,
     NoteRow,
     Place,
     RecordedWait,
@@ -70,7 +72,7 @@ class Tries(NamedTuple):
 
 NO_TRIES = Tries(0, 0, None)
 
-Fact = CallRow | LearntRow | NoteRow | CodeRow | WaitRow | IntentRow
+Fact = CallRow | LearntRow | NoteRow | CodeRow | WaitRow | IntentRow | MemoryRow
 """What may ride in the next transaction."""
 
 
@@ -333,10 +335,13 @@ class Run:
         """
         return list(self._flights.values()) if self._flights else []
 
-    def take_facts(self, *calls: CallRow) -> Facts:
-        """All that is queued, and these outcomes. Follow with :meth:`landed` after the commit."""
+    def take_facts(self, *calls: CallRow, artifacts: Sequence[ArtifactRow] = ()) -> Facts:
+        """All that is queued, these outcomes, and what was saved on the way to them.
+
+        Follow with :meth:`landed` after the commit.
+        """
         if not self._queue and not self._metadata_changed and not self._riders:
-            return Facts(calls)
+            return Facts(calls, artifacts=artifacts)
         with self._lock:
             queued, self._queue = [*self._queue, *self._riders], []
             self._riders = []
@@ -350,6 +355,8 @@ class Run:
                 metadata,
                 waits=tuple(_only(WaitRow, queued)),
                 intents=tuple(_only(IntentRow, queued)),
+                artifacts=artifacts,
+                memories=tuple(_only(MemoryRow, queued)),
             )
             self._flights[id(facts)] = Latch()
             if self._riding:

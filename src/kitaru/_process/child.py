@@ -31,6 +31,7 @@ from kitaru._engine.importable import find_in
 from kitaru._engine.procedures import origin_of
 from kitaru._engine.unwind import Unwind, Why
 from kitaru._engine.wire import Order, Wire
+from kitaru._store.protocol import ArtifactRow
 from kitaru.env import SystemEnv
 from kitaru.errors import KitaruContextError, KitaruError, KitaruStateError, KitaruValueError
 from kitaru.importing import import_from
@@ -80,6 +81,7 @@ class FarCall:
         self.attempt = order.attempt
         self.key = order.key
         self.fresh = False
+        self.saved: dict[tuple[int, str], ArtifactRow] = {}
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -90,6 +92,12 @@ class FarCall:
         # At once: a process may be killed, and what it had logged stays.
         self._metadata = metadata
         self._owner.tell("metadata", metadata)
+
+    def keep(self, attempt: Attempt, row: ArtifactRow) -> bool:
+        if self.saved.setdefault((row.attempt, row.name), row) is not row:
+            return False
+        self._owner.tell("saved", row)
+        return True
 
 
 class Owner:

@@ -85,7 +85,7 @@ class ControlReads:
         self, execution: int, *, name: str | None = None, limit: int
     ) -> list[tuple[bytes, RecordedArtifact]]:
         found = self._read(self._queries.list_lent_artifacts, (execution, name, limit))
-        return [(call, self._rows.listed_artifact(row)) for call, *row in found]
+        return [(row[0], self._rows.listed_artifact(row[1:])) for row in found]
 
     def find_artifact(self, number: int) -> RecordedArtifact | None:
         found = self._read(self._queries.find_artifact, (number,))
