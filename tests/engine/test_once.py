@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from typing import Any
 
@@ -13,6 +14,7 @@ from kitaru import Done, NotDone, Unknown, app, checkpoint, flow
 from kitaru.errors import (
     KitaruCancelledError,
     KitaruContextError,
+    KitaruExecutionError,
     KitaruNotFoundError,
     KitaruStateError,
     KitaruUsageError,
@@ -451,6 +453,37 @@ def test_a_body_that_timed_out_is_uncertain() -> None:
         return await slow()
 
     assert outer.run().wait(timeout=20) == "late, but done"
+
+
+@checkpoint(effect="once", runtime="process", verify=lambda: Done("done all the same"))
+def dies_in_its_process() -> str:
+    os._exit(3)
+
+
+@pytest.mark.slow
+def test_a_body_whose_own_process_died_is_uncertain() -> None:
+    @flow
+    def outer() -> str:
+        return dies_in_its_process()
+
+    assert outer.run().wait(timeout=60) == "done all the same"
+
+
+def test_a_timeout_that_its_body_raised_is_an_outcome() -> None:
+    @checkpoint(cache=False, timeout=0.05)
+    async def slow() -> None:
+        await asyncio.sleep(30)
+
+    @checkpoint(effect="once", verify=lambda: Done("never asked"))
+    async def calls_it() -> None:
+        await slow()
+
+    @flow
+    async def outer() -> None:
+        await calls_it()
+
+    with pytest.raises(KitaruExecutionError, match="did not end within"):
+        outer.run().wait(timeout=20)
 
 
 # --- refused -----------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from kitaru._engine.procedures import (
 )
 from kitaru._engine.unwind import Unwind, Why
 from kitaru._store.protocol import IntentRow, Record
-from kitaru.errors import FailureOrigin, KitaruStateError, KitaruTimeoutError
+from kitaru.errors import FailureOrigin, KitaruError, KitaruStateError
 
 if TYPE_CHECKING:
     from kitaru._engine.call import Call
@@ -62,7 +62,7 @@ def run_once(call: Call) -> Steps[Outcome]:
             run.queue(intent)
             run.uncertain[call.identity] = intent  # and stays, if the body is cancelled
             result = yield from attempt(call)
-            if type(result) is Raised and _timed_out(result.exc):
+            if type(result) is Raised and _was_cut_off(result):
                 recorded = yield from _settle(call, intent)
             else:
                 recorded = yield from record(call, result)
@@ -107,8 +107,18 @@ def _intent(call: Call) -> IntentRow:
     )
 
 
-def _timed_out(exc: BaseException) -> bool:
-    return isinstance(exc, KitaruTimeoutError) and exc.code == "checkpoint-timed-out"
+def _was_cut_off(result: Raised) -> bool:
+    """Whether the body said nothing: it passed its timeout, or its own process died.
+
+    Such an answer was made for it and never raised; what a body raises has frames, or
+    comes encoded from where it ran.
+    """
+    exc = result.exc
+    made = result.payload is None and exc.__traceback__ is None
+    return made and isinstance(exc, KitaruError) and exc.code in _CUT_OFF
+
+
+_CUT_OFF = frozenset({"checkpoint-timed-out", "process-died"})
 
 
 # --- what is known already ------------------------------------------------------------
