@@ -15,12 +15,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kitaru._core import reuse as words
 from kitaru._core.drift import differing_arguments
 from kitaru._core.identity import asked_identity, call_identity, named_identity
-from kitaru._core.lifecycle import CallSource, CallState
+from kitaru._core.lifecycle import CallSource, CallState, State
 from kitaru._core.payload import Payload
 from kitaru._core.replaying import History, Kept, Span, Where, same_maps
 from kitaru._engine.replay_spec import ReplaySpec
 from kitaru._engine.window import Window
-from kitaru._store.protocol import CallRow, LearntRow, PastCall, Store, WaitRow
+from kitaru._store.protocol import (
+    CallRow,
+    ExecutionRow,
+    LearntRow,
+    PastCall,
+    Store,
+    WaitRow,
+)
 from kitaru.errors import (
     FailureOrigin,
     KitaruDivergenceError,
@@ -31,6 +38,7 @@ from kitaru.errors import (
 
 if TYPE_CHECKING:
     from kitaru._engine.call import Call, CheckpointSpec
+    from kitaru._engine.children import Child
     from kitaru._engine.context import Attempt
     from kitaru._engine.run import Run
 
@@ -114,6 +122,24 @@ class Past:
             if until is None or at is None or at <= until:
                 found.append(fact)
         return found
+
+    # --- children -------------------------------------------------------------------------------
+
+    def child(self, child: Child) -> ExecutionRow | None:
+        """The child that the source had by this name, if it was over when the named call started.
+
+        One that was cancelled is none: what it was to do is still to be done.
+        """
+        if self._gone:
+            self._run.stopped_by = self._run.stopped_by or self._source_gone()
+            raise self._run.stopped_by
+        for identity in (child.identity, *child.former):
+            row = self._store.find_child(self.spec.source, identity)
+            if row is not None and row.status in (State.COMPLETED, State.FAILED):
+                until, ended_at = self._kept.starts_at(), row.ended_at
+                if until is None or (ended_at is not None and ended_at <= until):
+                    return row
+        return None
 
     # --- waits ----------------------------------------------------------------------------------
 

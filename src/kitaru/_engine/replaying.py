@@ -8,7 +8,7 @@ that cannot be read any more.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from kitaru._core.identity import id_digits
 from kitaru._core.lifecycle import FINISHED, State, WaitKind
@@ -31,6 +31,10 @@ from kitaru.errors import (
     KitaruUsageError,
     KitaruValueError,
 )
+
+if TYPE_CHECKING:
+    from kitaru._engine.carrying import Past
+    from kitaru._engine.children import Child
 
 S = TypeVar("S", "SeenCall", "SeenWait")
 
@@ -83,6 +87,18 @@ def prepare_replay(
         services.store, row, from_=from_, overrides=overrides, changed=merged.changed
     )
     return Replay(row, spec, *flow.binder.unbind(merged.bound))
+
+
+def replay_of_child(services: Services, past: Past, child: Child) -> Replay | None:
+    """What becomes of a child of a replayed execution: it is replayed itself, or is a new one.
+
+    A child with a key is the execution that has the key, as everywhere.
+    """
+    row = past.child(child) if child.key is None else None
+    if row is None:
+        return None
+    spec = decide_replay(services.store, row, from_=None, overrides=None)
+    return Replay(row, spec, (), {})
 
 
 def decide_replay(

@@ -15,7 +15,7 @@ from kitaru._engine.children import Child, place_for_child, start_child
 from kitaru._engine.deadlines import deadline_of
 from kitaru._engine.execution import Completion, FlowSpec
 from kitaru._engine.fingerprint import code_digest
-from kitaru._engine.replaying import Replay
+from kitaru._engine.replaying import Replay, replay_of_child
 from kitaru._engine.runner import DECLARED_DEAD, Runner
 from kitaru._engine.services import Services
 from kitaru._engine.watch import say_local_classes
@@ -60,6 +60,10 @@ def start_execution(
     if place is not None:
         child = Child(place, flow, _inputs(flow, bound), key)
         cache = place.run.spec.get("cache_of_run") if cache is None else cache
+        if place.run.past is not None:
+            replay = replay_of_child(services, place.run.past, child)
+            if replay is None and cache is None:
+                cache = "refresh"  # whoever replays wants what is not kept to be run
     spec = frozen_spec(flow, cache, retries, resolved, replay, timeout_seconds=seconds)
     new = Start(
         exec_id=env.new_id(),
