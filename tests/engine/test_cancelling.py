@@ -373,6 +373,30 @@ def test_bodies_in_threads_of_an_async_flow_finish_and_are_recorded() -> None:
     assert "finally" in SEEN
 
 
+@flow
+async def cancels_itself(how: str) -> None:
+    exec_id = str(kitaru.current_execution_id())
+    if how == "in a task":
+        await asyncio.create_task(_cancel_in_a_task(exec_id))
+    else:
+        KitaruClient().executions.cancel(exec_id)
+    try:
+        await asyncio.sleep(FOR_EVER)
+    finally:
+        SEEN.append("finally")
+
+
+async def _cancel_in_a_task(exec_id: str) -> None:
+    KitaruClient().executions.cancel(exec_id)
+
+
+@pytest.mark.parametrize("how", ["in a task", "in the flow"])
+def test_a_flow_that_cancels_itself_is_cancelled_where_it_awaits_next(how: str) -> None:
+    handle = cancels_itself.run(how)
+    wait_cancelled(handle)
+    assert SEEN in (["finally"], [])
+
+
 # --- who and what may be cancelled --------------------------------------------------------------
 
 

@@ -26,6 +26,9 @@ def stop(run: Run, unwind: Unwind) -> None:
     # First: whoever is woken by the end asks how long bodies on the loop may take.
     run.patient_until = run.env.monotonic() + run.services.grace_seconds
     run.end(unwind.why, str(unwind), unwind.error)
+    if asyncio._get_running_loop() is not None:
+        # Whoever tells may be a task of this very run: it goes on, and has yet to be stopped.
+        run.told.discard(asyncio.current_task())
     run.services.loop.call_if_running(_cancel_what_is_left, run, set())
 
 
