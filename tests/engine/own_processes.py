@@ -182,6 +182,12 @@ def asks_whether_to_end(begun: str) -> None:
 
 
 @own()
+def sleeps_behind_its_guard(begun: str) -> None:
+    Path(begun).write_text(f"{os.getppid()} {os.getpid()}")
+    time.sleep(1000)
+
+
+@own()
 def sleeps(begun: str) -> None:
     Path(begun).write_text(str(os.getpid()))
     time.sleep(1000)

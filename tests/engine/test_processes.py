@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,8 @@ def test_an_exception_comes_back_as_what_it_was_with_its_traceback() -> None:
         handle.wait(MAX_SECONDS)
     assert isinstance(caught.value.__cause__, Odd)
     assert caught.value.__cause__.why == "it must"
+    shown = "".join(traceback.format_exception(caught.value))
+    assert 'raise Odd(why="it must")' in shown
     (failed,) = KitaruClient().executions.list_checkpoints(handle.exec_id)
     recorded = failed.failure
     assert recorded is not None
@@ -370,6 +374,44 @@ if __name__ == "__main__":
     wait_for_file(pids)
     for pid in pids.read_text().split():
         wait_for_end(int(pid))
+
+
+def test_a_guard_that_is_killed_takes_the_body_with_it(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    handle = caught.run("sleeps_behind_its_guard", [str(begun)])
+    wait_for_file(begun)
+    guard, body = map(int, begun.read_text().split())
+    os.kill(guard, signal.SIGKILL)
+    name, message, code = handle.wait(MAX_SECONDS)
+    assert (name, code) == ("KitaruRuntimeError", "process-died")
+    assert "is gone" in message
+    wait_for_end(body)
+
+
+def test_a_program_without_standard_streams_has_processes_of_its_own_too(tmp_path: Path) -> None:
+    program = """
+import os
+from kitaru import checkpoint, flow
+
+@checkpoint(runtime="process")
+def body() -> int:
+    print("said")
+    return 7
+
+@flow
+def daemon() -> int:
+    return body()
+
+if __name__ == "__main__":
+    for descriptor in (0, 1, 2):
+        os.close(descriptor)
+    result = daemon.run().wait()
+    with open("result", "w") as file:
+        file.write(str(result))
+"""
+    owner = start_program(tmp_path, program)
+    owner.communicate(timeout=MAX_SECONDS)
+    assert (tmp_path / "result").read_text() == "7"
 
 
 PROGRAM = """

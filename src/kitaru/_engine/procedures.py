@@ -110,7 +110,10 @@ class Outcome:
                 # of the error: once the code is mended, a retry goes on from here.
                 call.run.stopped_by = call.run.stopped_by or error
                 raise
-        exc = decode_failure(self.payload).exception
+        exc, recorded = decode_failure(self.payload)
+        if call.spec.runtime == "process" and "\n  File " in recorded.traceback:
+            # Its frames were in another process, in this life as in every other.
+            exc.add_note(f"in its own process:\n{recorded.traceback.rstrip()}")
         call.run.remember_failure(exc, call.identity, call.spec.name)
         if self.raised is not None:
             lend_frames(self.raised, exc)
