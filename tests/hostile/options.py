@@ -145,6 +145,12 @@ WRONG: dict[str, Say] = {
     **_each(_configure, "project", NOT_NAMES),
     **_each(_configure, "store", (3, "", " ", "a\0b", b"x", object())),
     **_each(_configure, "max_concurrency", (*NOT_COUNTS, 0)),
+    **_each(_configure, "logs", ("yes", 1, "refresh", object())),
+    **_each(_configure, "max_log_bytes", (*NOT_COUNTS, 0, 1, 1 << 60)),
+    **_each(_configure, "max_log_folder_bytes", (*NOT_COUNTS, 0, 1, 1 << 60)),
+    **_each(
+        _checkpoint, "resources", (3, "1GiB", {"memory": "1GiB"}, {"gpu": 1}, {1: 2}, object())
+    ),
     **_each(_configure, "at_exit", ("maybe", 3, True, object())),
     **_each(_configure, "at_exit_seconds", NOT_SECONDS),
     **_each(_configure, "sotre", ("x",)),

@@ -227,6 +227,13 @@ class LogWriter:
             self._empty()
 
     def _empty(self, *, ending: Run | None = None) -> None:
+        try:
+            self._write_what_waits(ending)
+        except Exception as error:
+            # Whatever it is, it is no matter of the execution's.
+            _say(error)
+
+    def _write_what_waits(self, ending: Run | None) -> None:
         with self._lock:
             self._characters = 0
             found: dict[Run, list[Chunk]] = {}
