@@ -21,7 +21,7 @@ from kitaru._core.fitting import misfit
 from kitaru._core.json_schema import Problem, find_problems, problems_of
 from kitaru._core.names import shortened
 from kitaru._core.payload import Payload
-from kitaru._core.values import decode, encode
+from kitaru._core.values import decode, encode, message_of
 from kitaru.errors import KitaruUsageError, KitaruWaitValidationError
 
 MAX_SCHEMA_BYTES = 256 * 1024
@@ -205,14 +205,25 @@ def answer_of(value: Any, *, wait: str) -> Any:
     from pydantic_core import to_jsonable_python
 
     try:
-        return to_jsonable_python(value, by_alias=True, inf_nan_mode="constants")
+        # First as any value is recorded: pydantic would read an iterator to its end, if it has one.
+        encode(value, what=f"the answer to {wait!r}")
+        return to_jsonable_python(
+            value, by_alias=True, inf_nan_mode="constants", fallback=_without_json
+        )
     except Exception as error:
-        raise unfit(wait, [Problem((), f"it has no JSON ({str(error)[:200]})")]) from error
+        said = message_of(error)[:200]
+        raise unfit(wait, [Problem((), f"it has no JSON ({said})")]) from error
+
+
+def _without_json(value: Any) -> Any:
+    # Without asking the object for its repr, as pydantic would.
+    raise TypeError(f"{shortened(value)}")
 
 
 def _is_json(value: Any, depth: int = 0) -> bool:
     kind = type(value)
-    if kind in (str, int, float, bool) or value is None:
+    # One by one with `is`: `in` would ask a metaclass's __eq__.
+    if kind is str or kind is int or kind is float or kind is bool or value is None:
         return True
     if depth > 100:
         return False
