@@ -89,6 +89,43 @@ def test_an_answer_that_comes_after_its_time_is_refused_whoever_has_noticed(env:
     assert [wait.state for wait in waits(handle)] == [WaitState.EXPIRED]
 
 
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_an_answer_between_the_park_and_its_being_known_here_is_not_lost(kind: str) -> None:
+    """Told to nobody, and seen by a tick that did not know yet whom it was for."""
+
+    @flow
+    def asks() -> Any:
+        return kitaru.wait(name="ok", schema=str)
+
+    @flow
+    async def asks_async() -> Any:
+        return await kitaru.wait(name="ok", schema=str)
+
+    running = app.current()
+
+    def listen(event: Any) -> None:
+        if event.name == "execution.waiting":
+            kitaru.KitaruClient().executions.input(event.exec_id, wait="ok", value="just now")
+            running.runner.tick()
+
+    end = running.services.events.listen(listen)
+    try:
+        handle = {"sync": asks, "async": asks_async}[kind].run()
+        # Nobody waits for it with a handle, which would look for itself.
+        assert _is_finished_by_itself(handle)
+        assert result(handle) == "just now"
+    finally:
+        end()
+
+
+def _is_finished_by_itself(handle: Any) -> bool:
+    pause = threading.Event()
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not handle.status.is_finished and time.monotonic() < until:
+        pause.wait(0.01)
+    return bool(handle.status.is_finished)
+
+
 def test_aborting_the_wait_of_a_parked_execution_cancels_it_at_once() -> None:
     handle = asks_for_an_hour.run()
     parked(handle)

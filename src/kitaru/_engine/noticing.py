@@ -18,6 +18,7 @@ from kitaru._engine.cancelling import look
 from kitaru._engine.deadlines import enforce
 from kitaru._engine.execution import Completion, FlowSpec, Life, is_finished
 from kitaru._store.protocol import ExecutionRow, Refused, Wake
+from kitaru.errors import KitaruError
 
 if TYPE_CHECKING:
     from kitaru._engine.runner import Runner
@@ -74,6 +75,17 @@ class Noticing:
         self._keep(
             Parked(row.id, row.exec_id, row.epoch + 1, due_at, life.flow, life.context, True)
         )
+
+    def look_at(self, exec_id: str) -> None:
+        """Something may have arrived between its park and its being listed here."""
+        with self._lock:
+            parked = self._parked.get(exec_id)
+        if parked is None:
+            return
+        try:
+            self._look_at(parked)
+        except KitaruError:
+            self._changes = None  # the store is away: the next tick looks again
 
     def watch(self, row: ExecutionRow, flow: FlowSpec, context: Context) -> None:
         """Serve one that waits without a live process: somebody here asked for this very one."""

@@ -654,9 +654,10 @@ class Runner:
         life.completion.over()
         if more:
             self.dispatch()
-        if life.parked_as is State.PENDING and (row := self.store.find_execution(exec_id)):
-            # What it was to wait for had arrived before it was parked.
-            self.noticing.serve(row)
+        if life.parked_as is not None:
+            # An answer that came before it was listed has told nobody, and a tick may have
+            # seen that one already.
+            self.noticing.look_at(exec_id)
 
     # --- adopting ----------------------------------------------------------------------------
 
