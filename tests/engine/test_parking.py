@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -138,6 +139,34 @@ def test_an_exception_raised_while_it_is_unwound_is_no_failure() -> None:
     parked(handle)
     answer(handle, "ok", True)
     assert result(handle) is True
+
+
+WHO = contextvars.ContextVar("who", default="nobody")
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_every_life_begins_with_the_context_of_whoever_started_the_flow(kind: str) -> None:
+    @flow
+    def asks() -> Any:
+        SEEN.append(WHO.get())
+        WHO.set("the flow")
+        return kitaru.wait(name="a", schema=int)
+
+    @flow
+    async def asks_async() -> Any:
+        SEEN.append(WHO.get())
+        WHO.set("the flow")
+        return await kitaru.wait(name="a", schema=int)
+
+    token = WHO.set("the caller")
+    try:
+        handle = {"sync": asks, "async": asks_async}[kind].run()
+    finally:
+        WHO.reset(token)
+    parked(handle)
+    answer(handle, "a", 1)
+    assert result(handle) == 1
+    assert SEEN == ["the caller"] * 2
 
 
 # --- at quiescence, in every form of waiting for tasks ----------------------------------

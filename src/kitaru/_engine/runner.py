@@ -532,11 +532,14 @@ class Runner:
             life.taken_from = candidate.row.owner
         self._active[row.exec_id] = life
         self._be_awake()
+        # A copy: the next life begins with what the caller had, not with what this one made of
+        # it; and it may begin before this one's thread has left.
+        context = life.context.copy()
         if flow.is_async:
-            self.services.loop.spawn(lambda: self._run_async(life), life.context)
+            self.services.loop.spawn(lambda: self._run_async(life), context)
         else:
             self._sync_active += 1
-            self._flows.submit(lambda: life.context.run(self._run_sync, life))
+            self._flows.submit(lambda: context.run(self._run_sync, life))
 
     def _be_awake(self) -> None:
         """There is something to tick for. Called with the lock held."""
