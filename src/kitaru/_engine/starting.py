@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from contextvars import Context
+from functools import partial
 from typing import Any
 
 from kitaru import settings
 from kitaru._core.inputs import Inputs, digest_inputs, digest_tree
 from kitaru._core.objects import captured_values
+from kitaru._core.payload import Payload
 from kitaru._core.values import encode
 from kitaru._core.values.classes import FRESH, take_fresh
 from kitaru._engine.children import Child, place_for_child, start_child
+from kitaru._engine.context import Place
 from kitaru._engine.deadlines import deadline_of
 from kitaru._engine.execution import Completion, FlowSpec
 from kitaru._engine.fingerprint import code_digest
@@ -45,25 +48,16 @@ def start_execution(
     """Check the inputs, record the execution and launch it; or find the one with its key."""
     _refuse_importing(services, flow)
     place = place_for_child(flow)
+    child = None
     resolved = settings.current()
-    bound = flow.binder.bind(args, kwargs)
-    _check_fit(flow, bound)
-    if FRESH:
-        take_fresh()
-    inputs = encode(bound, what=f"flow {flow.name}")
-    if FRESH:
-        say_local_classes(services, f"flow {flow.name!r} is given", take_fresh())
+    bound = _bound(flow, args, kwargs)
+    inputs = _encoded(services, flow, bound)
     env = services.env
     seconds = flow.timeout_seconds if timeout_seconds is None else timeout_seconds
     now = env.now()
-    child = None
     if place is not None:
         child = Child(place, flow, _inputs(flow, bound), key)
-        cache = place.run.spec.get("cache_of_run") if cache is None else cache
-        if place.run.past is not None:
-            replay = replay_of_child(services, place.run.past, child)
-            if replay is None and cache is None:
-                cache = "refresh"  # whoever replays wants what is not kept to be run
+        cache, replay = _from_parent(services, place, child, cache, replay)
     spec = frozen_spec(flow, cache, retries, resolved, replay, timeout_seconds=seconds)
     new = Start(
         exec_id=env.new_id(),
@@ -86,10 +80,7 @@ def start_execution(
         deadline_at=deadline_of(seconds, now),
         keep_seconds=flow.keep_seconds,
     )
-
-    def start(new: Start, context: Context | None = None) -> tuple[ExecutionRow, Completion | None]:
-        return _find_by_alias(runner, flow, new) or runner.start(flow, new, context)
-
+    start = partial(_start, runner, flow)
     if child is not None:
         return *start_child(runner, child, child.born(new, spec), start), child
     if key is None and replay is None:
@@ -99,6 +90,44 @@ def start_execution(
     except Fenced as error:
         raise KitaruBackendError(DECLARED_DEAD, code="process-declared-dead") from error
     return row, completion, None
+
+
+def _start(
+    runner: Runner, flow: FlowSpec, new: Start, context: Context | None = None
+) -> tuple[ExecutionRow, Completion | None]:
+    return _find_by_alias(runner, flow, new) or runner.start(flow, new, context)
+
+
+def _bound(flow: FlowSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    bound = flow.binder.bind(args, kwargs)
+    _check_fit(flow, bound)
+    return bound
+
+
+def _encoded(services: Services, flow: FlowSpec, bound: dict[str, Any]) -> Payload:
+    if FRESH:
+        take_fresh()
+    inputs = encode(bound, what=f"flow {flow.name}")
+    if FRESH:
+        say_local_classes(services, f"flow {flow.name!r} is given", take_fresh())
+    return inputs
+
+
+def _from_parent(
+    services: Services,
+    place: Place,
+    child: Child,
+    cache: bool | str | None,
+    replay: Replay | None,
+) -> tuple[bool | str | None, Replay | None]:
+    """What a child has of its parent: how it reuses, and the child of a replayed execution."""
+    if cache is None:
+        cache = place.run.spec.get("cache_of_run")
+    if place.run.past is not None:
+        replay = replay_of_child(services, place.run.past, child)
+        if replay is None and cache is None:
+            cache = "refresh"  # whoever replays wants what is not kept to be run
+    return cache, replay
 
 
 def _refuse_importing(services: Services, flow: FlowSpec) -> None:
