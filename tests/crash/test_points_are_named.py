@@ -10,7 +10,7 @@ from typing import Any, get_args
 import pytest
 
 import kitaru
-from kitaru._engine import effects, execution
+from kitaru._engine import awaiting, effects, execution
 from kitaru._engine.effects import Ask, Effect
 from kitaru._store import commit, protocol
 from kitaru._store.sqlite import migrate, store
@@ -83,7 +83,7 @@ def _effects() -> set[str]:
     """The names of the effects that a driver passes; ``Ask`` gives a name to each asking."""
     classes = [
         thing
-        for module in (effects, execution)
+        for module in (effects, execution, awaiting)
         for _, thing in python_inspect.getmembers(module, python_inspect.isclass)
         if issubclass(thing, Effect) and thing not in (Effect, Ask)
     ]

@@ -167,6 +167,10 @@ class Noticing:
             if row is not None:
                 self.serve(row)
         elif status is not State.WAITING:
+            with self._lock:
+                # By now it may have run here and have been parked anew: that one stays.
+                if self._parked.get(parked.exec_id) is not parked:
+                    return
             self.forget(parked.exec_id)
 
     def _wake_due(self, now: int) -> None:
@@ -184,6 +188,10 @@ class Noticing:
             self._store.apply(Wake(parked.id, parked.epoch, now))
         except Refused:
             pass  # Somebody was quicker: the row says who.
+        except KitaruError:
+            with self._lock:  # The store is away: its time comes again with the next tick.
+                heapq.heappush(self._due, (parked.due_at or now, parked.exec_id))
+            raise
         self._look_at(parked)
 
     # --- what has arrived -----------------------------------------------------------------
