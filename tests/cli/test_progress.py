@@ -366,3 +366,10 @@ def test_many_children_of_one_flow_are_one_line_and_grandchildren_stand_below(to
     assert (group.failed, group.why, len(group.running)) == (1, "no road", 19)
     _of_child(told, "execution.retrying", "c3", parent_exec_id="01ab")
     assert (group.failed, len(group.running)) == (0, 20)
+
+
+def test_what_a_replay_takes_over_or_is_given_says_so(told: Told) -> None:
+    told.tell("call.carried", "plan", seconds=2.0, source="carried")
+    told.tell("call.overridden", "draft", source="override")
+    assert told.lines() == ["↷ plan   2.0 s  carried", "✎ draft  <1 ms  override"]
+    assert told.end() == "✔ completed in <1 ms · 1 carried · 1 override · 2.0 s saved"

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import assert_type
 
 import kitaru
-from kitaru import Execution, ExecutionStatus, Flow, FlowHandle, KitaruClient, flow
+from kitaru import Execution, ExecutionStatus, Flow, FlowHandle, KitaruClient, Plan, flow
 
 
 @flow
@@ -31,6 +31,7 @@ def nothing() -> None:
 
 def run_takes_the_arguments_of_the_flow() -> None:
     assert_type(order.run(1), FlowHandle[str])
+    assert_type(order.replay("0192", "charge", number=2), FlowHandle[str])
     assert_type(order.run(number=1, gift=True), FlowHandle[str])
     assert_type(order.run(1).wait(), str)
     assert_type(order.run(1).wait(timeout=2.5), str)
@@ -88,6 +89,7 @@ def the_client_returns_records() -> None:
     assert_type(client.executions.get("0192"), Execution)
     assert_type(client.executions.latest(flow="order"), Execution)
     assert_type(client.executions.list(flow="order", limit=3), list[Execution])
+    assert_type(client.executions.plan("0192", from_="charge"), Plan)
     client.executions.get(1)  # type: ignore[arg-type]
 
 
