@@ -508,10 +508,7 @@ def make_checkpoint(
     from kitaru._engine.call import CheckpointSpec
     from kitaru._engine.loaded import remember
 
-    if isinstance(func, (Checkpoint, BoundCheckpoint)):
-        raise KitaruUsageError(
-            f"{func!r} is a checkpoint already: decorate the plain function", code="decorated-twice"
-        )
+    _refuse_twice(func)
     check_function("@checkpoint", func)
     _refuse_later(later)
     plain = plain_function(func)
@@ -546,6 +543,13 @@ def make_checkpoint(
     if unique and (name is not None or spec.aliases):
         remember(spec)
     return Checkpoint(func, spec, CallOptions())
+
+
+def _refuse_twice(func: object) -> None:
+    if isinstance(func, (Checkpoint, BoundCheckpoint)):
+        raise KitaruUsageError(
+            f"{func!r} is a checkpoint already: decorate the plain function", code="decorated-twice"
+        )
 
 
 _OPTIONS = (

@@ -207,19 +207,7 @@ class Call:
                 )
             )
         else:
-            if (spec.id, named) in parent.names:
-                raise KitaruUsageError(
-                    f"checkpoint {spec.name!r} was already called with id={named!r} here: "
-                    "an id names one call of its parent; give the second call another id",
-                    code="call-id-taken",
-                )
-            parent.names.add((spec.id, named))
-            self.n, self.number = 0, branch.place(spec.id)
-            self.identity = (
-                self.path
-                if spec.once
-                else named_identity(parent.identity, parent.number, spec.id, named)
-            )
+            self._take_name(named)
         self.seq = next(run.seq)
         self.attempt = 1
         self.round_attempts = 0
@@ -229,6 +217,23 @@ class Call:
         self.saved: dict[tuple[int, str], ArtifactRow] = {}
         """(attempt, name) -> what its body saved, until that is recorded."""
         self.started_at = 0
+
+    def _take_name(self, named: str) -> None:
+        """Be the one call of its parent that has this id."""
+        spec, parent = self.spec, self.parent
+        if (spec.id, named) in parent.names:
+            raise KitaruUsageError(
+                f"checkpoint {spec.name!r} was already called with id={named!r} here: "
+                "an id names one call of its parent; give the second call another id",
+                code="call-id-taken",
+            )
+        parent.names.add((spec.id, named))
+        self.n, self.number = 0, self.branch.place(spec.id)
+        self.identity = (
+            self.path
+            if spec.once
+            else named_identity(parent.identity, parent.number, spec.id, named)
+        )
 
     def keep(self, attempt: Attempt, row: ArtifactRow) -> bool:
         """Keep what the body saves until its outcome is recorded; False: that name is taken."""
