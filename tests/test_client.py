@@ -16,7 +16,6 @@ from kitaru._engine.liveness import LockFiles
 from kitaru._store.protocol import NO_FACTS, ExecutionRow, RegisterOwner, Release, Start, Started
 from kitaru.client import KitaruClient
 from kitaru.errors import (
-    KitaruFeatureNotAvailableError,
     KitaruNotFoundError,
     KitaruStateError,
     KitaruUsageError,
@@ -499,17 +498,6 @@ def test_a_handle_follows_and_gives_the_result(client: KitaruClient) -> None:
     handle = client.executions.handle(started.exec_id)
     assert handle.wait(timeout=30) == 22
     assert handle.status is ExecutionStatus.COMPLETED
-
-
-# --- later releases ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "name", ["export", "import_"]
-)  # fmt: skip
-def test_a_method_of_a_later_release_says_so(client: KitaruClient, name: str) -> None:
-    with pytest.raises(KitaruFeatureNotAvailableError, match=rf"executions\.{name}\(\)"):
-        getattr(client.executions, name)("01a2", wait="w", value=1)
 
 
 def test_a_process_that_only_looks_writes_no_file(client: KitaruClient, own_store: Path) -> None:

@@ -8,8 +8,9 @@ flow that is to run here has to be known here.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from kitaru import answering, decisions
 from kitaru import app as _app
@@ -23,7 +24,6 @@ from kitaru._store.protocol import ExecutionRow, Refused, Retry, Wake
 from kitaru.artifacts import Artifacts
 from kitaru.cancels import checked_reason
 from kitaru.errors import (
-    KitaruFeatureNotAvailableError,
     KitaruStateError,
 )
 from kitaru.handles import FlowHandle
@@ -35,20 +35,7 @@ from kitaru.records import status_of
 
 if TYPE_CHECKING:
     from kitaru._engine.replay_spec import ReplaySpec
-
-_LEAVE_OUT = ": leave it out until then"
-
-
-def _later(name: str, instead: str = "") -> Callable[..., NoReturn]:
-    def method(self: object, *args: Any, **kwargs: Any) -> NoReturn:
-        raise KitaruFeatureNotAvailableError(
-            f"client.{name}() comes with a later release of Kitaru{instead or _LEAVE_OUT}",
-            code="not-yet-available",
-        )
-
-    method.__name__ = name.rpartition(".")[2]
-    method.__doc__ = f"``client.{name}`` (a later release)."
-    return method
+    from kitaru.transfer import Exported
 
 
 class Executions(Looking):
@@ -273,8 +260,18 @@ class Executions(Looking):
         """
         return self._app.housekeeper.delete(self.find_row(exec_id))
 
-    export = _later("executions.export")
-    import_ = _later("executions.import_")
+    def export(self, exec_id: str, path: str | os.PathLike[str]) -> Exported:
+        """Write a finished execution, with its children and large values, to one new file."""
+        return self._app.housekeeper.export(self.find_row(exec_id), os.fspath(path))
+
+    def import_(self, path: str | os.PathLike[str]) -> Execution:
+        """Record the execution that a file holds -> it. Its id is kept, if that is free here.
+
+        Every value is checked against its digest before anything is written; raises
+        ``KitaruValueError`` if the file is not whole.
+        """
+        rows = self._app.housekeeper.import_(os.fspath(path), self._app.project)
+        return self.get(rows[0].exec_id)
 
     # --- for the command line: the same questions, before anything is imported -----------------
 

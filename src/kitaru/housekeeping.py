@@ -8,16 +8,19 @@ store and no engine; who asks, and how it is shown, is not decided here.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from kitaru._core.lifecycle import FINISHED
 from kitaru._store.logs import LogStore
 from kitaru._store.protocol import (
+    AlreadyRecorded,
     Delete,
     DropBlobs,
     ExecutionRow,
     Fenced,
+    Import,
     Missing,
     NotInState,
     Store,
@@ -26,6 +29,9 @@ from kitaru._store.protocol import (
 from kitaru.env import Env
 from kitaru.errors import KitaruStateError, KitaruUsageError
 
+if TYPE_CHECKING:
+    from kitaru.transfer import Exported
+
 GRACE_SECONDS = 3_600
 """How old a file must be before it may go: whoever writes a value names it long before."""
 
@@ -33,6 +39,7 @@ _ROWS = 500
 """Rows removed in one transaction: some milliseconds, in which nobody else commits."""
 _BLOBS = 100
 _PAGE = 200
+_TRIES = 5
 
 Progress = Callable[[str], None]
 
@@ -93,6 +100,35 @@ class Housekeeper:
             rows += removed
             if removed < _ROWS:
                 return rows
+
+    # --- one execution, elsewhere ---
+
+    def export(self, row: ExecutionRow, path: str) -> Exported:
+        """Write a finished execution and its children to one file."""
+        from kitaru import transfer  # rare, and it loads what reads archives
+
+        return transfer.export(self._store, row, path, self._env)
+
+    def import_(self, path: str, project: str) -> list[ExecutionRow]:
+        """Record what a file holds -> the executions, the one that was exported first.
+
+        They keep their ids where these are free, and get new ones where they are not.
+        """
+        from kitaru import transfer
+
+        bundles = transfer.read(path)
+        for exec_id in self._store.list_unswept(limit=_PAGE):
+            self._clear(exec_id)  # its id may be among them
+        for _ in range(_TRIES):
+            new = transfer.adapted(bundles, self._store, project, self._env)
+            with contextlib.suppress(AlreadyRecorded):  # somebody was quicker: look again
+                rows: list[ExecutionRow] = self._store.apply(Import(new))
+                return rows
+        raise KitaruStateError(
+            f"what {path} holds is being imported by somebody else: see kitaru executions list, "
+            "then try again",
+            code="execution-not-imported",
+        )
 
     # --- all that is past its time ---
 

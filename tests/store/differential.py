@@ -19,6 +19,7 @@ from kitaru._store import commit
 from kitaru._store.protocol import (
     Answer,
     ArtifactRow,
+    Bundle,
     Cancel,
     Claim,
     CodeRow,
@@ -31,7 +32,9 @@ from kitaru._store.protocol import (
     Finish,
     Forget,
     GiveUp,
+    Import,
     IntentRow,
+    KeptCall,
     LearntRow,
     MemoryRow,
     NoteRow,
@@ -97,6 +100,7 @@ KINDS = {
     "forget": 1,
     "delete": 5,
     "sweep": 4,
+    "import": 3,
 }
 """Kind of write -> its weight."""
 
@@ -106,7 +110,7 @@ class World:
 
     def __init__(self, seed: int, folder: str) -> None:
         self.random = random.Random(seed)
-        self.model: AnyStore = ReferenceStore(project="demo", env=StillEnv(seed))
+        self.model = ReferenceStore(project="demo", env=StillEnv(seed))
         self.store: AnyStore = SqliteStore.open(folder, env=StillEnv(seed), project="demo")
         self.env = StillEnv(seed)
         self.seen: Counter[str] = Counter()
@@ -209,6 +213,7 @@ class World:
             "answer": (State.WAITING, State.RUNNING),
             "expire": (State.WAITING, State.RUNNING),
             "delete": tuple(FINISHED),
+            "import": tuple(FINISHED),
             "cancel": (State.PENDING, State.WAITING, State.RUNNING, State.CANCELLING),
         }[kind]
         fitting = [row for row in rows if row.status in wanted]
@@ -258,6 +263,8 @@ class World:
                 return Answer(execution, self._wait_of(execution), answer, "ada", self.at)
             case "expire":
                 return Expire(execution, self._wait_of(execution), self.at)
+            case "import":
+                return self._import(row)
             case "delete":
                 return Delete(execution, epoch, self.at)
             case "cancel":
@@ -265,6 +272,41 @@ class World:
                 return Cancel(execution, epoch, "ada", "no use", self.at, wait)
             case _:
                 return GiveUp(execution, epoch, owner, failure, "poison", self.at)
+
+    def _import(self, row: ExecutionRow) -> Write:
+        """What stands there once more, mostly under another id."""
+        exec_id = row.exec_id if self.random.random() < 0.2 else self.env.new_id()
+        key = row.key if self.random.random() < 0.2 else None
+        new = row._replace(exec_id=exec_id, key=key, owner=None, home=None, due_at=None)
+        if new.status not in FINISHED:
+            new = new._replace(status=State.CANCELLED)
+        calls = [
+            KeptCall(
+                call.row._replace(reused_from=None),
+                call.reopened,
+                call.reused_from or self.random.choice([None, f"nobody:{IDENTITIES[0].hex()}"]),
+            )
+            for call in self.model.list_calls(row.id, limit=1000)
+        ]
+        kin = (None, None) if self.random.random() < 0.9 else ("nobody", self.random.randbytes(9))
+        new = new._replace(parent_exec_id=kin[0], parent_call=kin[1])
+        bundle = Bundle(
+            new,
+            calls,
+            self.model.list_attempts(row.id),
+            self.model.load_learnt(row.id),
+            self.model.list_notes(row.id),
+            [
+                wait._replace(state=WaitState.ABORTED) if wait.state is WaitState.OPEN else wait
+                for wait in self.model.list_waits(row.id)
+            ],
+            self.model.list_intents(row.id),
+            [artifact for of, artifact in self.model._artifacts.values() if of == row.id],
+            [CodeRow("demo.imported", b"c" * 32, "{}")],
+        )
+        if bundle.failed_attempt() is None:
+            bundle = bundle._replace(row=new._replace(failure=None))
+        return Import([bundle])
 
     def _park(self, execution: int, epoch: int) -> Write:
         rows = self._rows()

@@ -30,6 +30,7 @@ from kitaru._store.protocol import (
     Finish,
     Forget,
     GiveUp,
+    Import,
     Park,
     Record,
     RegisterOwner,
@@ -68,6 +69,7 @@ WRITES: tuple[type, ...] = (
     Delete,
     Sweep,
     DropBlobs,
+    Import,
 )
 
 BEFORE_COMMIT = {write: f"before_commit:{write.__name__}" for write in WRITES}

@@ -19,6 +19,7 @@ from kitaru._store.protocol import (
     ExecutionRow,
     Facts,
     Fenced,
+    Import,
     Missing,
     NotInState,
     Remember,
@@ -196,6 +197,10 @@ def payloads_of(write: Write) -> Iterator[Payload]:
     if kind is Start:
         yield write.inputs  # type: ignore[union-attr]
         return
+    if kind is Import:
+        for bundle in write.bundles:  # type: ignore[union-attr]
+            yield from _payloads_in(bundle)
+        return
     facts: Facts | None = getattr(write, "facts", None)
     if facts is not None:
         for call in facts.calls:
@@ -213,3 +218,12 @@ def payloads_of(write: Write) -> Iterator[Payload]:
         payload = getattr(row, name, None)
         if payload is not None:
             yield payload
+
+
+def _payloads_in(value: object) -> Iterator[Payload]:
+    """Every payload in a tree of records and lists."""
+    if isinstance(value, Payload):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _payloads_in(item)

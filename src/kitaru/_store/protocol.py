@@ -541,6 +541,17 @@ class Forget(NamedTuple):
     key: str | None
 
 
+class Import(NamedTuple):
+    """Record executions that were exported elsewhere, each with all that is of it -> list of
+    their :class:`ExecutionRow`.
+
+    All of them, or :class:`AlreadyRecorded` if an id, or a key, is taken. They are finished;
+    what they reused and is not here stays named.
+    """
+
+    bundles: Sequence[Bundle]
+
+
 Write = (
     RegisterOwner
     | DeclareDead
@@ -562,6 +573,7 @@ Write = (
     | Delete
     | Sweep
     | DropBlobs
+    | Import
 )
 
 
@@ -699,6 +711,34 @@ class RecordedWait(NamedTuple):
     closed_at: int | None
     closed_by: str | None
     payload: Payload | None
+
+
+class KeptCall(NamedTuple):
+    """A call as it travels. ``reused_from``: ``exec_id:identity-hex`` of its source."""
+
+    row: CallRow
+    reopened: bool
+    reused_from: str | None
+
+
+class Bundle(NamedTuple):
+    """All that is recorded of one finished execution."""
+
+    row: ExecutionRow
+    calls: Sequence[KeptCall]
+    attempts: Sequence[RecordedAttempt]
+    learnt: Sequence[LearntRow]
+    notes: Sequence[NoteRow]
+    waits: Sequence[RecordedWait]
+    intents: Sequence[IntentRow]
+    artifacts: Sequence[ArtifactRow]
+    codes: Sequence[CodeRow]
+
+    def failed_attempt(self) -> int | None:
+        """The attempt whose failure is the execution's failure."""
+        failure = self.row.failure
+        numbers = [one.attempt for one in self.attempts if one.failure == failure]
+        return max(numbers, default=None)
 
 
 class OpenWait(NamedTuple):

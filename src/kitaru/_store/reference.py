@@ -32,6 +32,7 @@ from kitaru._store.protocol import (
     Forget,
     GiveUp,
     Head,
+    Import,
     LearntRow,
     NoteRow,
     NotInState,
@@ -91,6 +92,7 @@ class ReferenceStore(Housekeeping, Keeping):
             Delete: self._delete,
             Sweep: self._sweep,
             DropBlobs: self._drop_blobs,
+            Import: self._import,
         }
 
     # --- writes: check everything, then change everything ---

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from kitaru._core.lifecycle import FINISHED
+from kitaru._core.lifecycle import FINISHED, CallState
 from kitaru._store.protocol import (
+    AlreadyRecorded,
     Delete,
     DropBlobs,
     ExecutionRow,
     Fenced,
+    Import,
     NotInState,
     Sweep,
     Tombstone,
 )
 from kitaru._store.reference_control import Control
+from kitaru._store.reference_tables import Call
 
 
 class Housekeeping(Control):
@@ -88,6 +91,53 @@ class Housekeeping(Control):
 
     def _drop_blobs(self, write: DropBlobs) -> list[bytes]:
         return []  # it has no files
+
+    def _import(self, write: Import) -> list[ExecutionRow]:
+        for bundle in write.bundles:
+            new = bundle.row
+            for row in self._executions.values():
+                same_flow = (row.project, row.flow_id) == (new.project, new.flow_id)
+                same_key = new.key is not None and same_flow and row.key == new.key
+                if row.exec_id == new.exec_id or same_key:
+                    raise AlreadyRecorded(f"execution {new.exec_id}, or its key, is here")
+        rows = []
+        for bundle in write.bundles:
+            row = bundle.row._replace(id=self._next_number("executions"))
+            rows.append(self._put(row))
+            self._attempts[row.id] = list(bundle.attempts)
+            self._learnt[row.id] = {fact.identity: fact for fact in bundle.learnt}
+            self._notes[row.id] = list(bundle.notes)
+            for wait in bundle.waits:
+                number = 1 + max((one.id for one in self._waits.values()), default=0)
+                self._waits[row.id, wait.row.identity] = wait._replace(id=number)
+            for intent in bundle.intents:
+                self._add_intent(row.id, intent)
+            for artifact in bundle.artifacts:
+                self._artifacts[self._next_number("artifacts")] = (row.id, artifact)
+            for code in bundle.codes:
+                self._codes.setdefault((row.project, code.checkpoint, code.digest), (code, row.id))
+        for row, bundle in zip(rows, write.bundles, strict=True):
+            for kept in bundle.calls:
+                source = self._source_named(kept.reused_from)
+                number = self._next_number("calls")
+                call = Call(number, row.id, kept.row._replace(reused_from=source), kept.reopened)
+                self._calls[number] = call
+        return rows
+
+    def _source_named(self, name: str | None) -> int | None:
+        if name is None:
+            return None
+        ids = {row.id: row.exec_id for row in self._executions.values()}
+        for call in self._calls.values():
+            here = f"{ids.get(call.execution)}:{call.row.identity.hex()}"
+            if here == name and call.row.state is CallState.COMPLETED:
+                return call.id
+        for number, gone in self._gone_calls.items():
+            if gone == name:
+                return number
+        number = min((0, *self._gone_calls)) - 1
+        self._gone_calls[number] = name
+        return number
 
     # --- reads ---
 

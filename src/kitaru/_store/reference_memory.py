@@ -67,7 +67,8 @@ class Keeping(Tables):
                 while origin is not None:
                     whose = (origin.execution, origin.row.identity, origin.row.attempt)
                     for number, (of, row) in self._artifacts.items():
-                        if whose == (of, row.call, row.attempt) and name in (None, row.name):
+                        is_it = whose == (of, row.call, row.attempt) and name in (None, row.name)
+                        if is_it and of in self._executions:
                             lent.append((number, call.row.identity))
                     origin = self._origin(origin)
             lent.sort()

@@ -16,6 +16,7 @@ from kitaru._core.payload import Payload
 from kitaru._store.control import ControlWrites
 from kitaru._store.facts import Conflict, Session, seen
 from kitaru._store.housekeeping import HousekeepingWrites
+from kitaru._store.importing import ImportWrites
 from kitaru._store.protocol import (
     AlreadyRecorded,
     Answer,
@@ -31,6 +32,7 @@ from kitaru._store.protocol import (
     Finish,
     Forget,
     GiveUp,
+    Import,
     Owner,
     Park,
     Record,
@@ -51,7 +53,7 @@ from kitaru._store.rows import Rows
 _ONLY_CALLS = Facts()[1:]
 
 
-class Writes(ControlWrites, HousekeepingWrites):
+class Writes(ControlWrites, HousekeepingWrites, ImportWrites):
     def __init__(self, session: Session, queries: Queries, rows: Rows) -> None:
         super().__init__(session, queries, rows)
         self._methods: dict[type, Callable[[Any], Any]] = {
@@ -75,6 +77,7 @@ class Writes(ControlWrites, HousekeepingWrites):
             Delete: self.delete,
             Sweep: self.sweep,
             DropBlobs: self.drop_blobs,
+            Import: self.import_,
         }
 
     def perform(self, write: Write) -> Any:

@@ -391,3 +391,39 @@ def delete(session: Session, exec_ids: tuple[str, ...], yes: bool) -> None:
     from kitaru.cli import clearing
 
     clearing.delete(session, exec_ids, sure=yes)
+
+
+@click.command(
+    cls=Command,
+    help="Write a finished execution to one file: inputs, result, outcomes, large values, waits, "
+    "artifacts and notes, of its children too. Logs are not in it.",
+    examples="""
+kitaru executions export 01a2
+kitaru executions export 01a2 --to bug-4711.kitaru
+""",
+)
+@_ID
+@click.option("--to", metavar="FILE", help="The file, which is not there yet; else ID.kitaru.")
+@click.pass_obj
+def export(session: Session, exec_id: str, to: str | None) -> None:
+    from kitaru.cli import moving
+
+    moving.export(session, exec_id, to)
+
+
+@click.command(
+    "import",
+    cls=Command,
+    help="Record the execution that a file holds, with its children. Everything is checked before "
+    "anything is written. It keeps its id where that is free here; else it gets a new one, and "
+    "shows the old one. Nothing of it is run.",
+    examples="""
+kitaru executions import bug-4711.kitaru
+""",
+)
+@click.argument("file", type=click.Path(dir_okay=False))
+@click.pass_obj
+def import_(session: Session, file: str) -> None:
+    from kitaru.cli import moving
+
+    moving.import_(session, file)

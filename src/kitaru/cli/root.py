@@ -31,9 +31,10 @@ executions = Group(
         "decide": (_EXECUTIONS, "Decide about a call that does not run on its own."),
         "why": (_EXECUTIONS, "Tell why calls ran, or whose result they reused."),
         "delete": (_EXECUTIONS, "Delete finished executions, for ever."),
+        "export": (_EXECUTIONS, "Write a finished execution to one file."),
+        "import": (_EXECUTIONS, "Record an execution that a file holds."),
         "logs": (_EXECUTIONS, "Show what an execution printed and logged."),
     },
-    later=dict.fromkeys(("export", "import"), ""),
     examples="""
 kitaru executions list --status interrupted
 kitaru executions get 01a2 --result
