@@ -210,6 +210,7 @@ def entry_of(
         written_at=instant(at),
         exec_id=exec_id,
         deleted=deleted,
+        _read=partial(payload_of, store, project, where, key, version),
         _load=partial(value_of, store, project, where, key, version),
     )
 

@@ -414,6 +414,8 @@ class MemoryEntry:
     written_at: datetime
     exec_id: str | None
     deleted: bool
+    _read: Any = field(default=None, repr=False, compare=False)
+    """Its payload, and its value: read when asked for."""
     _load: Any = field(default=None, repr=False, compare=False)
 
     def load(self) -> Any:

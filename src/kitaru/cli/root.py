@@ -61,7 +61,29 @@ kitaru store migrate
     no_args_is_help=True,
 )
 
-GROUPS = {"executions": executions, "store": store}
+_MEMORY = "kitaru.cli.memory"
+
+memory = Group(
+    name="memory",
+    help="List, show, write and delete what flows and programs remember.",
+    lazy={
+        "list": (_MEMORY, "List the keys of a scope."),
+        "get": (_MEMORY, "Print the value of a key."),
+        "set": (_MEMORY, "Write a new version of a key."),
+        "history": (_MEMORY, "Show every version of a key."),
+        "delete": (_MEMORY, "Delete a key; its history stays."),
+        "purge": (_MEMORY, "Remove every version, for ever."),
+        "scopes": (_MEMORY, "List whose memories there are."),
+    },
+    examples="""
+kitaru memory scopes
+kitaru memory list --scope team
+kitaru memory set tone formal --scope team
+""",
+    no_args_is_help=True,
+)
+
+GROUPS = {"executions": executions, "store": store, "memory": memory}
 
 kitaru = Group(
     name="kitaru",
@@ -73,6 +95,7 @@ kitaru = Group(
         "executions": ("kitaru.cli.root", "List, show, resume, retry and explain."),
         "status": ("kitaru.cli.status", "Show the store, and who runs what."),
         "doctor": ("kitaru.cli.doctor", "Check the store, the settings and the machine."),
+        "memory": ("kitaru.cli.root", "List, show and write what is remembered."),
         "store": ("kitaru.cli.root", "Back up, measure and upgrade the store."),
         "gc": ("kitaru.cli.gc", "Remove what is past its time, and what nothing needs."),
         "explain": ("kitaru.cli.explain", "Explain an error by its code."),
@@ -80,7 +103,6 @@ kitaru = Group(
     },
     later={
         "worker": "a program that imports your flows and calls kitaru.recover() adopts today",
-        "memory": "",
         "ui": "",
         "mcp": "",
     },

@@ -37,6 +37,8 @@ from kitaru.model import CheckpointCall, Execution, ExecutionStatus, PendingWait
 
 MAX_LINES = 200
 MAX_PREVIEW = 300
+MAX_SAVED = 5
+"""So many of the names that a call saved are shown."""
 MAX_WAITS = 20
 LEAST_BAR = 10
 NO_BARS_BELOW = 60
@@ -274,6 +276,11 @@ def _note(call: CheckpointCall) -> Line:
         parts.append(Piece(one_line(said), _style("failed")))
     elif call.source == "ran":
         parts.append(Piece(one_line(call.reason), style.DIM))
+    saved = list(dict.fromkeys(each.name for each in call.artifacts if each.kind == "saved"))
+    if saved:
+        more = "" if len(saved) <= MAX_SAVED else f" and {len(saved) - MAX_SAVED:,} more"
+        names = ", ".join(one_line(name) for name in saved[:MAX_SAVED])
+        parts.append(Piece(f"saved {names}{more}", style.DIM))
     if call.checkpoint_type:
         parts.append(Piece(f"[{one_line(call.checkpoint_type)}]", style.DIM))
     return [part for each in parts if each.text for part in (Piece("  "), each)][1:]
