@@ -35,7 +35,7 @@ def draft(facts: str, tone: str = "kind") -> str:
     return f"{facts}, {tone}"
 
 
-@checkpoint(name="priced")
+@checkpoint(name="quoted")
 def price(text: str) -> float:
     RAN.append(text)
     return len(text) * RATE
@@ -92,7 +92,7 @@ def test_a_replay_of_everything_would_carry_everything(done: str) -> None:
 def test_a_replay_from_a_call_would_run_it_and_what_came_after_it(done: str) -> None:
     found = plan(done, from_="draft")
     assert fates(found) == [
-        ("research", "carry"), ("draft", "run"), ("priced", "run"), ("publish", "run"),
+        ("research", "carry"), ("draft", "run"), ("quoted", "run"), ("publish", "run"),
     ]  # fmt: skip
     assert found.costs["run"] == {"cost": 2, "cost_usd": 1.5}
     assert found.calls[2].reason == "it had not completed when draft started"
@@ -106,13 +106,13 @@ def test_a_replay_from_a_call_would_run_it_and_what_came_after_it(done: str) -> 
 def test_what_is_given_an_overridden_result_would_run(done: str) -> None:
     found = plan(done, overrides={"checkpoint.research": "other facts, and more"})
     assert fates(found) == [
-        ("research", "override"), ("draft", "run"), ("priced", "run"), ("publish", "run"),
+        ("research", "override"), ("draft", "run"), ("quoted", "run"), ("publish", "run"),
     ]  # fmt: skip
     assert found.calls[1].reason == "its input changes: facts"
 
 
 def test_what_may_depend_on_an_override_is_said_to_be_unclear(done: str) -> None:
-    found = plan(done, overrides={"checkpoint.priced": 3.0})
+    found = plan(done, overrides={"checkpoint.quoted": 3.0})
     assert fates(found)[-1] == ("publish", "perhaps")
     assert found.counts == {"carry": 2, "override": 1, "perhaps": 1}
 

@@ -28,7 +28,7 @@ from kitaru import masking
 from kitaru._core.payload import seal
 from kitaru._core.values import decode, decode_failure, encode, encode_failure
 from kitaru._core.values.pickled import encode_pickled
-from kitaru._core.values.secrets import masked
+from kitaru._core.values.secrets import masked, masked_tree
 from kitaru.errors import (
     FailureOrigin,
     KitaruNotFoundError,
@@ -501,3 +501,12 @@ def test_a_message_is_masked_before_it_is_cut(key: Secret) -> None:
     with pytest.raises(KitaruValueError) as caught:
         encode_pickled(SaysTheKey(), what="demo")
     assert VALUE[:5] not in str(caught.value)
+
+
+@pytest.mark.parametrize("tag", [None, 1, ["x"], {"v": "x"}])
+def test_metadata_that_looks_like_our_tags_is_masked_as_it_is(key: Secret, tag: Any) -> None:
+    value = key.get()
+    tree = {"$kitaru": tag, "v": [value], value: 1}
+    found = masked_tree(tree)
+    assert value not in json.dumps(found)
+    assert found["$kitaru"] == tag

@@ -205,6 +205,8 @@ class Looking:
         ...     return [fetch(1), fetch(2)]
         >>> handle = crawl.run()
         >>> handle.wait()
+        fetching page 1
+        fetching page 2
         [1, 2]
         >>> [entry.message for entry in kitaru.KitaruClient().executions.logs(handle.exec_id)]
         ['fetching page 1', 'fetching page 2']

@@ -64,7 +64,7 @@ def masked_tree(tree: Any) -> Any:
         return [masked_tree(item) for item in tree]
     if kind is not dict:
         return tree
-    if TAG not in tree:
+    if type(tree.get(TAG)) is not str:  # in metadata it may be anything
         return {mask(key): masked_tree(item) for key, item in tree.items()}
     raw = _bytes_of(tree, None)
     if raw is not None:
@@ -116,7 +116,7 @@ class _Search:
             return self._first((item, (path, index)) for index, item in enumerate(tree))
         if kind is not dict:
             return None
-        if TAG in tree:
+        if type(tree.get(TAG)) is str:
             return self._tagged(tree, path)
         keys = ((key, (path, "<key>")) for key in tree)
         items = ((item, (path, key)) for key, item in tree.items())
