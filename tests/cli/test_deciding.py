@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 
@@ -86,6 +87,20 @@ def test_adopt_takes_a_value_and_goes_on_here(till: Project) -> None:
     late = till.run("executions", "decide", exec_id, "charge", "run")
     assert late.returncode == 1
     assert "already" in late.stderr
+
+
+def test_the_command_that_is_advised_decides_nothing_when_it_is_pasted(till: Project) -> None:
+    exec_id = uncertain(till)
+    shown = till.run("executions", "get", exec_id).stdout.splitlines()[-1]
+    status = till.run("status").stdout.splitlines()[-1]
+    for line in (shown.removeprefix("decide: "), status.removeprefix("decide with")):
+        words = shlex.split(line, comments=True)
+        assert words[:4] == ["kitaru", "executions", "decide", exec_id]
+        pasted = till.run(*words[1:])
+        assert pasted.returncode == 2
+        assert all(choice in pasted.stderr for choice in ("run", "adopt", "abort"))
+        assert "No such" not in pasted.stderr
+    assert till.ask("executions", "get", exec_id)["item"]["status"] == "waiting"
 
 
 def test_run_says_who_goes_on_and_abort_cancels(till: Project) -> None:

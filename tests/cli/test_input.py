@@ -152,6 +152,14 @@ def test_an_execution_that_waits_for_nothing_says_so(desk: Project) -> None:
     assert (done.returncode, "waits for nothing" in done.stderr) == (1, True)
 
 
+def test_whoever_comes_late_is_told_who_was_first_also_without_a_name(desk: Project) -> None:
+    exec_id = park(desk, "approve")
+    assert desk.run("executions", "input", exec_id, "--value", "true").returncode == 0
+    late = desk.run("executions", "input", exec_id, "--value", "false")
+    assert late.returncode == 1
+    assert f"was answered by {user()}" in late.stderr
+
+
 # --- what others say of it ----------------------------------------------------------------------
 
 
@@ -159,7 +167,7 @@ def test_get_list_and_status_say_what_is_waited_for(desk: Project) -> None:
     exec_id = park(desk, "approve")
     shown = desk.run("executions", "get", exec_id).stdout
     assert "Publish 1.0?" in shown
-    assert f"kitaru executions input {exec_id} --value JSON" in shown
+    assert f"kitaru executions input {exec_id} --interactive   # or --value JSON" in shown
     listed = desk.run("executions", "list", "--status", "waiting").stdout.splitlines()
     assert listed[1].split("\t")[9] == "approve"
     assert "an answer: approve for approve" in desk.run("status").stdout

@@ -52,6 +52,7 @@ def command(exec_id: str, wait: WaitRow) -> str:
     """The command by which somebody answers a wait."""
     if wait.kind is WaitKind.DECISION:
         call = "" if wait.call is None else wait.call.hex()[:CALL_ID_DIGITS]
-        return f"kitaru executions decide {exec_id} {call} run | adopt | abort"
+        # To be pasted as it stands: without a choice the command lists them and decides nothing.
+        return f"kitaru executions decide {exec_id} {call}   # run, adopt or abort"
     name = shlex.quote(wait.label)
     return f"kitaru executions input {exec_id} --wait {name} --interactive"

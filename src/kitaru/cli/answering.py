@@ -77,6 +77,9 @@ def _only_wait(place: Place, row: ExecutionRow) -> str:
     if len(waits) == 1:
         return waits[0].wait_id
     if not waits:
+        asked = [each for each in place.store.list_waits(row.id) if each.row.kind is WaitKind.INPUT]
+        if len(asked) == 1:
+            return wait_id(row.exec_id, asked[0])  # refused, with who was first
         raise KitaruStateError(
             f"execution {row.exec_id} waits for nothing: see kitaru executions get {row.exec_id}",
             code="wait-closed",

@@ -215,11 +215,22 @@ def status_lines(standing: Standing, screen: Screen) -> list[Line]:
     ]
     if standing.waits:
         pairs.append(("waiting for", _waiting(standing)))
-        pairs.append(("answer with", [Piece("kitaru executions input --interactive", "cyan")]))
+        pairs += _answering(standing)
     if standing.interrupted:
         pairs.append(("go on with", [Piece(
             f"kitaru executions resume {standing.interrupted[0].exec_id}", "cyan")]))  # fmt: skip
     return fields(pairs, screen if screen.drawn else screen._replace(columns=10_000))
+
+
+def _answering(standing: Standing) -> Iterator[tuple[str, Line]]:
+    """The command for each kind of wait: what asks for answers does not ask for decisions."""
+    if any(wait.kind == "input" for wait in standing.waits):
+        yield "answer with", [Piece("kitaru executions input --interactive", "cyan")]
+    for wait in standing.waits:
+        if wait.kind != "input":
+            call = str(wait.metadata.get("call", "")).rpartition(":")[2]
+            yield "decide with", [Piece(f"kitaru executions decide {wait.exec_id} {call}", "cyan")]
+            return
 
 
 def _waiting(standing: Standing) -> Line:

@@ -166,10 +166,11 @@ def _advice(execution: Execution, waits: Sequence[PendingWait] = ()) -> str:
     asked = [wait for wait in waits if wait.kind == "input"]
     if asked:
         which = f" --wait {shell_word(asked[0].name)}" if len(waits) > 1 else ""
-        return f"answer it: kitaru executions input {exec_id}{which} --value JSON | --interactive"
+        command = f"kitaru executions input {exec_id}{which} --interactive"
+        return f"answer it: {command}   # or --value JSON"
     if waits:
         call = str(waits[0].metadata.get("call", "")).rpartition(":")[2]
-        return f"decide: kitaru executions decide {exec_id} {call} run | adopt | abort"
+        return f"decide: kitaru executions decide {exec_id} {call}   # run, adopt or abort"
     if execution.status is ExecutionStatus.FAILED:
         return f"run what failed again: kitaru executions retry {exec_id}"
     if execution.status in (ExecutionStatus.INTERRUPTED, ExecutionStatus.PENDING):
