@@ -248,6 +248,20 @@ def test_plain_lines_tell_how_far_what_is_at_work_has_come(
     assert capsys.readouterr().err == ("kitaru: running for <1 ms, 3 ran (item 3/1,000; other)\n")
 
 
+def test_plain_lines_say_once_what_is_waited_for(
+    plain_view: PlainView, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain_view.take(event("execution.waiting", reason="waits for input 'approve'"))
+    plain_view._tell_news()
+    assert capsys.readouterr().err == "kitaru: it waits for input 'approve'\n"
+    plain_view._tell_progress()
+    assert capsys.readouterr().err == ""
+    plain_view.take(event("execution.claimed"))
+    plain_view.take(event("call.started", "publish", "x"))
+    plain_view._tell_progress()
+    assert "publish" in capsys.readouterr().err
+
+
 def test_plain_lines_name_each_checkpoint_once_and_some_failures(
     plain_view: PlainView, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -293,6 +293,8 @@ class PlainView(EventView):
             if progress is None or not progress.heard or self._asks:
                 return
             at_work = [_how_far(group) for group in progress.groups() if group.is_active]
+            if progress.waits_for is not None and not at_work:
+                return  # said when it began; a log that says so for days says nothing
             line = plain(footer(progress, now=now, unicode=False)[2:])
         self._say(line + (f" ({'; '.join(at_work[:3])})" if at_work else ""))
 
