@@ -165,7 +165,7 @@ def test_a_question_gets_the_terminal_for_itself(asking: Project) -> None:
     terminal.wait_for("your name? ")
     terminal.send("Ada\r")
     assert terminal.finish() == 0
-    assert "your name? Ada" in terminal.screen
+    assert "your name? Ada" in terminal.screen, terminal.raw
     assert terminal.screen[-1] == "Ada"
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from kitaru import app as _app
 from kitaru import settings
 from kitaru._core.lifecycle import FINISHED
+from kitaru._engine.events import Event
 from kitaru._store.protocol import ExecutionRow
 from kitaru.cli.arguments import read_arguments, read_inputs, read_overrides
 from kitaru.cli.follow import catch_sigterm, follow
@@ -46,10 +48,29 @@ def run_target(
         args, kwargs = read_arguments(flow, as_json, words)
         chosen = flow.options(key=key, cache=False if no_cache else None)
         _start(view, detach)
-        handle = chosen.run(*args, **kwargs)
-        session.progress(f"execution {handle.exec_id} of flow {flow.spec.name!r}")
+        with _announcing(session, flow.spec.name) as announced:
+            handle = chosen.run(*args, **kwargs)
+        if not announced:
+            session.progress(f"execution {handle.exec_id} of flow {flow.spec.name!r}")
         error = follow(session, handle, view, detach=detach)
     return _end(session, handle, error)
+
+
+@contextmanager
+def _announcing(session: Session, flow_name: str) -> Iterator[list[str]]:
+    """Name the execution once it is recorded, before anything of it runs: it may ask something."""
+    announced: list[str] = []
+
+    def heard(event: Event) -> None:
+        if not announced and event.name in ("execution.started", "execution.queued"):
+            announced.append(event.exec_id)
+            session.progress(f"execution {event.exec_id} of flow {flow_name!r}")
+
+    end = _app.current().services.events.listen(heard)
+    try:
+        yield announced
+    finally:
+        end()
 
 
 def resume(session: Session, exec_id: str, code: str | None, *, detach: bool = False) -> int:
