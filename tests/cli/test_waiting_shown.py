@@ -80,6 +80,13 @@ def test_an_execution_shows_each_wait_with_what_is_wanted_since_and_until() -> N
     )
 
 
+def test_what_waits_for_a_clock_says_how_it_goes_on_where_nobody_serves_it() -> None:
+    shown = text(execution_lines(waiting(), [], None, Screen(columns=100), NOW, ()))
+    assert shown.splitlines()[-1] == (
+        f"it then goes on by itself; if no process serves it: kitaru executions resume {EXEC_ID}"
+    )
+
+
 def test_names_and_questions_cannot_write_to_the_terminal() -> None:
     evil = wait(name="a\x1b[31mb", question="x\x1b]0;t\x07", metadata={"k": "\x1b[2J"})
     listed = Listed(waiting(evil), 0, 0)

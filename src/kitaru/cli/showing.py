@@ -171,6 +171,9 @@ def _advice(execution: Execution, waits: Sequence[PendingWait] = ()) -> str:
     if waits:
         call = str(waits[0].metadata.get("call", "")).rpartition(":")[2]
         return f"decide: kitaru executions decide {exec_id} {call}   # run, adopt or abort"
+    if execution.status is ExecutionStatus.WAITING:  # for a clock, or for a child
+        command = f"kitaru executions resume {exec_id}"
+        return f"it then goes on by itself; if no process serves it: {command}"
     if execution.status is ExecutionStatus.FAILED:
         return f"run what failed again: kitaru executions retry {exec_id}"
     if execution.status in (ExecutionStatus.INTERRUPTED, ExecutionStatus.PENDING):
