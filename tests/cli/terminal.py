@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -91,6 +92,8 @@ class Terminal:
 
 def _own_terminal() -> None:
     os.setsid()
+    # Whoever runs the tests may ignore it (nohup); a terminal's programs do not.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     with contextlib.suppress(OSError):
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
