@@ -13,10 +13,15 @@ import kitaru
 from kitaru._engine import awaiting, effects, execution
 from kitaru._engine.effects import Ask, Effect
 from kitaru._store import commit, protocol
-from kitaru._store.sqlite import migrate, store
+from kitaru._store.sqlite import backup, migrate, store
 
 from .corpus import SCENARIOS
 from .harness import ForkServer
+
+
+def _both(writes: tuple[str, ...], why: str) -> dict[str, str]:
+    return {f"{when}_commit:{write}": why for write in writes for when in ("before", "after")}
+
 
 NOT_REACHED = {
     **dict.fromkeys(migrate.CRASH_POINTS, "a migration, killed in the tests of the store"),
@@ -26,6 +31,11 @@ NOT_REACHED = {
     "after_commit:Release": "as above",
     "before_commit:GiveUp": "no surface gives an execution up yet",
     "after_commit:GiveUp": "as above",
+    **dict.fromkeys(backup.CRASH_POINTS, "a copy of the store, killed in test_backup"),
+    "blob_dropped": "a collection, killed at each of its points in test_housekeeping",
+    **_both(("Delete", "Sweep", "DropBlobs"), "as above"),
+    **_both(("Import",), "killed at each of its points in test_transfer"),
+    **_both(("Remember", "Forget"), "one write from outside of every flow, with nothing beside it"),
 }
 
 UNSEEN = {("migrate.py", "_make"): "commits to a file that nobody sees before `store_linked`"}
@@ -47,15 +57,18 @@ def test_every_named_point_kills_in_some_flow_of_the_corpus(server: ForkServer) 
         for point in found["ended"][-1].get("points", ()):
             reached.setdefault(point, name)
     expected = {*store.CRASH_POINTS, *_effects(), "recall", "drift", "reuse", "carry"}
-    assert expected - reached.keys() <= NOT_REACHED.keys()
+    assert sorted(expected - reached.keys() - NOT_REACHED.keys()) == []
     assert not NOT_REACHED.keys() & reached.keys(), "reached after all: take it off the list"
 
 
 def test_a_kill_at_each_point_by_name_is_survived(server: ForkServer) -> None:
     fired: set[str] = set()
-    for point, name in _where(server).items():
-        ended = server.trial(name, point)["ended"]
-        assert ended[0].get("died_at") == point, f"{point} did not fire in {name}"
+    for point, names in _where(server).items():
+        # Some come by only if something is late: then in another scenario, or the next time.
+        assert any(
+            server.trial(name, point)["ended"][0].get("died_at") == point
+            for name in (*names, *names)
+        ), f"{point} did not fire in any of {names}"
         fired.add(point)
     assert len(fired) > 15
 
@@ -71,11 +84,11 @@ def _first(name: str) -> str:
     return SCENARIOS[name].variants[0]
 
 
-def _where(server: ForkServer) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _where(server: ForkServer) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
     for scenario in SCENARIOS.values():
-        for point in server.reference(scenario, scenario.variants[0])["points"]:
-            found.setdefault(point, scenario.name)
+        for point in dict.fromkeys(server.reference(scenario, scenario.variants[0])["points"]):
+            found.setdefault(point, []).append(scenario.name)
     return found
 
 
