@@ -164,8 +164,9 @@ class _Writing:
             return value.hex()
         if isinstance(value, enum.Enum):
             return value.value
-        if isinstance(value, tuple) and hasattr(value, "_asdict"):
-            return {name: self.encoded(field) for name, field in value._asdict().items()}
+        names = getattr(value, "_fields", None)
+        if isinstance(value, tuple) and names is not None:
+            return {name: self.encoded(each) for name, each in zip(names, value, strict=True)}
         if isinstance(value, (tuple, list)):
             return [self.encoded(item) for item in value]
         return value
@@ -220,7 +221,7 @@ def read(path: str) -> list[Bundle]:
             f"there is no file {path!r}: name one that kitaru executions export has written",
             code="option-invalid",
         ) from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError) as error:
         _refuse(f"it is no whole zip archive of ours ({error})", error)
     except (ValueError, TypeError, RecursionError, binascii.Error) as error:
         _refuse(str(error) or type(error).__name__, error)
@@ -333,8 +334,11 @@ class _Reading:
         if "data" in fields:
             data = base64.b64decode(fields["data"], validate=True)
         else:
-            packed = self._archive.read(f"values/{digest.hex()}")
             limit = READABLE.max_payload_bytes + 1
+            member = self._archive.getinfo(f"values/{digest.hex()}")
+            if member.compress_type != zipfile.ZIP_STORED or member.file_size > 2 * limit:
+                raise ValueError(f"the value of {where} is not packed as an export packs it")
+            packed = self._archive.read(member)
             data = zlib.decompressobj().decompress(packed, limit)
         payload = Payload(str(fields["codec"]), data, digest)
         if payload.codec == UNREADABLE or not is_intact(payload):

@@ -122,7 +122,10 @@ class ForkServer:
             except subprocess.TimeoutExpired:
                 process.kill()
                 said, _ = process.communicate()
-        return {"status": process.returncode, **(json.loads(said) if said else {})}
+        # What bodies print stands before it; who was killed has come to nothing.
+        last = said.rstrip().rpartition("\n")[2]
+        found = json.loads(last) if last.startswith('{"result"') else {}
+        return {"status": process.returncode, **found}
 
     def _inspect(self, folder: Path) -> dict[str, Any]:
         store, log = str(folder / "store"), str(folder / "log")

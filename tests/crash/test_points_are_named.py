@@ -25,18 +25,17 @@ def _both(writes: tuple[str, ...], why: str) -> dict[str, str]:
 
 NOT_REACHED = {
     **dict.fromkeys(migrate.CRASH_POINTS, "a migration, killed in the tests of the store"),
-    "before_commit:DeclareDead": "written at a clean exit; processes of the corpus never leave so",
-    "after_commit:DeclareDead": "as above",
     "before_commit:Release": "a hand-back, killed in test_kill_minus_nine",
     "after_commit:Release": "as above",
-    "before_commit:GiveUp": "no surface gives an execution up yet",
-    "after_commit:GiveUp": "as above",
     **dict.fromkeys(backup.CRASH_POINTS, "a copy of the store, killed in test_backup"),
     "blob_dropped": "a collection, killed at each of its points in test_housekeeping",
     **_both(("Delete", "Sweep", "DropBlobs"), "as above"),
     **_both(("Import",), "killed at each of its points in test_transfer"),
     **_both(("Remember", "Forget"), "one write from outside of every flow, with nothing beside it"),
 }
+
+SOMETIMES = {"before_commit:DeclareDead", "after_commit:DeclareDead"}
+"""Written at a clean exit, to which few lives of the corpus come in time."""
 
 UNSEEN = {("migrate.py", "_make"): "commits to a file that nobody sees before `store_linked`"}
 
@@ -57,8 +56,8 @@ def test_every_named_point_kills_in_some_flow_of_the_corpus(server: ForkServer) 
         for point in found["ended"][-1].get("points", ()):
             reached.setdefault(point, name)
     expected = {*store.CRASH_POINTS, *_effects(), "recall", "drift", "reuse", "carry"}
-    assert sorted(expected - reached.keys() - NOT_REACHED.keys()) == []
-    assert not NOT_REACHED.keys() & reached.keys(), "reached after all: take it off the list"
+    assert sorted(expected - reached.keys() - NOT_REACHED.keys() - SOMETIMES) == []
+    assert sorted(NOT_REACHED.keys() & reached.keys()) == [], "reached after all: take it off"
 
 
 def test_a_kill_at_each_point_by_name_is_survived(server: ForkServer) -> None:

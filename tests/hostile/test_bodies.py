@@ -111,7 +111,9 @@ def test_a_body_that_takes_the_store_away_stops_its_process(name: str, tmp_path:
     program = Program(tmp_path, alone(STOPS[name]))
     done = program.run()
     assert done.returncode == 1
-    assert "KitaruBackendError" in done.stderr
+    # A body that may open no file may be the first to want one.
+    first = "Too many open files" if name == "may open no file any more" else "KitaruBackendError"
+    assert "KitaruBackendError" in done.stderr or first in done.stderr, done.stderr
     assert "after" not in program.journal()
     for victim in tmp_path.glob("victim-*"):
         assert victim.read_bytes() == b"mine", "the store was written into a file of the user's"
@@ -129,7 +131,7 @@ def test_an_async_flow_whose_descriptors_are_closed_does_not_hang(tmp_path: Path
     program = Program(tmp_path, ASYNC)
     done = program.run()
     assert done.returncode == 1
-    assert "KitaruBackendError" in done.stderr
+    assert "KitaruBackendError" in done.stderr, done.stderr
     program.calm()
     again = program.run()
     assert (again.returncode, again.stdout) == (0, '["before", "calm"]\n'), again.stderr

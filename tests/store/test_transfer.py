@@ -263,6 +263,21 @@ def test_a_file_that_is_not_whole_is_refused_and_changes_nothing(
     assert other.list_executions(project="other", limit=9) == []
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_a_value_that_is_packed_twice_is_refused_before_it_is_unpacked(
+    sqlite_store: SqliteStore, tmp_path: Path, method: int
+) -> None:
+    path = tmp_path / "one.kitaru"
+    keeper(sqlite_store).export(a_life(sqlite_store), str(path))
+    out = tmp_path / "bomb.kitaru"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:
+        for info in old.infolist():
+            packed = method if info.filename.startswith("values/") else zipfile.ZIP_STORED
+            new.writestr(info.filename, old.read(info), packed)
+    with pytest.raises(KitaruValueError, match="not packed as an export packs it"):
+        read(str(out))
+
+
 LIES: dict[str, tuple[bytes, bytes]] = {
     "a state": (b'"status": "failed"', b'"status": "running"'),
     "an unknown state": (b'"status": "failed"', b'"status": "odd"'),

@@ -58,6 +58,9 @@ class Noticing:
         self._followed: dict[str, Completion] = {}
         """Of those for which a handle of this process waits."""
         self._changes: int | None = None
+        self._turn = 0
+        self._unseen: int | None = 0
+        """How many the last look has left for the next one; None: all, something has changed."""
 
     def __len__(self) -> int:
         return len(self._parked)
@@ -126,8 +129,13 @@ class Noticing:
         """Look for what has arrived or is due -> seconds with nothing to do."""
         changes = self._store.changes()
         if changes != self._changes:
-            self._changes = changes
-            self._look()
+            self._changes, self._unseen = changes, None
+        if self._unseen != 0:
+            try:
+                self._look()
+            except BaseException:
+                self._changes = None  # nothing was seen: the next tick looks again
+                raise
         now = self._env.now()
         enforce(self._runner)
         self._wake_due(now)
@@ -145,6 +153,7 @@ class Noticing:
         for life in self._runner.lives():
             life.run.standing.look()
         if not self._parked:
+            self._unseen = 0
             return
         for row in self._store.list_served(
             self._runner.ownership.number(),
@@ -157,7 +166,14 @@ class Noticing:
             followed = [
                 self._parked[exec_id] for exec_id in self._followed if exec_id in self._parked
             ]
-        for parked in [*elsewhere, *followed][:_MAX_LOOKED_AT]:
+        found = [*elsewhere, *followed]
+        # Where the last look stopped this one goes on, until each has had its turn.
+        start = self._turn % len(found) if found else 0
+        turn = [*found[start:], *found[:start]][:_MAX_LOOKED_AT]
+        self._turn = start + len(turn)
+        unseen = len(found) if self._unseen is None else min(self._unseen, len(found))
+        self._unseen = unseen - len(turn) if unseen > len(turn) else 0
+        for parked in turn:
             self._look_at(parked)
 
     def _look_at(self, parked: Parked) -> None:
@@ -167,11 +183,7 @@ class Noticing:
             if row is not None:
                 self.serve(row)
         elif status is not State.WAITING:
-            with self._lock:
-                # By now it may have run here and have been parked anew: that one stays.
-                if self._parked.get(parked.exec_id) is not parked:
-                    return
-            self.forget(parked.exec_id)
+            self.forget(parked.exec_id, parked)
 
     def _wake_due(self, now: int) -> None:
         while True:
@@ -192,7 +204,11 @@ class Noticing:
             with self._lock:  # The store is away: its time comes again with the next tick.
                 heapq.heappush(self._due, (parked.due_at or now, parked.exec_id))
             raise
-        self._look_at(parked)
+        try:
+            self._look_at(parked)
+        except KitaruError:
+            self._changes = None  # it is pending by now: the next tick looks again
+            raise
 
     # --- what has arrived -----------------------------------------------------------------
 
@@ -211,9 +227,10 @@ class Noticing:
             self._changes = None  # if the program stays after all: look again
             return
         with self._lock:
-            parked = self._parked.pop(row.exec_id, None)
-            if parked is None:
-                return
+            parked = self._parked.get(row.exec_id)
+            if parked is None or row.epoch < parked.epoch:
+                return  # Read before it ran here and was parked anew: that one stays.
+            del self._parked[row.exec_id]
             completion = self._followed.pop(row.exec_id, None) or Completion(row.exec_id)
             self._runner.add(row, parked, completion)
         self._runner.dispatch()
@@ -223,9 +240,12 @@ class Noticing:
         self._keep(parked)
         self._changes = None
 
-    def forget(self, exec_id: str) -> None:
+    def forget(self, exec_id: str, seen: Parked | None = None) -> None:
         """It is not waiting any more, and goes on or ended elsewhere."""
         with self._lock:
+            # By now it may have run here and have been parked anew: that one stays.
+            if seen is not None and self._parked.get(exec_id) is not seen:
+                return
             self._parked.pop(exec_id, None)
             completion = self._followed.pop(exec_id, None)
         if completion is not None:

@@ -164,12 +164,13 @@ class Standing:
     def _check(self, again: int) -> None:
         """On the loop. Twice in a row, so that whatever was ready the first time has run."""
         with self._lock:
+            self._checking = False  # whatever happens: or nobody would ever look again
             if self._may_park() and self._tasks_stand():
                 if again:
                     asyncio.get_running_loop().call_soon(self._check, again - 1)
+                    self._checking = True
                     return
                 self._park()
-            self._checking = False
 
     def _may_park(self) -> bool:
         run = self._run
