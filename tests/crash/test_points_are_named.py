@@ -25,17 +25,15 @@ def _both(writes: tuple[str, ...], why: str) -> dict[str, str]:
 
 NOT_REACHED = {
     **dict.fromkeys(migrate.CRASH_POINTS, "a migration, killed in the tests of the store"),
-    "before_commit:Release": "a hand-back, killed in test_kill_minus_nine",
-    "after_commit:Release": "as above",
     **dict.fromkeys(backup.CRASH_POINTS, "a copy of the store, killed in test_backup"),
     "blob_dropped": "a collection, killed at each of its points in test_housekeeping",
     **_both(("Delete", "Sweep", "DropBlobs"), "as above"),
     **_both(("Import",), "killed at each of its points in test_transfer"),
-    **_both(("Remember", "Forget"), "one write from outside of every flow, with nothing beside it"),
+    **_both(("Forget",), "one write from outside of every flow, with nothing beside it"),
 }
 
-SOMETIMES = {"before_commit:DeclareDead", "after_commit:DeclareDead"}
-"""Written at a clean exit, to which few lives of the corpus come in time."""
+SOMETIMES = {*_both(("DeclareDead", "Release"), "")}
+"""Written at a clean exit and at a hand-back, to which few lives of the corpus come in time."""
 
 UNSEEN = {("migrate.py", "_make"): "commits to a file that nobody sees before `store_linked`"}
 
