@@ -21,7 +21,7 @@ from kitaru._engine.awaited import describe
 from kitaru._engine.debugging import AGAIN_SECONDS, prompt_is_open, restore_terminal
 from kitaru._engine.runner import Runner
 from kitaru.errors import KitaruError
-from kitaru.notices import notice, notice_once
+from kitaru.notices import notice
 
 DRAIN_SECONDS = 5.0
 """What bodies get to finish and record after Ctrl-C (DESIGN.md, section 7)."""
@@ -62,7 +62,8 @@ class Host:
             try:
                 pause_seconds = self._runner.tick()
             except Exception as error:
-                notice_once(f"cannot look for what has arrived: {error}")
+                text = f"cannot look for what has arrived: {error}"
+                self._runner.services.say(text, once=("tick", text))
                 pause_seconds = 5.0
             self._wake.wait(pause_seconds)
             self._wake.clear()
