@@ -364,7 +364,8 @@ if __name__ == "__main__":
     import kitaru, threading
     kitaru.configure(at_exit="leave", at_exit_seconds=0)
     killed.run(sys.argv[1])
-    while not os.path.exists(sys.argv[1]):
+    # Not only there: with the numbers in it.
+    while not os.path.exists(sys.argv[1]) or not os.path.getsize(sys.argv[1]):
         threading.Event().wait(0.02)
 """
     )
