@@ -104,11 +104,11 @@ def find_open(store: Store, row: ExecutionRow, wait: object) -> RecordedWait:
             code="wait-not-found",
         )
     waits = store.list_waits(row.id)
-    fitting = _fitting(waits, wait)
-    still_open = [each for each in fitting if each.state is WaitState.OPEN]
+    found = fitting(waits, wait)
+    still_open = [each for each in found if each.state is WaitState.OPEN]
     if len(still_open) == 1 and row.status not in FINISHED:
         return still_open[0]
-    if not fitting:
+    if not found:
         raise KitaruNotFoundError(
             f"execution {row.exec_id} has no wait {shortened(wait)}."
             f"{did_you_mean(wait, {each.row.label for each in waits})} {_listed(row, waits)}",
@@ -120,17 +120,24 @@ def find_open(store: Store, row: ExecutionRow, wait: object) -> RecordedWait:
             f"its id. {_listed(row, still_open, among=waits)}",
             code="wait-ambiguous",
         )
-    raise _closed(store, row, fitting[-1])
+    raise _closed(store, row, found[-1])
 
 
-def _fitting(waits: Iterable[RecordedWait], wait: str) -> list[RecordedWait]:
-    """By name or label first; a part of an id only if nothing is called that."""
+def fitting(waits: Iterable[RecordedWait], wait: str) -> list[RecordedWait]:
+    """By name or label first; a part of an id only if nothing is called that.
+
+    Of a wait that asks what is to become of a call, the beginning of the call's id too.
+    """
     waits = list(waits)
     named = [each for each in waits if wait in (each.row.label, each.row.name)]
     part = wait.strip().lower().rpartition(":")[2]
     if named or len(part) < _LEAST_DIGITS or not set(part) <= set("0123456789abcdef"):
         return named
-    return [each for each in waits if part in each.row.identity.hex()]
+    return [
+        each
+        for each in waits
+        if part in each.row.identity.hex() or (each.row.call or b"").hex().startswith(part)
+    ]
 
 
 def _listed(

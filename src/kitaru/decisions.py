@@ -22,8 +22,6 @@ from kitaru.records import wait_id
 NO_VALUE: Any = type("NoValue", (), {"__repr__": lambda self: "no value"})()
 """Nothing was given; None is a value."""
 
-_LEAST_DIGITS = 4
-
 
 def decide(
     store: Store,
@@ -63,7 +61,7 @@ def find(store: Store, row: ExecutionRow, call: object) -> RecordedWait:
             code="wait-not-found",
         )
     waits = [each for each in store.list_waits(row.id) if each.row.kind is WaitKind.DECISION]
-    fitting = _fitting(waits, call)
+    fitting = answering.fitting(waits, call)
     still_open = [each for each in fitting if each.state is WaitState.OPEN]
     if row.status in FINISHED:
         still_open = []
@@ -83,19 +81,6 @@ def find(store: Store, row: ExecutionRow, call: object) -> RecordedWait:
             code="wait-ambiguous",
         )
     raise _decided(store, row, fitting[-1])
-
-
-def _fitting(waits: Iterable[RecordedWait], call: str) -> list[RecordedWait]:
-    waits = list(waits)
-    named = [each for each in waits if call in (each.row.label, each.row.name)]
-    part = call.strip().lower().rpartition(":")[2]
-    if named or len(part) < _LEAST_DIGITS or not set(part) <= set("0123456789abcdef"):
-        return named
-    return [
-        each
-        for each in waits
-        if (each.row.call or b"").hex().startswith(part) or part in each.row.identity.hex()
-    ]
 
 
 def about(found: RecordedWait) -> dict[str, Any]:

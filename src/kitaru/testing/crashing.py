@@ -102,24 +102,21 @@ def crash_everywhere(
     uncertain = 0
     for number, name in enumerate(points, start=1):
         found, _ = trial.play(number)
-        where = f"killed at point {number} of {len(points)} ({name})"
-        if found.asked is not None:
-            uncertain += 1
-        elif (found.status, found.value, found.failure) != (
-            expected.status,
-            expected.value,
-            expected.failure,
-        ):
-            raise AssertionError(
-                f"flow {flow.spec.name!r}, {where}, came to {found}; undisturbed to {expected}"
-            )
-        if found.repeated:
-            raise AssertionError(
-                f"flow {flow.spec.name!r}, {where}: the body of {', '.join(found.repeated)} "
-                'started twice, in spite of effect="once"'
-            )
-    result = trial.result
-    return CrashReport(tuple(points), result, expected.failure, uncertain)
+        where = f"flow {flow.spec.name!r}, killed at point {number} of {len(points)} ({name})"
+        _compare(found, expected, where)
+        uncertain += found.asked is not None
+    return CrashReport(tuple(points), trial.result, expected.failure, uncertain)
+
+
+def _compare(found: _End, expected: _End, where: str) -> None:
+    """Raise ``AssertionError`` unless a trial came to what it had to come to."""
+    if found.asked is None and found.outcome != expected.outcome:
+        raise AssertionError(f"{where}, came to {found}; undisturbed to {expected}")
+    if found.repeated:
+        raise AssertionError(
+            f"{where}: the body of {', '.join(found.repeated)} started twice, in spite of "
+            'effect="once"'
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +130,10 @@ class _End:
     repeated: tuple[str, ...]
     asked: str | None
     """The checkpoint of which a person is asked what became of it."""
+
+    @property
+    def outcome(self) -> tuple[State, bytes | None, str | None]:
+        return self.status, self.value, self.failure
 
     def __str__(self) -> str:
         return self.shown
