@@ -39,6 +39,8 @@ json.dump({"died": died, "outputs": [cell.outputs for cell in cells]}, sys.stdou
 
 # Runs after the cells that define: notes each evaluation in a file, and may die at the fifth.
 # Evaluations run side by side: without the lock all might be noted before any is counted.
+# Whether it dies is asked of the environment: said in the code, it would make the code of the
+# life that is killed another than that of the next, and nothing of the first would be reused.
 WATCH = """
 import os, signal, threading
 plain_moons = moons
@@ -49,7 +51,7 @@ def moons(*args, **kwargs):
         with open("journal", "a") as journal:
             print("evaluating", file=journal)
         with open("journal") as journal:
-            if {deadly} and len(journal.readlines()) == 5:
+            if os.environ["DEADLY"] == "yes" and len(journal.readlines()) == 5:
                 os.kill(os.getpid(), signal.SIGKILL)
     return plain_moons(*args, **kwargs)
 """
@@ -64,13 +66,17 @@ class Kernel:
         (folder / "pyproject.toml").write_text('[project]\nname = "mine"\nversion = "0"\n')
 
     def run(self, cells: Sequence[str], *, dies: bool = False) -> list[str]:
-        """-> what each cell has put out, errors included."""
+        """-> what each cell has put out, errors included; `dies` at the fifth evaluation."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith("KITARU_")}
         done = subprocess.run(
             [sys.executable, "-c", DRIVER],
             input=json.dumps(cells),
             cwd=self.folder,
-            env={**kept, "HOME": str(self.folder.parent)},
+            env={
+                **kept,
+                "HOME": str(self.folder.parent),
+                "DEADLY": "yes" if dies else "no",
+            },
             capture_output=True,
             text=True,
             timeout=2 * PATIENCE_SECONDS,
@@ -103,9 +109,9 @@ def cells_of_the_notebook() -> list[str]:
     return ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
 
 
-def watched(cells: list[str], *, deadly: bool) -> list[str]:
+def watched(cells: list[str]) -> list[str]:
     definitions, rest = cells[:3], cells[3:]
-    return [*definitions, WATCH.format(deadly=deadly), *rest]
+    return [*definitions, WATCH, *rest]
 
 
 def test_the_notebook_is_kept_without_outputs() -> None:
@@ -116,11 +122,11 @@ def test_the_notebook_is_kept_without_outputs() -> None:
 
 def test_a_sweep_goes_on_after_its_kernel_was_killed(kernel: Kernel) -> None:
     cells = cells_of_the_notebook()
-    kernel.run(watched(cells, deadly=True), dies=True)
+    kernel.run(watched(cells), dies=True)
     begun = kernel.evaluations()
     assert begun < 10
 
-    outputs = kernel.run(watched(cells, deadly=False))
+    outputs = kernel.run(watched(cells))
     *_, sweep, status, finer = outputs
     assert sweep.count("k=") == 3
     assert status == "completed with 10 evaluations\n"
@@ -129,12 +135,12 @@ def test_a_sweep_goes_on_after_its_kernel_was_killed(kernel: Kernel) -> None:
     unrecorded = first - 10
     assert 1 <= unrecorded <= begun, "only what the kill cut off was evaluated twice"
 
-    kernel.run(watched(cells, deadly=False))
+    kernel.run(watched(cells))
     assert kernel.evaluations() == first + 6, "a third run finds everything"
 
 
 def test_what_lives_in_a_notebook_says_so_elsewhere(kernel: Kernel) -> None:
-    kernel.run(watched(cells_of_the_notebook(), deadly=True), dies=True)
+    kernel.run(watched(cells_of_the_notebook()), dies=True)
     kept = {k: v for k, v in os.environ.items() if not k.startswith("KITARU_")}
 
     def kitaru(*words: str) -> subprocess.CompletedProcess[str]:
