@@ -1,4 +1,4 @@
-"""What every store does: one test for each sentence of ``protocol.py``."""
+"""What every store does: one test for each sentence of the protocol."""
 
 from __future__ import annotations
 

@@ -1,0 +1,291 @@
+"""The store itself: how writes are applied, and every read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from kitaru._core.lifecycle import State
+from kitaru._core.payload import Payload
+from kitaru._store.protocol.reads import (
+    Head,
+    OpenWait,
+    Outcome,
+    PastCall,
+    Place,
+    Recorded,
+    RecordedArtifact,
+    RecordedAttempt,
+    RecordedCall,
+    RecordedCode,
+    RecordedMemory,
+    RecordedWait,
+    Reusable,
+    Sample,
+    Tombstone,
+)
+from kitaru._store.protocol.rows import ExecutionRow, IntentRow, LearntRow, NoteRow, Owner
+from kitaru._store.protocol.writes import Write
+
+
+class Store(Protocol):
+    """Durable state. One instance per process and location; safe to use from many threads."""
+
+    def apply(self, write: Write) -> Any:
+        """Commit a write and return its answer; everything queued rides along.
+
+        Raises :class:`Refused` if its precondition does not hold, and
+        ``KitaruBackendError`` if the store cannot be written.
+        """
+        ...
+
+    def post(self, write: Write, done: Callable[[Any, BaseException | None], None]) -> None:
+        """Queue a write; ``done(answer, error)`` is called after its commit, by the committer."""
+        ...
+
+    def flush(self, *, wait: bool) -> bool:
+        """Commit what is queued. ``wait=False``: give up at once if the write lock is
+        taken, here or by another process, and return False."""
+        ...
+
+    def find_execution(self, exec_id: str) -> ExecutionRow | None: ...
+
+    def find_by_key(self, *, project: str, flow_id: str, key: str) -> ExecutionRow | None: ...
+
+    def get_status(self, execution: int) -> tuple[State, int, int | None]:
+        """(status, epoch, owner) of an execution that is known to exist."""
+        ...
+
+    def search_executions(self, part: str, *, project: str, limit: int) -> list[ExecutionRow]:
+        """Executions whose id contains ``part``, newest first."""
+        ...
+
+    def list_executions(
+        self,
+        *,
+        project: str,
+        flow: str | None = None,
+        statuses: Sequence[State] = (),
+        before: int | None = None,
+        since: int | None = None,
+        key: str | None = None,
+        limit: int,
+    ) -> list[ExecutionRow]:
+        """Newest first; ``flow`` matches flow id or name; row ids from ``since`` to below
+        ``before``."""
+        ...
+
+    def first_from(self, exec_id: str) -> int | None:
+        """The row id of the execution whose id is the first that is not below ``exec_id``.
+
+        Ids begin with the time, so this is where a time stands among the rows.
+        """
+        ...
+
+    def list_heads(self, *, project: str, limit: int) -> list[Head]:
+        """Newest first."""
+        ...
+
+    def count_recorded(self, *, since: int) -> Recorded:
+        """All there is, and what executions with row id >= ``since`` have of it."""
+        ...
+
+    def count_outcomes(self, exec_id: str, *, limit: int) -> tuple[int, int]:
+        """(calls that succeeded, attempts that failed) of an execution, of ``limit`` at most."""
+        ...
+
+    def list_unfinished(
+        self, *, project: str, flow_ids: Sequence[str], limit: int
+    ) -> list[ExecutionRow]:
+        """Pending, running and cancelling executions of these flows, oldest first."""
+        ...
+
+    def list_due(self, *, project: str, at: int, limit: int) -> list[ExecutionRow]:
+        """Waiting executions whose ``due_at`` has passed at ``at``, soonest first."""
+        ...
+
+    def next_due(self, *, project: str) -> int | None:
+        """The earliest instant at which a waiting execution goes on by itself."""
+        ...
+
+    def list_owned(self, owner: int, *, statuses: Sequence[State]) -> list[tuple[str, State]]:
+        """(exec_id, status) of the executions that this process owns, in these states."""
+        ...
+
+    def list_served(self, home: int, *, project: str, limit: int) -> list[ExecutionRow]:
+        """Pending executions whose home is this process, oldest first: what it parked and
+        what was answered since."""
+        ...
+
+    def list_children(self, exec_id: str, *, limit: int) -> list[ExecutionRow]:
+        """The child executions of an execution, oldest first."""
+        ...
+
+    def find_child(self, exec_id: str, call: bytes) -> ExecutionRow | None: ...
+
+    def list_waits(self, execution: int) -> list[RecordedWait]:
+        """Every wait of the execution, in the order of opening."""
+        ...
+
+    def find_wait(self, execution: int, identity: bytes) -> RecordedWait | None: ...
+
+    def list_open_waits(self, *, project: str, limit: int) -> list[OpenWait]:
+        """Open waits of all executions of the project, oldest first."""
+        ...
+
+    def list_intents(self, execution: int) -> list[IntentRow]:
+        """Every intent of the execution, in the order of recording."""
+        ...
+
+    def list_artifacts(
+        self, execution: int, *, name: str | None = None, limit: int
+    ) -> list[RecordedArtifact]:
+        """What its checkpoints saved, without the values, in the order of recording."""
+        ...
+
+    def list_lent_artifacts(
+        self, execution: int, *, name: str | None = None, limit: int
+    ) -> list[tuple[bytes, RecordedArtifact]]:
+        """What was saved where outcomes of this execution come from, without the values.
+
+        Each with the identity of the reused or carried call of this execution, in the order of
+        recording; calls that were copied from copies are followed to where the body ran.
+        """
+        ...
+
+    def find_artifact(self, number: int) -> RecordedArtifact | None: ...
+
+    def find_memory(
+        self, *, project: str, scope_type: str, scope: str, key: str, version: int | None = None
+    ) -> RecordedMemory | None:
+        """This version of the key, or (None) its newest; a tombstone too."""
+        ...
+
+    def list_memories(
+        self, *, project: str, scope_type: str, scope: str, limit: int
+    ) -> list[RecordedMemory]:
+        """The newest version of each key of the scope, by key; deleted ones are left out."""
+        ...
+
+    def list_versions(
+        self, *, project: str, scope_type: str, scope: str, key: str, limit: int
+    ) -> list[RecordedMemory]:
+        """Every version of the key, tombstones too, newest first."""
+        ...
+
+    def list_scopes(self, *, project: str, limit: int) -> list[tuple[str, str]]:
+        """(scope_type, scope) of all that was ever written, in order."""
+        ...
+
+    def list_expired(
+        self, *, at: int, after: tuple[int, int] = (-1, 0), limit: int
+    ) -> list[ExecutionRow]:
+        """Finished executions of no parent here that have been kept long enough at ``at``.
+
+        In the order in which their time was over, from behind (that instant, row id).
+        """
+        ...
+
+    def list_unswept(self, *, limit: int) -> list[str]:
+        """Deleted executions of which rows may be left."""
+        ...
+
+    def find_tombstone(self, exec_id: str) -> Tombstone | None: ...
+
+    def list_stray_blobs(self, *, before: int) -> list[tuple[bytes, int]]:
+        """(digest, bytes) of files that no row names and that are older than ``before``."""
+        ...
+
+    def drop_leftovers(self, *, before: int) -> int:
+        """Remove half-written files of processes that died, older than ``before`` -> how many."""
+        ...
+
+    def changes(self) -> int:
+        """A number that differs once anybody has committed anything since it was last asked:
+        cheap, for polling."""
+        ...
+
+    def count_executions(self, *, project: str) -> dict[State, int]: ...
+
+    def list_attempts(self, execution: int) -> list[RecordedAttempt]: ...
+
+    def list_notes(self, execution: int) -> list[NoteRow]: ...
+
+    def get_owner(self, owner: int) -> Owner: ...
+
+    def list_owners(self) -> list[Owner]:
+        """Those not declared dead."""
+        ...
+
+    def load_outcomes(self, execution: int) -> list[Outcome]:
+        """Every recorded attempt of the execution, in the order of recording."""
+        ...
+
+    def load_learnt(self, execution: int) -> list[LearntRow]: ...
+
+    def load_payloads(self, execution: int, calls: Sequence[int]) -> list[tuple[int, Payload]]:
+        """Payloads of these calls of the execution, by id; those of others are left out.
+
+        What comes behind a damaged one, or behind many bytes, may be missing;
+        the first is not: if that one is damaged, ``KitaruValueError``.
+        """
+        ...
+
+    def load_seconds(self, execution: int, calls: Sequence[int]) -> list[tuple[int, float]]:
+        """How long the bodies of these calls of the execution took, by id."""
+        ...
+
+    def load_payload(self, call: int) -> Payload: ...
+
+    def list_places(self, execution: int) -> list[Place]:
+        """Recorded successes of the execution, by place. Read once, when a resume meets its
+        first unrecorded call: a thousand branches must not read a thousand times."""
+        ...
+
+    def find_reusable(
+        self, reuse_key: bytes, *, execution: int, before: int | None, since: int | None
+    ) -> Reusable | None:
+        """The newest success with this key in another execution, with a row id below
+        ``before`` and ended at or after ``since``. A corrupt payload is skipped."""
+        ...
+
+    def list_codes(self, *, project: str, checkpoint: str, limit: int) -> list[RecordedCode]:
+        """Versions of the checkpoint's code, newest first."""
+        ...
+
+    def sample_arguments(self, execution: int, *, checkpoint: str, limit: int) -> list[str]:
+        """The ``arguments`` of some recorded calls of the checkpoint in that execution."""
+        ...
+
+    def list_samples(
+        self, execution: int, *, checkpoint: str, before: int, limit: int
+    ) -> list[Sample]:
+        """Recorded attempts of the checkpoint with row id < ``before``, newest first."""
+        ...
+
+    def load_source(self, digest: bytes) -> bytes | None:
+        """The compressed text of a source file, if it was kept. The reader checks it."""
+        ...
+
+    def find_checkpoint(self, execution: int, identity: bytes) -> str | None:
+        """The checkpoint id of the recorded call with this identity."""
+        ...
+
+    def list_calls(self, execution: int, *, after: int = 0, limit: int) -> list[RecordedCall]:
+        """Recorded attempts with row id > ``after``, by id."""
+        ...
+
+    def list_past(self, execution: int, *, upto: int) -> list[PastCall]:
+        """Every recorded attempt with row id <= ``upto``, by id, without its value."""
+        ...
+
+    def examine(self, *, seconds: float | None) -> dict[str, Any]:
+        """How it stands: ``problems`` (what a check of its integrity found) and whether the check
+        was ``complete`` within ``seconds``, and the settings that its durability hangs on."""
+        ...
+
+    def info(self) -> dict[str, Any]:
+        """Where the store is, its schema version, size in bytes, project, SQLite version."""
+        ...
+
+    def close(self) -> None: ...
