@@ -14,6 +14,7 @@ import contextlib
 import enum
 import io
 import json
+import lzma
 import os
 import re
 import types
@@ -50,6 +51,10 @@ FORMAT = "kitaru-execution"
 VERSION = 1
 MAX_ROWS_BYTES = 1 << 32
 MAX_MANIFEST_BYTES = 1 << 20
+MAX_LINE_BYTES = 1 << 26
+"""Of a record. What is large stands beside the records; the rest has limits of its own."""
+_INTEGERS = range(-(1 << 63), 1 << 63)
+"""What a database keeps."""
 _PAGE = 500
 _MAX_CHILDREN = 10_000
 _TYPES: dict[str, Any] = {
@@ -221,7 +226,14 @@ def read(path: str) -> list[Bundle]:
             f"there is no file {path!r}: name one that kitaru executions export has written",
             code="option-invalid",
         ) from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        EOFError,
+        KeyError,
+        RuntimeError,
+    ) as error:
         _refuse(f"it is no whole zip archive of ours ({error})", error)
     except (ValueError, TypeError, RecursionError, binascii.Error) as error:
         _refuse(str(error) or type(error).__name__, error)
@@ -275,7 +287,10 @@ class _Reading:
             raise ValueError("its records are too many")
         digest = blake2b(digest_size=32)
         with self._archive.open("rows.jsonl") as raw:
-            for line in io.BufferedReader(raw):  # type: ignore[type-var]
+            lines = io.BufferedReader(raw)  # type: ignore[type-var]
+            while line := lines.readline(MAX_LINE_BYTES + 1):
+                if len(line) > MAX_LINE_BYTES:
+                    raise ValueError("one of its records is too long")
                 digest.update(line)
                 record = json.loads(line)
                 if not isinstance(record, dict) or len(record) != 1:
@@ -308,12 +323,18 @@ class _Reading:
             return ()
         if type(value) is not hint:
             raise ValueError(f"{where} is {type(value).__name__}, not {hint.__name__}")
+        if hint is int and value not in _INTEGERS:
+            raise ValueError(f"{where} is a number of more than 64 bits")
         return value
 
     def _record(self, fields: Any, cls: Any, where: str) -> Any:
         hints = typing.get_type_hints(cls)
-        if not isinstance(fields, dict) or set(fields) != set(hints):
-            odd = sorted(set(fields) ^ set(hints))[:3] if isinstance(fields, dict) else []
+        if not isinstance(fields, dict):
+            raise ValueError(f"{where} is {type(fields).__name__}")
+        # A field that came later has a default, and older exports are without it.
+        fields = {**cls._field_defaults, **fields}
+        if set(fields) != set(hints):
+            odd = sorted(set(fields) ^ set(hints))[:3]
             raise ValueError(f"a record of kind {where} has other fields than today's {odd}")
         made = cls(
             **{

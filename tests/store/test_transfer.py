@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kitaru import transfer
 from kitaru._core.lifecycle import CallSource, State
 from kitaru._store.protocol import (
     NO_FACTS,
@@ -283,6 +284,7 @@ LIES: dict[str, tuple[bytes, bytes]] = {
     "an unknown state": (b'"status": "failed"', b'"status": "odd"'),
     "an open wait": (b'"state": "answered"', b'"state": "open"'),
     "a type": (b'"created_at": 1000', b'"created_at": "1000"'),
+    "a number of the database's": (b'"created_at": 1000', b'"created_at": 18446744073709551616'),
     "a field more": (b'"created_at": 1000', b'"created_at": 1000, "more": 1'),
     "a field less": (b'"created_at": 1000, ', b""),
     "an id": (b'"exec_id": "e-1"', b'"exec_id": "../../x"'),
@@ -307,6 +309,55 @@ def test_a_record_that_lies_is_refused_though_its_checksum_is_right(
     bad = rewritten(rewritten(path, in_rows(old, new)), in_manifest(rows_blake2b=digest))
     with pytest.raises(KitaruValueError, match="export is not what it should be"):
         read(str(bad))
+
+
+def test_records_that_are_packed_in_another_way_and_broken_are_refused(
+    sqlite_store: SqliteStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "one.kitaru"
+    keeper(sqlite_store).export(a_life(sqlite_store), str(path))
+    out = tmp_path / "broken.kitaru"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_LZMA) as new:
+        for info in old.infolist():
+            new.writestr(info.filename, old.read(info), zipfile.ZIP_LZMA)
+        place = new.getinfo("rows.jsonl").header_offset
+    whole = bytearray(out.read_bytes())
+    start = place + 30 + len("rows.jsonl") + 20
+    whole[start : start + 200] = bytes([255]) * 200
+    out.write_bytes(whole)
+    with pytest.raises(KitaruValueError, match="export is not what it should be"):
+        read(str(out))
+
+
+def test_a_record_without_end_is_not_read_into_memory(
+    sqlite_store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "one.kitaru"
+    keeper(sqlite_store).export(a_life(sqlite_store), str(path))
+    monkeypatch.setattr(transfer, "MAX_LINE_BYTES", 2_000)
+    long = rewritten(path, lambda n, d: b'{"note":' + b" " * 9_000 if n == "rows.jsonl" else d)
+    with pytest.raises(KitaruValueError, match="records is too long"):
+        read(str(long))
+
+
+def test_an_export_from_before_a_field_existed_is_read_with_its_default(
+    sqlite_store: SqliteStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "one.kitaru"
+    keeper(sqlite_store).export(a_life(sqlite_store), str(path))
+    with zipfile.ZipFile(path) as archive:
+        lines = [json.loads(line) for line in archive.read("rows.jsonl").splitlines()]
+    assert any("code" in line for line in lines)
+    for line in lines:
+        line.get("code", {}).pop("unseen", None)
+    rows = b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+    older = rewritten(
+        rewritten(path, lambda n, d: rows if n == "rows.jsonl" else d),
+        in_manifest(rows_blake2b=blake2b(rows, digest_size=32).hexdigest()),
+    )
+    codes = [code for bundle in read(str(older)) for code in bundle.codes]
+    assert codes
+    assert all(code.unseen is None for code in codes)
 
 
 @pytest.mark.parametrize("data", [b"", b"not an archive", b"PK\x03\x04" + bytes(99)])
