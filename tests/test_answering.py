@@ -58,6 +58,17 @@ def test_an_answer_closes_the_wait_and_says_who_and_when() -> None:
     assert executions().pending_waits(row.exec_id) == []
 
 
+def test_who_answered_and_what_stays_to_be_seen_on_the_execution() -> None:
+    row = waiting(Asks())
+    executions().input(row.exec_id, wait="approve", value=True, by="ada")
+    (note,) = executions().get(row.exec_id).notes
+    assert (note.kind, note.message) == ("answered", "approve was answered by ada with true")
+    other = waiting(Asks())
+    executions().abort_wait(other.exec_id, wait="approve", by="bob")
+    (note,) = executions().get(other.exec_id).notes
+    assert (note.kind, note.message) == ("aborted", "approve was aborted by bob")
+
+
 def test_without_a_name_the_user_of_this_machine_has_answered() -> None:
     row = waiting(Asks())
     executions().input(row.exec_id, wait="approve", value=False)

@@ -14,7 +14,7 @@ from kitaru._core.checks import check_text
 from kitaru._core.lifecycle import FINISHED, State
 from kitaru._core.names import shortened
 from kitaru._store.logs import LogStore
-from kitaru._store.protocol import ExecutionRow, Head, RecordedWait, Store
+from kitaru._store.protocol import ExecutionRow, Head, Store
 from kitaru.decoration import check_strings
 from kitaru.errors import KitaruNotFoundError, KitaruUsageError
 from kitaru.lookup import checked_limit, checked_status, find_row, id_prefix_at, stored_as
@@ -274,7 +274,7 @@ class Looking:
     def pending_waits(self, exec_id: str) -> Waits:
         """What the execution waits for, oldest first; empty if nothing is to be answered."""
         row = self.find_row(exec_id)
-        return pending_waits_of(row, self._waits(row))
+        return pending_waits_of(row, self._store.list_waits(row.id))
 
     def all_pending_waits(self, *, limit: int = DEFAULT_LIMIT) -> Waits:
         """What all executions of the project wait for, oldest first."""
@@ -307,14 +307,8 @@ class Looking:
             notes=self._store.list_notes(row.id),
             attempts=self._store.list_attempts(row.id),
             client=self,
-            waits=self._waits(row),
+            waits=self._store.list_waits(row.id),
         )
-
-    def _waits(self, row: ExecutionRow) -> Sequence[RecordedWait]:
-        """All waits of an execution that may have open ones; none of one that has not."""
-        if row.status in (State.RUNNING, State.WAITING, State.PENDING):
-            return self._store.list_waits(row.id)
-        return ()
 
     def _liveness(self) -> Callable[[int | None], bool]:
         """Whether an owner lives; each is probed once."""

@@ -45,6 +45,8 @@ from kitaru.model import (
 )
 
 MAX_SHOWN_BYTES = 4096
+MAX_ANSWER_BYTES = 200
+"""Of an answer in a note."""
 MAX_PARSED_BYTES = 1024 * 1024
 """Inputs beyond this are shown by size and digest, without reading them."""
 
@@ -110,11 +112,19 @@ def execution_of(
         tags=_tags(row.tags),
         key=row.key,
         attempts=row.attempt,
-        notes=tuple(sorted([*map(_note, notes), *map(_failed_attempt, attempts)], key=_when)),
+        notes=_all_notes(notes, attempts, waits),
         inputs=shown_inputs(row.inputs),
         frozen_execution_spec=_mapping(row.spec),
         _client=client,
     )
+
+
+def _all_notes(
+    notes: Iterable[NoteRow], attempts: Iterable[RecordedAttempt], waits: Iterable[RecordedWait]
+) -> tuple[Note, ...]:
+    """What was noted, how attempts failed and who answered, in the order of time."""
+    closed = (_closed_wait(wait) for wait in waits if wait.closed_by is not None)
+    return tuple(sorted([*map(_note, notes), *map(_failed_attempt, attempts), *closed], key=_when))
 
 
 def _note(row: NoteRow) -> Note:
@@ -127,6 +137,27 @@ def _failed_attempt(attempt: RecordedAttempt) -> Note:
     what = "" if info is None else f": {info.exception_type}: {info.message}"
     text = f"attempt {attempt.attempt} failed{what}"
     return Note("failed_attempt", text, instant(attempt.ended_at))
+
+
+def _closed_wait(wait: RecordedWait) -> Note:
+    """Who closed a wait, and with what: the record of a person's decision."""
+    given = ""
+    if (
+        wait.state is WaitState.ANSWERED
+        and wait.payload is not None
+        and wait.row.schema is not None
+    ):
+        given = f" with {_short(wait.payload)}"
+    text = f"{wait.row.label} was {wait.state.value} by {wait.closed_by}{given}"
+    return Note(wait.state.value, text, instant(wait.closed_at or wait.row.opened_at))
+
+
+def _short(payload: Payload) -> str:
+    """An answer in one short line of JSON."""
+    try:
+        return preview(result_tree(payload, "the answer"), MAX_ANSWER_BYTES)
+    except KitaruValueError as error:
+        return f"(not shown: {error})"
 
 
 def _when(note: Note) -> datetime:
