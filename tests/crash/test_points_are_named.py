@@ -29,6 +29,7 @@ NOT_REACHED = {
     "blob_dropped": "a collection, killed at each of its points in test_housekeeping",
     **_both(("Delete", "Sweep", "DropBlobs"), "as above"),
     **_both(("Import",), "killed at each of its points in test_transfer"),
+    **_both(("Beat", "Reap"), "of processes with a lease: one statement, beside every execution"),
     **_both(("Forget",), "one write from outside of every flow, with nothing beside it"),
 }
 

@@ -19,6 +19,7 @@ from kitaru._store import commit
 from kitaru._store.protocol import (
     Answer,
     ArtifactRow,
+    Beat,
     Bundle,
     Cancel,
     Claim,
@@ -39,6 +40,7 @@ from kitaru._store.protocol import (
     MemoryRow,
     NoteRow,
     Park,
+    Reap,
     Record,
     Refused,
     RegisterOwner,
@@ -83,6 +85,8 @@ PROJECTS = ["demo", "elsewhere"]
 KINDS = {
     "owner": 4,
     "dead": 2,
+    "beat": 6,
+    "reap": 3,
     "start": 12,
     "claim": 18,
     "record": 34,
@@ -183,9 +187,16 @@ class World:
         kind = self.random.choices(list(KINDS), list(KINDS.values()))[0]
         if kind == "owner":
             name = f"lock-{self.random.randrange(12)}"
-            return RegisterOwner(name, self.random.randrange(99), "here", self.at)
+            lease_seconds = self.random.choice([None, None, self._lease_seconds()])
+            pid = self.random.randrange(99)
+            return RegisterOwner(name, pid, "here", self.at, lease_seconds)
         if kind == "dead":
-            return DeclareDead(self._owner(), self.at)
+            return DeclareDead(self._owner(), self.at, itself=self.random.random() < 0.3)
+        if kind == "beat":
+            return Beat(self._leased(), self._lease_seconds(), self.at)
+        if kind == "reap":
+            patience_seconds = self.random.randrange(5) / 1e6
+            return Reap(patience_seconds, self.random.choice([1, 2, 9]), self.at)
         if kind == "memory":
             return Remember(self.random.choice(PROJECTS), self._memory(None))
         if kind == "sweep":
@@ -339,6 +350,17 @@ class World:
 
     def _owner(self) -> int:
         return self.random.randint(1, 6)
+
+    def _lease_seconds(self) -> float:
+        """Not much more than what passes in a few steps."""
+        return self.random.randrange(2, 12) / 1e6
+
+    def _leased(self) -> int:
+        """Mostly one that has a lease: a heartbeat gives one to whoever has none."""
+        leased = [owner.id for owner in self.model.list_owners() if owner.lease_until is not None]
+        return (
+            self.random.choice(leased) if leased and self.random.random() < 0.9 else self._owner()
+        )
 
     def _start(self, rows: list[ExecutionRow]) -> Write:
         exec_id = self.env.new_id()

@@ -87,7 +87,7 @@ def refusal(store: AnyStore, write: Write, kind: type[Refused]) -> Refused:
 
 def test_a_registered_owner_comes_back_as_it_was_named(store: AnyStore) -> None:
     owner = store.apply(RegisterOwner("lock-9", 4711, "here", 5))
-    assert owner == Owner(owner.id, "lock-9", 4711, "here", 5, None)
+    assert owner == Owner(owner.id, "lock-9", 4711, "here", 5, None, None, None)
     assert store.get_owner(owner.id) == owner
     assert store.list_owners() == [owner]
 

@@ -57,6 +57,7 @@ INDEX_OF = {
     "keep_sources": "calls_by_source (reused_from=?)",
     "sweep_nobodys_calls": "calls_by_identity (execution=?)",
     "list_unswept": "tombstones_unswept",
+    "reap": "owners_alive",
     "list_named_blobs": WHOLE_BLOBS,
 }
 

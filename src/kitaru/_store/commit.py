@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from kitaru._store.protocol import (
     Answer,
+    Beat,
     Cancel,
     Claim,
     DeclareDead,
@@ -32,6 +33,7 @@ from kitaru._store.protocol import (
     GiveUp,
     Import,
     Park,
+    Reap,
     Record,
     RegisterOwner,
     Release,
@@ -51,6 +53,8 @@ MAX_GROUP = 1_000
 WRITES: tuple[type, ...] = (
     RegisterOwner,
     DeclareDead,
+    Beat,
+    Reap,
     Start,
     Claim,
     Record,

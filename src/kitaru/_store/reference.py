@@ -18,6 +18,7 @@ from kitaru._store.commit import AFTER_COMMIT, BEFORE_COMMIT
 from kitaru._store.protocol import (
     AlreadyRecorded,
     Answer,
+    Beat,
     Cancel,
     Claim,
     CodeRow,
@@ -41,6 +42,7 @@ from kitaru._store.protocol import (
     Park,
     PastCall,
     Place,
+    Reap,
     Record,
     Recorded,
     RecordedAttempt,
@@ -61,12 +63,13 @@ from kitaru._store.protocol import (
 )
 from kitaru._store.reference_housekeeping import Housekeeping
 from kitaru._store.reference_memory import Keeping
+from kitaru._store.reference_owners import Owners
 from kitaru._store.reference_tables import Call, Done
 from kitaru.env import Env
 from kitaru.errors import KitaruNotFoundError
 
 
-class ReferenceStore(Housekeeping, Keeping):
+class ReferenceStore(Housekeeping, Keeping, Owners):
     """A :class:`kitaru._store.protocol.Store` in memory."""
 
     def __init__(self, *, project: str, env: Env) -> None:
@@ -74,6 +77,8 @@ class ReferenceStore(Housekeeping, Keeping):
         self._methods: dict[type, Callable[[Any], Any]] = {
             RegisterOwner: self._register_owner,
             DeclareDead: self._declare_dead,
+            Beat: self._beat,
+            Reap: self._reap,
             Start: self._start,
             Claim: self._claim,
             Record: self._record,
@@ -125,27 +130,6 @@ class ReferenceStore(Housekeeping, Keeping):
         self._changes += 1
         self._env.crash_point(AFTER_COMMIT[type(write)])
         return answer
-
-    # --- owners ---
-
-    def _register_owner(self, write: RegisterOwner) -> Owner:
-        if any(owner.lock_name == write.lock_name for owner in self._owners.values()):
-            raise AlreadyRecorded(f"{write.lock_name} is registered already")
-        owner = Owner(
-            len(self._owners) + 1, write.lock_name, write.pid, write.host, write.at, died_at=None
-        )
-        self._owners[owner.id] = owner
-        return owner
-
-    def _declare_dead(self, write: DeclareDead) -> bool:
-        owner = self._owners.get(write.owner)
-        if owner is None or owner.died_at is not None:
-            return False
-        self._owners[owner.id] = owner._replace(died_at=write.at)
-        return True
-
-    def _is_alive(self, owner: int) -> bool:
-        return owner in self._owners and self._owners[owner].died_at is None
 
     # --- executions ---
 
@@ -219,6 +203,7 @@ class ReferenceStore(Housekeeping, Keeping):
             and row.owner == write.from_owner
             and write.owner != write.from_owner
             and self._is_alive(write.owner)
+            and (write.from_owner is None or self._may_lose(write.from_owner))
         )
         if not allowed:
             raise Fenced(f"execution {row.exec_id} is not to be had", row)
@@ -308,7 +293,7 @@ class ReferenceStore(Housekeeping, Keeping):
             self._require(row, write.epoch, states_before(Event.GIVE_UP))
         else:
             self._require(row, write.epoch, frozenset({State.RUNNING}))
-            if row.owner != write.from_owner:
+            if row.owner != write.from_owner or not self._may_lose(write.from_owner):
                 raise Fenced(f"execution {row.exec_id} is not process {write.from_owner}'s", row)
             # Taken from the dead first, then given up.
             row = self._count_death(row, write.from_owner, write.at)

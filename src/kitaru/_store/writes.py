@@ -14,12 +14,14 @@ from typing import Any, NoReturn
 from kitaru._core.lifecycle import State
 from kitaru._core.payload import Payload
 from kitaru._store.control import ControlWrites
-from kitaru._store.facts import Conflict, Session, seen
+from kitaru._store.facts import Session, seen
 from kitaru._store.housekeeping import HousekeepingWrites
 from kitaru._store.importing import ImportWrites
+from kitaru._store.owners import OwnerWrites
 from kitaru._store.protocol import (
     AlreadyRecorded,
     Answer,
+    Beat,
     Cancel,
     Claim,
     DeclareDead,
@@ -33,8 +35,8 @@ from kitaru._store.protocol import (
     Forget,
     GiveUp,
     Import,
-    Owner,
     Park,
+    Reap,
     Record,
     RegisterOwner,
     Release,
@@ -53,12 +55,14 @@ from kitaru._store.rows import Rows
 _ONLY_CALLS = Facts()[1:]
 
 
-class Writes(ControlWrites, HousekeepingWrites, ImportWrites):
+class Writes(ControlWrites, HousekeepingWrites, ImportWrites, OwnerWrites):
     def __init__(self, session: Session, queries: Queries, rows: Rows) -> None:
         super().__init__(session, queries, rows)
         self._methods: dict[type, Callable[[Any], Any]] = {
             RegisterOwner: self.register_owner,
             DeclareDead: self.declare_dead,
+            Beat: self.beat,
+            Reap: self.reap,
             Start: self.start,
             Claim: self.claim,
             Record: self.record,
@@ -82,26 +86,6 @@ class Writes(ControlWrites, HousekeepingWrites, ImportWrites):
 
     def perform(self, write: Write) -> Any:
         return self._methods[type(write)](write)
-
-    # --- owners ---
-
-    def register_owner(self, write: RegisterOwner) -> Owner:
-        values = (write.lock_name, write.pid, write.host, write.at)
-        try:
-            ((number,),) = self._select(self._queries.register_owner, values)
-        except Conflict:
-            raise AlreadyRecorded(
-                f"a process with the lock file {write.lock_name!r} is registered already: "
-                "make a fresh random name for each process"
-            ) from None
-        return Owner(number, *values, None)
-
-    def declare_dead(self, write: DeclareDead) -> bool:
-        return self._change(self._queries.declare_dead, (write.owner, write.at)) == 1
-
-    def _is_alive(self, owner: int) -> bool:
-        found = self._select(self._queries.owner_by_id, (owner,))
-        return bool(found) and Owner(*found[0]).died_at is None
 
     # --- executions ---
 
@@ -174,7 +158,7 @@ class Writes(ControlWrites, HousekeepingWrites, ImportWrites):
             row = self._standing(number)
             raise Fenced(f"execution {row.exec_id} is not to be had: it is {seen(row)}", row)
         if dead is not None:
-            self._change(queries.declare_dead, (dead, at))
+            self.declare_dead(DeclareDead(dead, at))
         return self._standing(number, strict=True)
 
     def release(self, write: Release) -> State:
@@ -227,7 +211,7 @@ class Writes(ControlWrites, HousekeepingWrites, ImportWrites):
             # First taken from the dead, then given up: two rows of the table.
             if not self._change(self._queries.abandon, (number, epoch, dead)):
                 self._refuse_taking_from(dead, number, epoch)
-            self._change(self._queries.declare_dead, (dead, write.at))
+            self.declare_dead(DeclareDead(dead, write.at))
             epoch += 1
         values = (number, epoch, write.at, write.reason)
         if not self._end(self._queries.give_up, values, write.at):

@@ -60,6 +60,8 @@ from kitaru._store.protocol.store import (
 )
 from kitaru._store.protocol.writes import (
     Answer,
+    Beat,
+    Beaten,
     Cancel,
     Claim,
     DeclareDead,
@@ -71,6 +73,7 @@ from kitaru._store.protocol.writes import (
     GiveUp,
     Import,
     Park,
+    Reap,
     Record,
     RegisterOwner,
     Release,
@@ -89,6 +92,8 @@ __all__ = [
     "AlreadyRecorded",
     "Answer",
     "ArtifactRow",
+    "Beat",
+    "Beaten",
     "Bundle",
     "CallRow",
     "Cancel",
@@ -119,6 +124,7 @@ __all__ = [
     "Park",
     "PastCall",
     "Place",
+    "Reap",
     "Record",
     "Recorded",
     "RecordedArtifact",

@@ -13,7 +13,8 @@ class Owner(NamedTuple):
     """A process that may own executions. Once declared dead it never lives again.
 
     ``lock_name`` is a fresh random name; on one host the process holds the
-    operating system's lock on the file of that name for as long as it lives.
+    operating system's lock on the file of that name for as long as it lives. Where
+    there is no such file it has a lease instead: its right to own, until an instant.
     """
 
     id: int
@@ -22,6 +23,10 @@ class Owner(NamedTuple):
     host: str
     started_at: int
     died_at: int | None
+    lease_until: int | None = None
+    """Over unless it is renewed. None: a lock file says whether it lives."""
+    steady_since: int | None = None
+    """From when on the lease has never run out."""
 
 
 class ExecutionRow(NamedTuple):

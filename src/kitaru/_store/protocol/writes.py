@@ -11,18 +11,59 @@ from kitaru._store.protocol.rows import ExecutionRow, Facts, MemoryRow
 
 
 class RegisterOwner(NamedTuple):
-    """Name a process that may own executions -> its :class:`Owner`."""
+    """Name a process that may own executions -> its :class:`Owner`.
+
+    With ``lease_seconds`` it has a lease, which it renews with :class:`Beat`.
+    """
 
     lock_name: str
     pid: int
     host: str
     at: int
+    lease_seconds: float | None = None
 
 
 class DeclareDead(NamedTuple):
-    """Declare a process dead, for ever; nothing if it already was -> bool: whether it changed."""
+    """Declare a process dead, for ever; nothing if it already was -> bool: whether it changed.
+
+    Nothing either if it has a lease, unless it says so ``itself``: others see that a lease
+    is over, and there is one write that judges it, :class:`Reap`.
+    """
 
     owner: int
+    at: int
+    itself: bool = False
+
+
+class Beat(NamedTuple):
+    """Renew a process's lease, over or not, from now on -> :class:`Beaten`.
+
+    One that was declared dead, or never registered, renews nothing.
+    """
+
+    owner: int
+    lease_seconds: float
+    at: int
+
+
+class Beaten(NamedTuple):
+    """The answer to a heartbeat: the store's own clock, and until when the lease runs."""
+
+    now: int
+    lease_until: int | None
+    """None: it was declared dead, and is so for ever."""
+
+
+class Reap(NamedTuple):
+    """Declare dead whose lease is over, the longest over first -> list of their :class:`Owner`.
+
+    Nobody, while there is none whose lease runs, and has been renewed in time for
+    ``patience_seconds``: where all were cut off from the store all leases are over, and those
+    that live get that long to come back.
+    """
+
+    patience_seconds: float
+    limit: int
     at: int
 
 
@@ -74,9 +115,10 @@ class Claim(NamedTuple):
 
     Conditioned on the epoch that the claimer saw and, for a running one, on
     ``from_owner`` still being its owner; that owner is declared dead in the
-    same transaction and counts as a death: ``deaths`` becomes 1 if a call was
-    recorded since the last death, else one more. The epoch grows by one. Who
-    comes too late gets :class:`Fenced`, as does an owner that is dead itself.
+    same transaction (one with a lease has to be dead before) and counts as a
+    death: ``deaths`` becomes 1 if a call was recorded since the last death, else
+    one more. The epoch grows by one. Who comes too late gets :class:`Fenced`, as
+    does an owner that is dead itself.
     """
 
     execution: int
@@ -156,7 +198,8 @@ class GiveUp(NamedTuple):
     """Fail an execution that nobody runs, with a reason (poison) -> None.
 
     A running one only if ``from_owner`` is its owner, who is declared dead in
-    the same transaction and whose death counts like any.
+    the same transaction (one with a lease has to be dead before) and whose death
+    counts like any.
     """
 
     execution: int
@@ -311,6 +354,8 @@ class Import(NamedTuple):
 Write = (
     RegisterOwner
     | DeclareDead
+    | Beat
+    | Reap
     | Start
     | Claim
     | Record

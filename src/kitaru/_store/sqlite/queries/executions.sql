@@ -38,6 +38,8 @@ set status = 'running', epoch = epoch + 1, owner = ?3,
     call_at_death = (select coalesce(max(id), 0) from calls where execution = ?1)
 where id = ?1 and epoch = ?2 and status in ('running') and owner = ?4 and owner <> ?3
     and exists (select 1 from owners where id = ?3 and died_at is null)
+    and exists (
+        select 1 from owners where id = ?4 and (died_at is not null or lease_until is null))
 
 -- name: abandon
 -- event: release
@@ -47,6 +49,8 @@ set status = 'pending', epoch = epoch + 1, owner = null,
         select coalesce(max(id), 0) from calls where execution = ?1) then 1 else deaths + 1 end,
     call_at_death = (select coalesce(max(id), 0) from calls where execution = ?1)
 where id = ?1 and epoch = ?2 and status in ('running') and owner = ?3
+    and exists (
+        select 1 from owners where id = ?3 and (died_at is not null or lease_until is null))
 
 -- name: release
 -- event: release

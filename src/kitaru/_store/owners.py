@@ -1,0 +1,54 @@
+"""Processes in the databases: who is registered, whose lease runs, who is dead.
+
+The guards stand in the SQL, and one statement judges leases (`reap`); what a death
+entails is in one place, however it came to be known.
+"""
+
+from __future__ import annotations
+
+from kitaru._store.facts import Conflict, FactWrites
+from kitaru._store.protocol import (
+    AlreadyRecorded,
+    Beat,
+    Beaten,
+    DeclareDead,
+    Owner,
+    Reap,
+    RegisterOwner,
+)
+
+
+class OwnerWrites(FactWrites):
+    def register_owner(self, write: RegisterOwner) -> Owner:
+        values = (write.lock_name, write.pid, write.host, write.at)
+        lease = None if write.lease_seconds is None else _microseconds(write.lease_seconds)
+        try:
+            (row,) = self._select(self._queries.register_owner, (*values, lease))
+        except Conflict:
+            raise AlreadyRecorded(
+                f"a process with the lock file {write.lock_name!r} is registered already: "
+                "make a fresh random name for each process"
+            ) from None
+        return Owner(*row)
+
+    def declare_dead(self, write: DeclareDead) -> bool:
+        values = (write.owner, write.at, int(write.itself))
+        return self._change(self._queries.declare_dead, values) == 1
+
+    def beat(self, write: Beat) -> Beaten:
+        values = (write.owner, _microseconds(write.lease_seconds), write.at)
+        found = self._select(self._queries.beat, values)
+        return Beaten(*found[0]) if found else Beaten(write.at, lease_until=None)
+
+    def reap(self, write: Reap) -> list[Owner]:
+        values = (_microseconds(write.patience_seconds), write.limit, write.at)
+        reaped = [Owner(*row) for row in self._select(self._queries.reap, values)]
+        return sorted(reaped, key=lambda owner: (owner.lease_until or 0, owner.id))
+
+    def _is_alive(self, owner: int) -> bool:
+        found = self._select(self._queries.owner_by_id, (owner,))
+        return bool(found) and Owner(*found[0]).died_at is None
+
+
+def _microseconds(seconds: float) -> int:
+    return round(seconds * 1e6)
