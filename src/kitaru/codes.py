@@ -51,6 +51,7 @@ _USAGE = {
     "name-invalid": "A name cannot be used.",
     "name-taken": "Two different functions have one name.",
     "parameter-name-reserved": "A parameter has a name that Kitaru takes for itself.",
+    "schedule-invalid": "A flow cannot be started by this schedule.",
     # Options and settings
     "option-invalid": "An option has a value that it cannot have.",
     "option-unknown": "There is no option of that name.",

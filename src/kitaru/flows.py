@@ -26,6 +26,7 @@ from kitaru._core.binding import Binder
 from kitaru._core.checks import seconds_of
 from kitaru._core.names import check_name, shortened
 from kitaru._core.naming import import_folder, module_name
+from kitaru._core.schedules import check_schedule
 from kitaru._engine.execution import FlowSpec
 from kitaru._engine.frames import fold, folding
 from kitaru.decoration import (
@@ -469,6 +470,8 @@ def _make_flow(
             f"{func!r} is a flow already: decorate the plain function", code="decorated-twice"
         )
     check_function("@flow", func)
+    if later.get("schedule") is not None:
+        check_schedule(later["schedule"], later.get("timezone"), missed)
     for option, value in {**later, "missed": None if missed == "last" else missed}.items():
         if value is not None:
             raise KitaruFeatureNotAvailableError(
