@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from kitaru import settings as _settings
+from kitaru._engine.draining import drain
 from kitaru._engine.execution import FlowSpec
 from kitaru._engine.host import Host
 from kitaru._engine.liveness import Liveness, LockFiles
@@ -79,7 +80,7 @@ class Kitaru:
         self.host.stop()
         left = 0 if self.runner.wait_idle(seconds) else self.runner.busy
         if left:
-            self.runner.drain(0.0)
+            drain(self.runner, 0.0)
         self.runner.close()
         self.services.bodies.close()
         if self.services.logs is not None:

@@ -13,6 +13,7 @@ import pytest
 
 import kitaru
 from kitaru import app, checkpoint, flow
+from kitaru._engine.draining import drain
 from kitaru._store.protocol import Record
 from kitaru.errors import KitaruBackendError, KitaruError, KitaruUserCodeError
 
@@ -377,6 +378,6 @@ def test_cleanup_that_awaits_is_not_cancelled_while_the_execution_leaves() -> No
 
     handle = with_cleanup.run()
     assert began.wait(PATIENCE_SECONDS)
-    app.current().runner.drain(PATIENCE_SECONDS)
+    drain(app.current().runner, PATIENCE_SECONDS)
     assert cleaned == ["cleaned"] * 3
     assert execution(handle.exec_id).status.value == "pending"

@@ -583,13 +583,13 @@ def test_what_waits_for_its_turn_is_seen_to_be_cancelled_by_another_process() ->
 
 def test_a_cancel_before_the_code_has_begun_is_not_missed() -> None:
     runner = app.current().runner
-    begin = runner._begin
+    begin = runner.launching.begin
 
     def cancelled_meanwhile(life: Any) -> None:
         cancelling.cancel(runner, life.row, by="a test", reason="")
         begin(life)
 
-    runner._begin = cancelled_meanwhile  # type: ignore[method-assign]
+    runner.launching.begin = cancelled_meanwhile  # type: ignore[method-assign]
     handle = shop.run()
 
     wait_cancelled(handle)

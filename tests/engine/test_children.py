@@ -10,6 +10,7 @@ import pytest
 
 import kitaru
 from kitaru import app, checkpoint, flow
+from kitaru._engine.draining import drain
 from kitaru.errors import (
     FailureOrigin,
     KitaruContextError,
@@ -384,7 +385,7 @@ def test_what_a_parent_has_seen_of_a_failed_child_stays_in_this_attempt() -> Non
     assert caught.wait(20)
     running = app.current()
     GATE.set()
-    running.runner.drain(0.0)
+    drain(running.runner, 0.0)
     (child,) = client().list_children(handle.exec_id)
     app.close(5)
     app.use(None)
@@ -538,7 +539,7 @@ def test_who_goes_on_with_a_parked_parent_goes_on_with_its_abandoned_children_to
     until(lambda: client().get(handle.exec_id).status is ExecutionStatus.WAITING)
     until(lambda: client().list(status="running") and len(client().list(status="waiting")) == 3)
     running = app.current()
-    running.runner.drain(0.0)
+    drain(running.runner, 0.0)
     GATE.set()
     app.close(5)
     app.use(None)

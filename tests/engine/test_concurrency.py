@@ -17,6 +17,7 @@ import pytest
 
 import kitaru
 from kitaru import app, checkpoint, configure, flow
+from kitaru._engine.draining import drain
 from kitaru.errors import KitaruBackendError, KitaruExecutionError, KitaruTimeoutError
 
 from .looking import PATIENCE_SECONDS, Gate, calls, execution
@@ -275,7 +276,7 @@ def test_the_failure_of_a_future_among_the_arguments_is_the_callers() -> None:
 def _hand_back(handle: Any) -> None:
     """What a process does that must end: everything leaves it, and is pending."""
     running = app.current()
-    thread = threading.Thread(target=running.runner.drain, args=(5.0,))
+    thread = threading.Thread(target=drain, args=(running.runner, 5.0))
     thread.start()
     PLAN["gate"].open()
     thread.join(PATIENCE_SECONDS)

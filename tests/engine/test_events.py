@@ -16,6 +16,7 @@ import pytest
 import kitaru
 from kitaru import app, checkpoint, flow
 from kitaru._core.lifecycle import CallState, State
+from kitaru._engine.draining import drain
 from kitaru._engine.events import LEVELS, Event, of_write
 from kitaru._engine.listeners import logger
 from kitaru._store.protocol import NO_FACTS, Claim, Release
@@ -261,7 +262,7 @@ def test_a_hand_back_is_told(told: list[Event]) -> None:
     GATE.append(Gate())
     handle = gated.run()
     GATE[-1].wait_until_reached()
-    app.current().runner.drain(0)
+    drain(app.current().runner, 0)
     assert names(told)[-1] == "execution.handed_back"
     assert execution(handle.exec_id).status is State.PENDING
     GATE[-1].open()

@@ -11,6 +11,7 @@ import pytest
 
 import kitaru
 from kitaru import Done, NotDone, Unknown, app, checkpoint, flow
+from kitaru._engine.draining import drain
 from kitaru.errors import (
     KitaruCancelledError,
     KitaruContextError,
@@ -53,7 +54,7 @@ def cut_off(handle: Any) -> None:
     """This process's Kitaru ends while a body runs: the next one finds its intent only."""
     assert BEGUN.wait(20)
     running = app.current()
-    running.runner.drain(0.0)
+    drain(running.runner, 0.0)
     GATE.set()
     app.close(5)
     app.use(None)

@@ -12,6 +12,7 @@ from tests.promises.conftest import ShiftedEnv
 
 import kitaru
 from kitaru import KitaruBackendError, KitaruClient, Retry, app, checkpoint, flow
+from kitaru._engine.draining import drain
 from kitaru._store.protocol import DeclareDead, Start
 
 RAN: list[Any] = []
@@ -25,7 +26,7 @@ def _nothing_ran() -> None:
 def hand_back_and_begin_anew() -> None:
     """What a stop and a start of the process do: the next use makes a new Kitaru."""
     runner = app.current().runner
-    runner.drain(PATIENCE_SECONDS)
+    drain(runner, PATIENCE_SECONDS)
     runner.ownership.retire()
     end_app()
 

@@ -19,6 +19,7 @@ from typing import Any
 from kitaru._core.lifecycle import State
 from kitaru._engine.awaited import describe
 from kitaru._engine.debugging import AGAIN_SECONDS, prompt_is_open, restore_terminal
+from kitaru._engine.draining import drain
 from kitaru._engine.runner import Runner
 from kitaru.errors import KitaruError
 from kitaru.notices import notice
@@ -113,7 +114,7 @@ class Host:
             if self._was_interrupted():
                 self._drain()
             elif what == "leave":
-                self._runner.drain(seconds if seconds is not None else 0.0)
+                drain(self._runner, seconds if seconds is not None else 0.0)
             else:
                 self._wait(seconds)
         except KeyboardInterrupt:
@@ -165,7 +166,7 @@ class Host:
         )
         left = None if seconds is None else max(0.0, seconds - first)
         if not _wait_interruptibly(self._runner, left):
-            self._runner.drain(0.0)
+            drain(self._runner, 0.0)
 
     def _drain(self) -> None:
         # First: who reads the notice may press Ctrl-C again at once.
@@ -174,7 +175,7 @@ class Host:
             f"interrupted: bodies get {DRAIN_SECONDS:.0f} s to finish and record "
             "(Ctrl-C again ends at once)"
         )
-        self._runner.drain(DRAIN_SECONDS)
+        drain(self._runner, DRAIN_SECONDS)
 
     def _interrupted_at_exit(self) -> None:
         try:

@@ -14,12 +14,13 @@ from kitaru._core.payload import Payload
 from kitaru._core.values import encode
 from kitaru._core.values.classes import FRESH, take_fresh
 from kitaru._engine.children import Child, place_for_child, start_child
+from kitaru._engine.claiming import DECLARED_DEAD
 from kitaru._engine.context import Place
 from kitaru._engine.deadlines import deadline_of
 from kitaru._engine.execution import Completion, FlowSpec
 from kitaru._engine.fingerprint import code_digest
 from kitaru._engine.replaying import Replay, replay_of_child
-from kitaru._engine.runner import DECLARED_DEAD, Runner
+from kitaru._engine.runner import Runner
 from kitaru._engine.services import Services
 from kitaru._engine.watch import say_local_classes
 from kitaru._store.protocol import ExecutionRow, Fenced, Start

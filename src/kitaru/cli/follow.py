@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from kitaru import app as _app
 from kitaru._engine.awaited import describe
+from kitaru._engine.draining import drain
 from kitaru._engine.host import DRAIN_SECONDS
 from kitaru.cli.live import View
 from kitaru.cli.output import Session
@@ -133,7 +134,7 @@ def _hand_back(session: Session, handle: FlowHandle[Any], view: View, status: in
     session.progress(
         f"stopping: bodies get {DRAIN_SECONDS:.0f} s to finish and record (again: at once)"
     )
-    _app.current().runner.drain(DRAIN_SECONDS)
+    drain(_app.current().runner, DRAIN_SECONDS)
     _end(session, handle, status)
 
 

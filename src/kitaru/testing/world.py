@@ -18,6 +18,7 @@ from kitaru import settings as _settings
 from kitaru._core.lifecycle import State, WaitKind
 from kitaru._core.limits import use as use_limits
 from kitaru._core.names import shortened
+from kitaru._engine.draining import abandon
 from kitaru._store.protocol import Refused
 from kitaru._store.reference import ReferenceStore
 from kitaru.client import KitaruClient
@@ -152,7 +153,7 @@ class World:
         with self._lock:
             self._env.die()
             self._liveness.everybody_dies()
-            self._app.runner.abandon()
+            abandon(self._app.runner)
             self._app.runner.wait_idle(_DEAD_SECONDS)
             self._app.close(0.0)
 

@@ -1,0 +1,67 @@
+"""What nobody alive runs or serves, found and gone on with here (O3).
+
+For a process that adopts: a worker, or one that called ``recover()``. One look is a few
+queries; how often it is taken is the runner's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from kitaru._core.lifecycle import State
+from kitaru._engine.execution import FlowSpec
+from kitaru._store.protocol import Refused, Wake
+
+if TYPE_CHECKING:
+    from kitaru._engine.runner import Runner
+
+ADOPT_POLL_SECONDS = 0.5
+"""How often an adopting process looks for executions without a live owner (O3: 2 s)."""
+
+MAX_ADOPT = 100
+"""Executions looked at in one scan; the next scan comes half a second later."""
+
+
+def adopt(runner: Runner, flows: Mapping[str, FlowSpec]) -> None:
+    """Take what is abandoned of these flows, and what is due and has no home any more."""
+    alive = _Alive(runner)
+    for row in runner.store.list_unfinished(
+        project=runner.services.project, flow_ids=list(flows), limit=MAX_ADOPT
+    ):
+        keeper = row.home if row.status is State.PENDING else row.owner
+        if not alive[keeper]:
+            runner.take(flows[row.flow_id], row)
+    _wake_abandoned(runner, flows)
+
+
+def _wake_abandoned(runner: Runner, flows: Mapping[str, FlowSpec]) -> None:
+    """Go on with what is due, and was parked by a process that is dead."""
+    now, project = runner.services.env.now(), runner.services.project
+    next_due = runner.store.next_due(project=project)
+    if next_due is None or next_due > now:
+        return
+    alive = _Alive(runner)
+    for row in runner.store.list_due(project=project, at=now, limit=MAX_ADOPT):
+        if alive[row.home]:
+            continue
+        # Also what others have to run: it must not fill this list for ever.
+        try:
+            runner.store.apply(Wake(row.id, row.epoch, now))
+        except Refused:
+            continue  # Another process that adopts was quicker.
+        woken = runner.store.find_execution(row.exec_id)
+        if woken is not None and woken.flow_id in flows:
+            runner.take(flows[woken.flow_id], woken)
+
+
+class _Alive(dict[int | None, bool]):
+    """Owner -> whether it lives, asked once in a scan."""
+
+    def __init__(self, runner: Runner) -> None:
+        super().__init__()
+        self._ownership = runner.ownership
+
+    def __missing__(self, owner: int | None) -> bool:
+        found = self[owner] = self._ownership.is_alive(owner)
+        return found

@@ -1,0 +1,125 @@
+"""One candidate becomes this process's own: claimed, or given up, or failed as a killer (O5)."""
+
+from __future__ import annotations
+
+from contextvars import Context
+from typing import TYPE_CHECKING, NamedTuple
+
+from kitaru._core.lifecycle import MAX_DEATHS, SUSPECT_DEATHS, State
+from kitaru._core.values import encode_failure
+from kitaru._engine.children import dies_with_child
+from kitaru._engine.deadlines import fail_late, is_over
+from kitaru._engine.execution import Completion, FlowSpec
+from kitaru._engine.noticing import Parked
+from kitaru._engine.unwind import Unwind, Why
+from kitaru._store.protocol import NO_FACTS, Claim, ExecutionRow, Fenced, Finish, Refused
+from kitaru.errors import FailureOrigin, KitaruBackendError, KitaruRuntimeError
+
+if TYPE_CHECKING:
+    from kitaru._engine.runner import Runner
+
+DECLARED_DEAD = (
+    "this process was declared dead by another one (its lock file in the store's folder was "
+    "removed): it may not own executions any more; start the program again"
+)
+
+
+class Candidate(NamedTuple):
+    """An execution that this process is to claim when it may."""
+
+    row: ExecutionRow
+    flow: FlowSpec
+    context: Context
+    completion: Completion
+    parked: Parked | None = None
+    """As what it was parked here."""
+
+
+def claim(runner: Runner, candidate: Candidate) -> None:
+    """Commit its claim and launch it; what somebody else was quicker to claim is forgotten."""
+    try:
+        _claim_and_launch(runner, candidate)
+    except BaseException:
+        _launch_all_the_same(runner, candidate)
+        raise
+
+
+def _launch_all_the_same(runner: Runner, candidate: Candidate) -> None:
+    """Ctrl-C while claiming: what is ours by then must run, or nobody would ever run it."""
+    row = runner.store.find_execution(candidate.row.exec_id)
+    with runner.lock:
+        if candidate.completion.is_over or candidate.row.exec_id in runner.places.active:
+            return
+        if row is not None and row.status is State.RUNNING and runner.ownership.is_own(row):
+            runner.launch(candidate, row)
+            return
+        runner.places.no_suspect(candidate.row.exec_id)
+        runner.first(candidate)
+
+
+def _claim_and_launch(runner: Runner, candidate: Candidate) -> None:
+    try:
+        if is_over(candidate.row, runner.services.env.now()):
+            fail_late(runner, candidate.row)
+            runner.forget(candidate.completion)
+            return
+        write = _claim_of(runner, candidate.row)
+        row = runner.store.apply(write)
+    except (Refused, KitaruBackendError) as error:
+        _give_up(runner, candidate, error)
+        return
+    runner.events.look()
+    runner.events.written(row, write, row)
+    if candidate.row.status is State.RUNNING and candidate.row.owner is not None:
+        runner.ownership.forget(candidate.row.owner)
+    if row.deaths >= MAX_DEATHS and not dies_with_child(runner.store, row):
+        _fail_poisoned(runner, candidate, row)
+        return
+    with runner.lock:
+        if row.deaths < SUSPECT_DEATHS:
+            # It had recorded something since the last death: no suspect after all.
+            runner.places.no_suspect(row.exec_id)
+        runner.launch(candidate, row)
+
+
+def _claim_of(runner: Runner, row: ExecutionRow) -> Claim:
+    owner = runner.ownership.number()
+    now = runner.services.env.now()
+    if row.status is State.PENDING:
+        return Claim(row.id, row.epoch, owner, None, now)
+    if row.owner == owner:
+        # Given up here before: hand it back first, so that the epoch tells the lives apart.
+        runner.release(row, row.epoch)
+        return Claim(row.id, row.epoch + 1, owner, None, now)
+    return Claim(row.id, row.epoch, owner, row.owner, now)
+
+
+def _give_up(runner: Runner, candidate: Candidate, error: Exception) -> None:
+    """Somebody else was quicker, or the store is gone: waiters look at the store again."""
+    if isinstance(error, Fenced) and runner.ownership.is_declared_dead():
+        candidate.completion.unwound = Unwind(Why.STORE_FAILED, DECLARED_DEAD, error)
+    else:
+        why = Why.LOST if isinstance(error, Refused) else Why.STORE_FAILED
+        candidate.completion.unwound = Unwind(why, str(error), error)
+        if why is Why.STORE_FAILED and candidate.parked is not None:
+            runner.noticing.put_back(candidate.parked)
+    runner.forget(candidate.completion)
+
+
+def _fail_poisoned(runner: Runner, candidate: Candidate, row: ExecutionRow) -> None:
+    reason = (
+        f"the process that ran it died {row.deaths} times without recording anything new; "
+        "the call after the last recorded one is the likely killer. "
+        f"Mend it, then: kitaru executions retry {row.exec_id}"
+    )
+    failure = encode_failure(
+        KitaruRuntimeError(reason, code="process-died-repeatedly"), origin=FailureOrigin.RUNTIME
+    )
+    now = runner.services.env.now()
+    finish = Finish(row.id, row.epoch, None, failure, (), reason, NO_FACTS, now)
+    try:
+        runner.finish(row, finish)
+    except (Refused, KitaruBackendError) as error:
+        _give_up(runner, candidate, error)
+        return
+    runner.forget(candidate.completion)
