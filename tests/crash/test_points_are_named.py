@@ -30,6 +30,10 @@ NOT_REACHED = {
     **_both(("Delete", "Sweep", "DropBlobs"), "as above"),
     **_both(("Import",), "killed at each of its points in test_transfer"),
     **_both(("Beat", "Reap"), "of processes with a lease: one statement, beside every execution"),
+    **_both(
+        ("SetSchedule", "DropSchedule", "PauseSchedule", "Fire"),
+        "killed at each of its points in tests/engine/test_schedules",
+    ),
     **_both(("Forget",), "one write from outside of every flow, with nothing beside it"),
 }
 

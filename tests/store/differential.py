@@ -57,6 +57,7 @@ from kitaru._store.protocol import (
 from kitaru._store.reference import ReferenceStore
 from kitaru._store.sqlite.store import SqliteStore
 
+from .schedule_kit import random_write
 from .worlds import (
     AnyStore,
     StillEnv,
@@ -105,6 +106,7 @@ KINDS = {
     "delete": 5,
     "sweep": 4,
     "import": 3,
+    "schedule": 9,
 }
 """Kind of write -> its weight."""
 
@@ -197,6 +199,9 @@ class World:
         if kind == "reap":
             patience_seconds = self.random.randrange(5) / 1e6
             return Reap(patience_seconds, self.random.choice([1, 2, 9]), self.at)
+        if kind == "schedule":
+            exec_id = self.env.new_id()
+            return random_write(self.random, self.model, exec_id, self._owner(), self.at)
         if kind == "memory":
             return Remember(self.random.choice(PROJECTS), self._memory(None))
         if kind == "sweep":
@@ -540,6 +545,7 @@ class World:
                 )
             shot[f"{project} open waits"] = store.list_open_waits(project=project, limit=1000)
             shot[f"{project} due"] = store.list_due(project=project, at=self.at, limit=1000)
+            shot[f"{project} schedules"] = store.list_schedules(project=project, limit=1000)
             shot[f"{project} next due"] = store.next_due(project=project)
             shot[f"{project} scopes"] = store.list_scopes(project=project, limit=9)
             for scope_type, scope in SCOPES:

@@ -19,6 +19,7 @@ from kitaru._store.protocol import (
     ExecutionRow,
     Facts,
     Fenced,
+    Fire,
     Import,
     Missing,
     NotInState,
@@ -194,6 +195,10 @@ def seen(row: ExecutionRow) -> str:
 def payloads_of(write: Write) -> Iterator[Payload]:
     """Every payload that a write carries: what has to be on the disk before it."""
     kind = type(write)
+    if kind is Fire:
+        write, kind = write.start, Start  # type: ignore[union-attr,assignment]
+        if write is None:
+            return
     if kind is Start:
         yield write.inputs  # type: ignore[union-attr]
         return

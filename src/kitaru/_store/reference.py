@@ -25,11 +25,13 @@ from kitaru._store.protocol import (
     DeclareDead,
     Delete,
     DropBlobs,
+    DropSchedule,
     ExecutionRow,
     Expire,
     Facts,
     Fenced,
     Finish,
+    Fire,
     Forget,
     GiveUp,
     Head,
@@ -41,6 +43,7 @@ from kitaru._store.protocol import (
     Owner,
     Park,
     PastCall,
+    PauseSchedule,
     Place,
     Reap,
     Record,
@@ -54,6 +57,7 @@ from kitaru._store.protocol import (
     Retry,
     Reusable,
     Sample,
+    SetSchedule,
     Start,
     Started,
     Sweep,
@@ -64,12 +68,13 @@ from kitaru._store.protocol import (
 from kitaru._store.reference_housekeeping import Housekeeping
 from kitaru._store.reference_memory import Keeping
 from kitaru._store.reference_owners import Owners
+from kitaru._store.reference_schedules import Schedules
 from kitaru._store.reference_tables import Call, Done
 from kitaru.env import Env
 from kitaru.errors import KitaruNotFoundError
 
 
-class ReferenceStore(Housekeeping, Keeping, Owners):
+class ReferenceStore(Housekeeping, Keeping, Owners, Schedules):
     """A :class:`kitaru._store.protocol.Store` in memory."""
 
     def __init__(self, *, project: str, env: Env) -> None:
@@ -80,6 +85,10 @@ class ReferenceStore(Housekeeping, Keeping, Owners):
             Beat: self._beat,
             Reap: self._reap,
             Start: self._start,
+            SetSchedule: self._set_schedule,
+            DropSchedule: self._drop_schedule,
+            PauseSchedule: self._pause_schedule,
+            Fire: self._fire,
             Claim: self._claim,
             Record: self._record,
             Finish: self._finish,

@@ -28,6 +28,7 @@ from kitaru._store.protocol import (
     RecordedAttempt,
     RecordedMemory,
     RecordedWait,
+    ScheduleRow,
     Tombstone,
     Write,
 )
@@ -68,6 +69,7 @@ class Tables:
         self._intents: dict[tuple[int, bytes, int], IntentRow] = {}
         self._artifacts: dict[int, tuple[int, ArtifactRow]] = {}
         self._memories: list[tuple[str, RecordedMemory]] = []
+        self._schedules: dict[tuple[str, str], ScheduleRow] = {}
         self._tombstones: dict[str, Tombstone] = {}
         self._deleted: dict[int, str] = {}
         self._unswept: dict[str, int] = {}

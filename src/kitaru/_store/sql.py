@@ -35,6 +35,7 @@ from kitaru._store.protocol import (
     RecordedCode,
     Reusable,
     Sample,
+    ScheduleRow,
     Write,
 )
 from kitaru._store.queries import Queries
@@ -209,6 +210,12 @@ class SqlStore(ControlReads, HousekeepingReads):
 
     def list_owners(self) -> list[Owner]:
         return [Owner(*row) for row in self._read(self._queries.list_owners, ())]
+
+    # --- schedules ---
+
+    def list_schedules(self, *, project: str, limit: int) -> list[ScheduleRow]:
+        found = self._read(self._queries.list_schedules, (project, limit))
+        return [ScheduleRow(*row) for row in found]
 
     # --- calls ---
 

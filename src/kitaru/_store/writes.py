@@ -27,21 +27,25 @@ from kitaru._store.protocol import (
     DeclareDead,
     Delete,
     DropBlobs,
+    DropSchedule,
     ExecutionRow,
     Expire,
     Facts,
     Fenced,
     Finish,
+    Fire,
     Forget,
     GiveUp,
     Import,
     Park,
+    PauseSchedule,
     Reap,
     Record,
     RegisterOwner,
     Release,
     Remember,
     Retry,
+    SetSchedule,
     Start,
     Started,
     Sweep,
@@ -51,11 +55,12 @@ from kitaru._store.protocol import (
 )
 from kitaru._store.queries import Queries
 from kitaru._store.rows import Rows
+from kitaru._store.schedules import ScheduleWrites
 
 _ONLY_CALLS = Facts()[1:]
 
 
-class Writes(ControlWrites, HousekeepingWrites, ImportWrites, OwnerWrites):
+class Writes(ControlWrites, HousekeepingWrites, ImportWrites, OwnerWrites, ScheduleWrites):
     def __init__(self, session: Session, queries: Queries, rows: Rows) -> None:
         super().__init__(session, queries, rows)
         self._methods: dict[type, Callable[[Any], Any]] = {
@@ -64,6 +69,10 @@ class Writes(ControlWrites, HousekeepingWrites, ImportWrites, OwnerWrites):
             Beat: self.beat,
             Reap: self.reap,
             Start: self.start,
+            SetSchedule: self.set_schedule,
+            DropSchedule: self.drop_schedule,
+            PauseSchedule: self.pause_schedule,
+            Fire: self.fire,
             Claim: self.claim,
             Record: self.record,
             Finish: self.finish,

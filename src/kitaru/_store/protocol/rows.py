@@ -222,6 +222,37 @@ class MemoryRow(NamedTuple):
     payload: Payload | None
 
 
+class ScheduleRow(NamedTuple):
+    """When a flow starts by itself, as the code that was started last says it.
+
+    ``due_at`` is the next fire time, None while there is none. ``fired_at`` is the last one
+    for which an execution was started, ``skipped`` how many were left out so far. ``spec``,
+    ``keep_seconds`` and the rest are what its executions are born with.
+    """
+
+    project: str
+    flow_id: str
+    flow_name: str
+    cron: str
+    timezone: str
+    missed: str
+    spec: str
+    keep_seconds: int | None
+    code_folder: str | None
+    code_module: str | None
+    owner: int | None
+    """The process that said so."""
+    said_at: int
+    due_at: int | None
+    fired_at: int | None
+    fired_exec_id: str | None
+    skipped: int
+    paused_at: int | None
+    """A person has paused it: no deploy changes that."""
+    dropped_at: int | None
+    """The code has the flow, but no schedule of it any more."""
+
+
 class Facts(NamedTuple):
     """What rides in one transaction of an execution besides its own transition."""
 

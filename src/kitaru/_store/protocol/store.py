@@ -24,7 +24,14 @@ from kitaru._store.protocol.reads import (
     Sample,
     Tombstone,
 )
-from kitaru._store.protocol.rows import ExecutionRow, IntentRow, LearntRow, NoteRow, Owner
+from kitaru._store.protocol.rows import (
+    ExecutionRow,
+    IntentRow,
+    LearntRow,
+    NoteRow,
+    Owner,
+    ScheduleRow,
+)
 from kitaru._store.protocol.writes import Write
 
 
@@ -210,6 +217,10 @@ class Store(Protocol):
     def list_attempts(self, execution: int) -> list[RecordedAttempt]: ...
 
     def list_notes(self, execution: int) -> list[NoteRow]: ...
+
+    def list_schedules(self, *, project: str, limit: int) -> list[ScheduleRow]:
+        """All of the project, by the flow's id: those that are paused or dropped too."""
+        ...
 
     def get_owner(self, owner: int) -> Owner: ...
 
