@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests import postgres
 
 from kitaru import app, settings
+from kitaru._store.postgres.store import PostgresStore
+from kitaru.env import SystemEnv
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +25,28 @@ def _main_script() -> Iterator[None]:
         main.pop("__file__", None)
     else:
         main["__file__"] = before
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of a PostgreSQL server, shared by the tests of this process."""
+    with postgres.serving() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server: str) -> Iterator[str]:
+    """The name of a database with a store in it, to be copied."""
+    with postgres.database(postgres_server) as place:
+        PostgresStore.open(place, env=SystemEnv(), project="demo").close()
+        yield place.split("dbname=")[1].split()[0]
+
+
+@pytest.fixture
+def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
+    """The URL of a fresh database with an empty store."""
+    with postgres.database(postgres_server, like=postgres_template) as place:
+        yield place
 
 
 @pytest.fixture

@@ -168,6 +168,7 @@ _MACHINE = {
     "recording-stopped": "What an execution did could not be recorded any more.",
     "row-gone": "A row of the store was deleted meanwhile.",
     "sqlite-too-old": "The installed SQLite can damage the store.",
+    "store-away": "The database server is not to be had for now.",
     "store-closed": "The store was closed before.",
     "store-damaged": "The database file is damaged.",
     "store-failed": "The store failed in a way that has no other name.",

@@ -1,4 +1,4 @@
-"""The stores under test. A third backend is one more entry of ``STORES``."""
+"""The stores under test. Another backend is one more entry of ``STORES``."""
 
 from __future__ import annotations
 
@@ -7,21 +7,29 @@ from pathlib import Path
 
 import pytest
 
+from kitaru._store.postgres.store import PostgresStore
 from kitaru._store.reference import ReferenceStore
 from kitaru._store.sqlite.store import SqliteStore
 
 from .worlds import AnyStore, StillEnv
 
 
-def _reference(folder: Path, env: StillEnv) -> AnyStore:
+def _reference(request: pytest.FixtureRequest, env: StillEnv) -> AnyStore:
     return ReferenceStore(project="demo", env=env)
 
 
-def _sqlite(folder: Path, env: StillEnv) -> AnyStore:
+def _sqlite(request: pytest.FixtureRequest, env: StillEnv) -> AnyStore:
+    folder = request.getfixturevalue("tmp_path")
     return SqliteStore.open(str(folder), env=env, project="demo")
 
 
-STORES: dict[str, Callable[[Path, StillEnv], AnyStore]] = {
+def _postgres(request: pytest.FixtureRequest, env: StillEnv) -> AnyStore:
+    url = request.getfixturevalue("postgres_url")
+    return PostgresStore.open(url, env=env, project="demo")
+
+
+STORES: dict[str, Callable[[pytest.FixtureRequest, StillEnv], AnyStore]] = {
+    "postgres": _postgres,
     "reference": _reference,
     "sqlite": _sqlite,
 }
@@ -33,8 +41,8 @@ def env() -> StillEnv:
 
 
 @pytest.fixture(params=sorted(STORES))
-def store(request: pytest.FixtureRequest, tmp_path: Path, env: StillEnv) -> Iterator[AnyStore]:
-    opened = STORES[request.param](tmp_path, env)
+def store(request: pytest.FixtureRequest, env: StillEnv) -> Iterator[AnyStore]:
+    opened = STORES[request.param](request, env)
     yield opened
     opened.close()
 

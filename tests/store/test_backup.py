@@ -12,10 +12,10 @@ import pytest
 
 import kitaru._store.sqlite.store as module
 from kitaru._core.lifecycle import State
+from kitaru._store.migrations import Migration, load_migrations
 from kitaru._store.protocol import Delete, DropBlobs, Facts, Record, Sweep
 from kitaru._store.sqlite.backup import copy_database
 from kitaru._store.sqlite.database import connect
-from kitaru._store.sqlite.migrate import Migration, load_migrations
 from kitaru._store.sqlite.store import SqliteStore
 from kitaru.errors import KitaruUsageError
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import apsw
 import pytest
 
+from kitaru._store.migrations import Migration, load_migrations
 from kitaru._store.sqlite import database, migrate
 from kitaru._store.sqlite.database import APPLICATION_ID, check_library
-from kitaru._store.sqlite.migrate import Migration, load_migrations
 from kitaru._store.sqlite.store import SqliteStore
 from kitaru.errors import KitaruBackendError
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from kitaru._core.lifecycle import CallSource, CallState, State, WaitKind
 from kitaru._core.payload import Payload, seal
+from kitaru._store.postgres.store import PostgresStore
 from kitaru._store.protocol import (
     CallRow,
     Facts,
@@ -20,7 +21,7 @@ from kitaru._store.reference import ReferenceStore
 from kitaru._store.sqlite.store import SqliteStore
 from kitaru.env import uuid7
 
-AnyStore = ReferenceStore | SqliteStore
+AnyStore = ReferenceStore | SqliteStore | PostgresStore
 
 
 class StillEnv:
@@ -161,13 +162,18 @@ def force_status(store: AnyStore, execution: int, status: State) -> None:
         store._executions[execution] = row._replace(status=status, owner=owner)
         return
     owner_sql = "owner" if status in (State.RUNNING, State.CANCELLING) else "null"
+    table, first, second = ("executions", "?1", "?2")
+    if isinstance(store, PostgresStore):
+        table, first, second = ("kitaru.executions", "$1", "$2")
     run_sql(
         store,
-        f"update executions set status = ?1, owner = {owner_sql} where id = ?2",
+        f"update {table} set status = {first}, owner = {owner_sql} where id = {second} returning 1",
         (status.value, execution),
     )
 
 
-def run_sql(store: SqliteStore, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
+def run_sql(
+    store: SqliteStore | PostgresStore, sql: str, values: tuple[Any, ...] = ()
+) -> list[Any]:
     """Run SQL on the store's own writing connection."""
     return store._database.rows(sql, values)

@@ -14,7 +14,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from hashlib import blake2b
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from kitaru._core.limits import READABLE
 from kitaru._core.payload import Payload
@@ -37,7 +37,41 @@ _WORTH = 0.9
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
+class BlobStore(Protocol):
+    """Where large payloads are, by their digests. What is kept never changes."""
+
+    def path(self, digest: bytes) -> str:
+        """Where one is, for people."""
+        ...
+
+    def keep(self, payload: Payload) -> None:
+        """Make sure that it is there, whole and durable, before a row names it."""
+        ...
+
+    def find(self, digest: bytes) -> bytes | None:
+        """The bytes, if they are there and are those that the digest names."""
+        ...
+
+    def is_there(self, digest: bytes) -> bool:
+        """Asked inside the transaction that names it: it stays until that ends."""
+        ...
+
+    def drop(self, digest: bytes) -> None:
+        """Remove it; only inside a transaction that has seen that no row names it."""
+        ...
+
+    def list_files(self, *, before: int) -> Iterator[tuple[bytes, int]]:
+        """(digest, bytes taken) of every one that is older than that instant."""
+        ...
+
+    def drop_leftovers(self, *, before: int) -> int:
+        """Remove what somebody died writing -> how many."""
+        ...
+
+
 class Blobs:
+    """Files in a folder. See the module."""
+
     def __init__(self, folder: str, env: Env) -> None:
         self._folder = folder
         self._env = env
@@ -56,7 +90,7 @@ class Blobs:
         path = self.path(payload.digest)
         try:
             if self.find(payload.digest) is None:
-                self._write(path, _compressed(payload.data))
+                self._write(path, compressed(payload.data))
             # Also for a file that stood there: who renamed it may not have come
             # to this line yet.
             folder = os.path.dirname(path)
@@ -72,10 +106,12 @@ class Blobs:
         """The bytes, if they are there and are those that the digest names."""
         try:
             with open(self.path(digest), "rb") as file:
-                data = _unpacked(file.read())
-        except (OSError, zlib.error):
+                data = unpacked(file.read())
+        except OSError:
             return None
-        return data if blake2b(data, digest_size=32).digest() == digest else None
+        return (
+            data if data is not None and blake2b(data, digest_size=32).digest() == digest else None
+        )
 
     def is_there(self, digest: bytes) -> bool:
         return os.path.exists(self.path(digest))
@@ -135,7 +171,7 @@ class Blobs:
             raise
 
 
-def _compressed(data: bytes) -> bytes:
+def compressed(data: bytes) -> bytes:
     """The data as a zlib stream, which is no smaller where trying takes longer than it saves."""
     if len(data) > _SAMPLES * _SAMPLE_BYTES:
         starts = range(0, len(data) - _SAMPLE_BYTES, len(data) // _SAMPLES)
@@ -145,9 +181,12 @@ def _compressed(data: bytes) -> bytes:
     return zlib.compress(data, _COMPRESSION_LEVEL)
 
 
-def _unpacked(data: bytes) -> bytes:
-    """What a file holds, up to one byte more than a value may have: the digest tells the rest."""
-    return zlib.decompressobj().decompress(data, READABLE.max_payload_bytes + 1)
+def unpacked(data: bytes) -> bytes | None:
+    """What was compressed, up to one byte more than a value may have; None if it is damaged."""
+    try:
+        return zlib.decompressobj().decompress(data, READABLE.max_payload_bytes + 1)
+    except zlib.error:
+        return None
 
 
 def _scan(folder: str) -> list[os.DirEntry[str]]:

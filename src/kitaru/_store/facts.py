@@ -135,6 +135,7 @@ class FactWrites:
         blobs = self._rows.blobs
         if not blobs.is_there(payload.digest):
             blobs.keep(payload)
+            blobs.is_there(payload.digest)
 
     def _record_call(self, execution: int, epoch: int, call: CallRow) -> None:
         codec, payload, checksum = call.payload

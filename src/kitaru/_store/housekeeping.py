@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from kitaru._core.lifecycle import FINISHED, State
-from kitaru._store.blobs import Blobs
+from kitaru._store.blobs import BlobStore
 from kitaru._store.facts import FactWrites, seen
 from kitaru._store.protocol import (
     Delete,
@@ -101,7 +101,7 @@ class HousekeepingReads:
     _read: Callable[[str, Row], list[Row]]
     _queries: Queries
     _rows: Rows
-    _blobs: Blobs
+    _blobs: BlobStore
 
     def list_expired(
         self, *, at: int, after: tuple[int, int] = (-1, 0), limit: int

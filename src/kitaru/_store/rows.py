@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from kitaru._core.lifecycle import CallSource, CallState, State, WaitKind, WaitState
 from kitaru._core.payload import Payload, is_intact
-from kitaru._store.blobs import INLINE_BYTES, Blobs
+from kitaru._store.blobs import INLINE_BYTES, BlobStore
 from kitaru._store.protocol import (
     ArtifactRow,
     CallRow,
@@ -79,7 +79,7 @@ def past_call(row: Row) -> PastCall:
 class Rows:
     """Reads rows that may name blobs."""
 
-    def __init__(self, blobs: Blobs) -> None:
+    def __init__(self, blobs: BlobStore) -> None:
         self.blobs = blobs
 
     def find_payload(self, codec: str, data: bytes | None, checksum: bytes) -> Payload | None:

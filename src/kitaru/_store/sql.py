@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from kitaru._core.lifecycle import State
 from kitaru._core.payload import Payload
-from kitaru._store.blobs import INLINE_BYTES, Blobs
+from kitaru._store.blobs import INLINE_BYTES, BlobStore
 from kitaru._store.commit import GroupCommit, Transactions
 from kitaru._store.control_reads import ControlReads
 from kitaru._store.facts import Session, payloads_of
@@ -65,9 +65,10 @@ class SqlStore(ControlReads, HousekeepingReads):
         changes: Callable[[], int],
         check_use: Callable[[], None],
         queries: Queries,
-        blobs: Blobs,
+        blobs: BlobStore,
         env: Env,
         project: str,
+        writes: type[Writes] = Writes,
     ) -> None:
         self.project = project
         super().__init__(read, queries, Rows(blobs))
@@ -76,7 +77,7 @@ class SqlStore(ControlReads, HousekeepingReads):
         self._check_use = check_use
         self._blobs = blobs
         self._commits = GroupCommit(
-            writer, Writes(writer, queries, self._rows).perform, env.crash_point
+            writer, writes(writer, queries, self._rows).perform, env.crash_point
         )
 
     # --- writes ---

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import apsw
 
+from kitaru._store.migrations import Migration
 from kitaru._store.queries import Queries
 from kitaru._store.sqlite.backup import copy_database
 from kitaru._store.sqlite.database import (
@@ -40,11 +41,6 @@ CRASH_POINTS: tuple[str, ...] = (
 )
 
 
-class Migration(NamedTuple):
-    version: int
-    sql: str
-
-
 class Meta(NamedTuple):
     schema_version: int
     store_id: str
@@ -56,16 +52,6 @@ class Meta(NamedTuple):
     """The schema that it had when this process opened it, if that was an older one."""
     backup: str | None = None
     """The copy of the database that was made before."""
-
-
-def load_migrations(folder: str) -> list[Migration]:
-    """The numbered files of ``folder``, oldest first."""
-    found = []
-    for file in sorted(os.listdir(folder)):
-        if file.endswith(".sql"):
-            with open(os.path.join(folder, file), encoding="utf-8") as source:
-                found.append(Migration(int(file[:4]), source.read()))
-    return found
 
 
 def prepare(

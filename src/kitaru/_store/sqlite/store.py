@@ -11,12 +11,13 @@ import apsw
 from kitaru._store import blobs as blobs_module
 from kitaru._store import commit
 from kitaru._store.blobs import Blobs
+from kitaru._store.migrations import Migration, load_migrations
 from kitaru._store.queries import Queries
 from kitaru._store.sql import SqlStore
 from kitaru._store.sqlite import backup, migrate
 from kitaru._store.sqlite.backup import BackedUp, Backup
 from kitaru._store.sqlite.database import Database, _refuse_inherited, check_library
-from kitaru._store.sqlite.migrate import Meta, Migration, load_migrations, prepare
+from kitaru._store.sqlite.migrate import Meta, prepare
 from kitaru.env import Env
 
 CRASH_POINTS: tuple[str, ...] = (
@@ -40,11 +41,12 @@ class SqliteStore(SqlStore):
             changes=database.data_version,
             check_use=database.check_use,
             queries=queries,
-            blobs=Blobs(os.path.join(folder, "blobs"), env),
+            blobs=(files := Blobs(os.path.join(folder, "blobs"), env)),
             env=env,
             project=meta.project,
         )
         self.folder = folder
+        self._files = files
         self._database = database
         self._env = env
         self._meta = meta
@@ -125,7 +127,7 @@ class SqliteStore(SqlStore):
         self._check_use()
         return Backup(
             self._database.path,
-            self._blobs,
+            self._files,
             self._queries,
             self._env,
             target=target,

@@ -1,0 +1,279 @@
+-- Executions: their transitions, and how they are found.
+-- Every transition names its events of lifecycle.TRANSITIONS; a test holds the
+-- guards against that table.
+
+-- name: start_execution
+-- event: none (born)
+-- A number of the sequence is never given again. Conflicts are looked for first, so that
+-- none is used up by a key that is there.
+with alive as materialized (
+    select id from kitaru.owners where id = $14 and died_at is null for share)
+insert into kitaru.executions (
+    exec_id, project, flow_id, flow_name, key, inputs_digest, seed, spec, tags,
+    code_folder, code_module, status, epoch, owner, home, created_at, started_at,
+    parent_exec_id, parent_call, original_exec_id, deadline_at, keep_seconds,
+    inputs_codec, inputs_data, inputs_checksum)
+select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+    $21, $22, $23, $24, $25
+where ($14::bigint is null or exists (select 1 from alive))
+    and ($26::bigint is null or exists (
+        select 1 from kitaru.executions where exec_id = $18 and epoch = $26 and status = 'running'))
+    and not exists (select 1 from kitaru.executions where exec_id = $1)
+    and not exists (
+        select 1 from kitaru.executions where project = $2 and flow_id = $3 and key = $5)
+    and not exists (
+        select 1 from kitaru.executions where parent_exec_id = $18 and parent_call = $19)
+on conflict do nothing
+returning id
+
+-- name: claim_pending
+-- event: claim
+with alive as materialized (
+    select id from kitaru.owners where id = $3 and died_at is null for share)
+update kitaru.executions
+set status = 'running', epoch = epoch + 1, owner = $3, started_at = coalesce(started_at, $4),
+    due_at = null
+where id = $1 and epoch = $2 and status in ('pending')
+    and exists (select 1 from alive)
+
+-- name: take_over
+-- event: take_over
+with alive as materialized (
+    select id from kitaru.owners where id = $3 and died_at is null for share)
+update kitaru.executions
+set status = 'running', epoch = epoch + 1, owner = $3,
+    deaths = case when call_at_death < (
+        select coalesce(max(id), 0) from kitaru.calls where execution = $1) then 1 else deaths + 1 end,
+    call_at_death = (select coalesce(max(id), 0) from kitaru.calls where execution = $1)
+where id = $1 and epoch = $2 and status in ('running') and owner = $4 and owner <> $3
+    and exists (select 1 from alive)
+    and exists (
+        select 1 from kitaru.owners where id = $4 and (died_at is not null or lease_until is null))
+
+-- name: abandon
+-- event: release
+update kitaru.executions
+set status = 'pending', epoch = epoch + 1, owner = null,
+    deaths = case when call_at_death < (
+        select coalesce(max(id), 0) from kitaru.calls where execution = $1) then 1 else deaths + 1 end,
+    call_at_death = (select coalesce(max(id), 0) from kitaru.calls where execution = $1)
+where id = $1 and epoch = $2 and status in ('running') and owner = $3
+    and exists (
+        select 1 from kitaru.owners where id = $3 and (died_at is not null or lease_until is null))
+
+-- name: release
+-- event: release
+update kitaru.executions
+set status = 'pending', epoch = epoch + 1, owner = null
+where id = $1 and epoch = $2 and status in ('running')
+
+-- What ends an execution answers with its parent, and whether it has open waits.
+
+-- name: complete
+-- event: complete
+update kitaru.executions
+set status = 'completed', owner = null, ended_at = $3, status_reason = $4, failed_attempt = null,
+    failed_calls = '', result_codec = $5, result_data = $6, result_checksum = $7
+where id = $1 and epoch = $2 and status in ('running')
+returning parent_exec_id,
+    exists (select 1 from kitaru.waits where execution = $1 and state = 'open')
+
+-- name: fail
+-- event: fail
+update kitaru.executions
+set status = 'failed', owner = null, ended_at = $3, status_reason = $4, failed_attempt = attempt,
+    failed_calls = $5
+where id = $1 and epoch = $2 and status in ('running')
+returning parent_exec_id,
+    exists (select 1 from kitaru.waits where execution = $1 and state = 'open')
+
+-- name: stopped
+-- event: stopped
+update kitaru.executions
+set status = 'cancelled', owner = null, ended_at = $3
+where id = $1 and epoch = $2 and status in ('cancelling')
+returning parent_exec_id,
+    exists (select 1 from kitaru.waits where execution = $1 and state = 'open')
+
+-- name: try_again
+-- event: try_again
+update kitaru.executions
+set status = 'running', attempt = attempt + 1, failed_attempt = attempt
+where id = $1 and epoch = $2 and status in ('running')
+
+-- name: retry
+-- event: retry
+update kitaru.executions
+set status = 'pending', attempt = attempt + 1, deaths = 0, failed_calls = '', ended_at = null,
+    status_reason = null, deadline_at = $3
+where id = $1 and epoch = $2 and status in ('failed')
+
+-- name: give_up
+-- event: give_up
+update kitaru.executions
+set status = 'failed', ended_at = $3, status_reason = $4, failed_attempt = attempt,
+    failed_calls = '', due_at = null
+where id = $1 and epoch = $2 and status in ('pending', 'waiting')
+returning parent_exec_id,
+    exists (select 1 from kitaru.waits where execution = $1 and state = 'open')
+
+-- name: park
+-- event: park
+update kitaru.executions
+set status = 'waiting', epoch = epoch + 1, owner = null, home = $3, status_reason = $4,
+    due_at = least($5::bigint, deadline_at)
+where id = $1 and epoch = $2 and status in ('running')
+
+-- name: wake
+-- event: wake
+-- Something has arrived; the epoch was read in the same transaction.
+update kitaru.executions
+set status = 'pending', due_at = null, status_reason = null
+where id = $1 and epoch = $2 and status in ('waiting')
+
+-- name: wake_due
+-- event: wake
+update kitaru.executions
+set status = 'pending', due_at = null, status_reason = null
+where id = $1 and epoch = $2 and status in ('waiting') and due_at <= $3
+
+-- name: cancel_running
+-- event: cancel
+update kitaru.executions
+set status = 'cancelling', status_reason = $3
+where id = $1 and epoch = $2 and status in ('running')
+
+-- name: cancel_idle
+-- event: cancel
+update kitaru.executions
+set status = 'cancelled', status_reason = $3, ended_at = $4, due_at = null
+where id = $1 and epoch = $2 and status in ('pending', 'waiting')
+returning parent_exec_id,
+    exists (select 1 from kitaru.waits where execution = $1 and state = 'open')
+
+-- name: family
+-- An execution and all that descends from it, as it stands.
+with recursive members (id, exec_id, epoch, status) as (
+    select id, exec_id, epoch, status from kitaru.executions where id = $1
+    union
+    select e.id, e.exec_id, e.epoch, e.status
+    from kitaru.executions as e join members as m on e.parent_exec_id = m.exec_id)
+select id, exec_id, epoch, status from members order by id <> $1, id
+
+-- name: waiting_epoch
+-- The epoch of an execution that is waiting. Locked whatever its state, and looked at then:
+-- one that is being parked by somebody else is waited for.
+with held as materialized (
+    select id, epoch, status from kitaru.executions where exec_id = $1 for no key update)
+select id, epoch from held where status = 'waiting'
+
+-- name: child_is_finished
+-- Whether one of these (JSON list) is finished, or is not here at all.
+select exists (
+    select 1 from jsonb_array_elements_text($1::jsonb) as child (exec_id)
+    where not exists (
+        select 1 from kitaru.executions as e
+        where e.exec_id = child.exec_id and status not in ('completed', 'failed', 'cancelled')))
+
+-- name: set_metadata
+-- event: none (owned)
+update kitaru.executions
+set metadata = $3
+where id = $1 and epoch = $2 and status in ('running', 'cancelling')
+
+-- name: is_owned
+-- event: none (owned)
+select 1 from kitaru.executions where id = $1 and epoch = $2 and status in ('running', 'cancelling')
+
+-- name: add_attempt
+-- The failure of the attempt that the execution has just come to the end of.
+insert into kitaru.attempts (execution, attempt, ended_at, codec, data, checksum)
+select id, failed_attempt, $2, $3, $4, $5 from kitaru.executions where id = $1
+
+-- name: execution_by_id
+select * from kitaru.execution_rows where id = $1
+
+-- name: execution_by_exec_id
+select * from kitaru.execution_rows where exec_id = $1
+
+-- name: execution_by_key
+select * from kitaru.execution_rows where project = $1 and flow_id = $2 and key = $3
+
+-- name: list_due
+select * from kitaru.execution_rows
+where project = $1 and status = 'waiting' and due_at <= $2
+order by due_at, id limit $3
+
+-- name: next_due
+select due_at from kitaru.executions
+where project = $1 and status = 'waiting' and due_at is not null
+order by due_at limit 1
+
+-- name: list_owned
+-- The cancelling ones are looked for all the time: they have an index of their own. The
+-- running ones are found among the unfinished; those that wait are not looked at.
+select exec_id, status, id from kitaru.executions
+where owner = $1 and status = 'cancelling' and 'cancelling' in (select jsonb_array_elements_text($2::jsonb))
+union all
+select exec_id, status, id from kitaru.executions
+where owner = $1 and status in ('pending', 'running', 'cancelling') and status = 'running'
+    and 'running' in (select jsonb_array_elements_text($2::jsonb))
+order by id
+
+-- name: list_served
+select * from kitaru.execution_rows
+where home = $1 and status = 'pending' and project = $2
+order by id limit $3
+
+-- name: list_children
+select * from kitaru.execution_rows where parent_exec_id = $1 order by id limit $2
+
+-- name: child_by_call
+select * from kitaru.execution_rows where parent_exec_id = $1 and parent_call = $2
+
+-- name: status_of
+select status, epoch, owner from kitaru.executions where id = $1
+
+-- name: search_executions
+select * from kitaru.execution_rows
+where project = $1 and strpos(exec_id, $2) > 0
+order by id desc limit $3
+
+-- name: list_executions
+-- ?2 flow id or name, ?3 JSON list of states, ?4 below this row id, ?6 from this
+-- row id on, ?7 key: each may be null.
+select * from kitaru.execution_rows
+where project = $1
+    and ($2::text is null or flow_id = $2 or flow_name = $2)
+    and ($3::text is null or status in (select jsonb_array_elements_text($3::jsonb)))
+    and id < coalesce($4::bigint, 9223372036854775807)
+    and id >= coalesce($6::bigint, 0)
+    and ($7::text is null or key = $7)
+order by id desc limit $5
+
+-- name: first_from
+select id from kitaru.executions where exec_id >= $1 order by exec_id limit 1
+
+-- name: list_heads
+select exec_id, flow_id, flow_name, status, created_at from kitaru.executions
+where project = $1 order by id desc limit $2
+
+-- name: count_recorded
+-- A sequence has gaps, so they are counted.
+select
+    (select count(*) from kitaru.executions),
+    (select count(*) from kitaru.calls),
+    (select count(*) from kitaru.executions where id >= $1),
+    (select count(*) from kitaru.calls where execution >= $1)
+
+-- name: list_unfinished
+select * from kitaru.execution_rows
+where project = $1 and flow_id in (select jsonb_array_elements_text($2::jsonb))
+    and status in ('pending', 'running', 'cancelling')
+order by id limit $3
+
+-- name: count_executions
+select status, count(*) from kitaru.executions where project = $1 group by status
+
+-- name: list_attempts
+select attempt, ended_at, codec, data, checksum from kitaru.attempts where execution = $1 order by attempt

@@ -1,0 +1,108 @@
+"""The store in a PostgreSQL database, for as many machines as reach it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+
+from kitaru._store import commit
+from kitaru._store.migrations import Migration, load_migrations
+from kitaru._store.postgres import migrate
+from kitaru._store.postgres.blobs import TableBlobs
+from kitaru._store.postgres.database import Database
+from kitaru._store.postgres.migrate import Meta, prepare
+from kitaru._store.postgres.writes import PostgresWrites
+from kitaru._store.queries import Queries
+from kitaru._store.sql import SqlStore
+from kitaru.env import Env
+
+CRASH_POINTS: tuple[str, ...] = (*commit.CRASH_POINTS, *migrate.CRASH_POINTS)
+"""Every place at which a test may end a process inside this store."""
+
+_HERE = os.path.dirname(__file__)
+
+
+class PostgresStore(SqlStore):
+    """A :class:`kitaru._store.protocol.Store` in a database that many machines share."""
+
+    def __init__(
+        self, database: Database, meta: Meta, queries: Queries, env: Env, project: str
+    ) -> None:
+        super().__init__(
+            writer=database,
+            read=database.read,
+            changes=database.changes,
+            check_use=database.check_use,
+            queries=queries,
+            blobs=TableBlobs(database, queries, env),
+            env=env,
+            project=project,
+            writes=PostgresWrites,
+        )
+        self._database = database
+        self._meta = meta
+
+    @classmethod
+    def open(
+        cls,
+        url: str,
+        *,
+        env: Env,
+        project: str,
+        migrations: Sequence[Migration] | None = None,
+    ) -> PostgresStore:
+        """Open the store in the database of that libpq URL; make or upgrade it if need be."""
+        queries = Queries(os.path.join(_HERE, "queries"))
+        database = Database(url)
+        meta = prepare(
+            database,
+            env=env,
+            queries=queries,
+            migrations=migrations or load_migrations(os.path.join(_HERE, "migrations")),
+        )
+        return cls(database, meta, queries, env, project)
+
+    def info(self) -> dict[str, Any]:
+        """Where the store is, its schema version, size in bytes, project, PostgreSQL version."""
+        ((version, size),) = self._read(
+            "select current_setting('server_version'), pg_database_size(current_database())", ()
+        )
+        return {
+            "backend": "postgresql",
+            "location": self._database.place,
+            "schema_version": self._meta.schema_version,
+            "store_id": self._meta.store_id,
+            "generation": self._meta.generation,
+            "project": self.project,
+            "root": None,
+            "created_at": self._meta.created_at,
+            "bytes": int(size),
+            "upgraded_from": None,
+            "backup": None,
+            "postgresql_version": version,
+        }
+
+    def examine(self, *, seconds: float | None) -> dict[str, Any]:
+        """The settings that durability hangs on."""
+        names = ("synchronous_commit", "fsync", "full_page_writes", "server_version")
+        ((*values,),) = self._read(
+            "select " + ", ".join(f"current_setting('{name}')" for name in names), ()
+        )
+        return {
+            **dict(zip(names, values, strict=True)),
+            "problems": [],
+            "complete": True,
+            "library": f"psycopg {psycopg.__version__}",
+        }
+
+    def close(self) -> None:
+        """Commit what is queued and let go of the connections; a second close does nothing."""
+        if not self._database.is_usable():
+            return
+        try:
+            self.flush(wait=True)
+        finally:
+            self._database.close()

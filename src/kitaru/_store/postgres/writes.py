@@ -1,0 +1,91 @@
+"""What PostgreSQL needs beside the shared writes: the locks that come before a look.
+
+On SQLite one transaction writes at a time. Here a write of several statements first locks
+the rows that it judges by (``queries/locks.sql``), so that what it read stays so until its
+commit. The hot path takes none: its one statement locks what it asks for.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from kitaru._store.facts import Session
+from kitaru._store.postgres.database import Database
+from kitaru._store.protocol import (
+    NO_FACTS,
+    Cancel,
+    Delete,
+    DropBlobs,
+    Facts,
+    Record,
+    Remember,
+    Start,
+    Write,
+)
+from kitaru._store.queries import Queries
+from kitaru._store.rows import Rows
+from kitaru._store.writes import Writes
+
+_ONLY_CALLS = NO_FACTS[1:]
+
+
+class PostgresWrites(Writes):
+    def __init__(self, session: Session, queries: Queries, rows: Rows) -> None:
+        super().__init__(session, queries, rows)
+        assert isinstance(session, Database)
+        self._database = session
+
+    def perform(self, write: Write) -> Any:
+        if is_single(write):
+            self._database.single = True
+            try:
+                return super().perform(write)
+            finally:
+                self._database.single = False
+        self._lock(write)
+        return super().perform(write)
+
+    def _lock(self, write: Write) -> None:
+        if isinstance(write, (Cancel, Delete)):
+            self._lock_family(write.execution)
+        elif isinstance(write, Start):
+            named = [each for each in (write.parent_exec_id, write.original_exec_id) if each]
+            if named:
+                self._select(self._queries.lock_named, (json.dumps(named),))
+        elif isinstance(write, Remember):
+            self._lock_memories(write.project, [write.row])
+        elif isinstance(write, DropBlobs):
+            for digest in sorted(write.digests):
+                self._select(self._queries.lock_blob_to_drop, (digest,))
+        else:
+            execution = getattr(write, "execution", None)
+            if execution is not None:
+                self._select(self._queries.lock_execution, (execution,))
+        facts: Facts | None = getattr(write, "facts", None)
+        if facts is not None and facts.memories:
+            found = self._select(self._queries.execution_by_id, (write.execution,))  # type: ignore[union-attr]
+            if found:
+                self._lock_memories(found[0][2], facts.memories)
+
+    def _lock_family(self, execution: int) -> None:
+        """All of them as they stand under the lock: who was born meanwhile is locked too."""
+        locked: set[int] = set()
+        while True:
+            family = {row[0] for row in self._select(self._queries.family, (execution,))}
+            if family <= locked:
+                return
+            self._select(self._queries.lock_executions, (json.dumps(sorted(family)),))
+            locked |= family
+
+    def _lock_memories(self, project: str, rows: Any) -> None:
+        names = {json.dumps([project, row.scope_type, row.scope, row.key]) for row in rows}
+        for name in sorted(names):
+            self._select(self._queries.lock_memory, (name,))
+
+
+def is_single(write: Write) -> bool:
+    """Whether the write is one statement: the record of one call, a flow that begins."""
+    if type(write) is Record:
+        return write.facts[1:] == _ONLY_CALLS and len(write.facts.calls) == 1
+    return type(write) is Start and write.parent_exec_id is None and write.original_exec_id is None

