@@ -1,21 +1,27 @@
-"""A seeded stream of random operations to the model and to a database.
+"""A seeded stream of random operations to the model and to the databases.
 
-Answers, refusals and whole snapshots are compared after every step. Run more
-than the test does with ``python -m tests.store.differential --steps N --seed S``.
+Answers and refusals are compared after every step, whole snapshots after every one or every
+few. Run more than the test does with
+``python -m tests.store.differential --steps N --seed S [--postgres]``.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import psycopg
+from tests.postgres import database, serving
 
 from kitaru._core.lifecycle import FINISHED, CallSource, State, WaitKind, WaitState
 from kitaru._store import commit
+from kitaru._store.postgres.store import PostgresStore
 from kitaru._store.protocol import (
     Answer,
     ArtifactRow,
@@ -68,6 +74,7 @@ from .worlds import (
 )
 
 STEPS_A_WORLD = 60
+OPERATIONS = "operations in all"
 
 LABELS = ["ok", "wait_condition:0"]
 SCOPES = [("namespace", "team"), ("flow", "demo.agent")]
@@ -112,19 +119,22 @@ KINDS = {
 
 
 class World:
-    """One model and one database, fed alike."""
+    """One model and one or more databases, fed alike."""
 
-    def __init__(self, seed: int, folder: str) -> None:
+    def __init__(self, seed: int, stores: Sequence[AnyStore], *, look_every: int = 1) -> None:
         self.random = random.Random(seed)
         self.model = ReferenceStore(project="demo", env=StillEnv(seed))
-        self.store: AnyStore = SqliteStore.open(folder, env=StillEnv(seed), project="demo")
+        self.stores = stores
+        self.look_every = look_every
         self.env = StillEnv(seed)
         self.seen: Counter[str] = Counter()
         self.trace: list[str] = []
         self.at = 1_000
         self.gone: list[str] = []
+        self.operations = 0
+        """Writes, and reads, that all were asked alike."""
         for number in range(4):
-            for store in (self.model, self.store):
+            for store in (self.model, *self.stores):
                 store.apply(RegisterOwner(f"first-{number}", 1, "here", 1))
 
     def step(self) -> None:
@@ -134,7 +144,15 @@ class World:
             self._write_group()
         else:
             self._write_one()
-        self._compare("snapshot", self._snapshot(self.model), self._snapshot(self.store))
+        if self.random.randrange(self.look_every) == 0:
+            self.look()
+
+    def look(self) -> None:
+        counting: Any = Counting(self.model)
+        expected = self._snapshot(counting)
+        self.operations += counting.count
+        for store in self.stores:
+            self._compare("snapshot", expected, self._snapshot(store))
 
     # --- operations ---
 
@@ -142,7 +160,8 @@ class World:
         write = self._random_write()
         self.trace.append(repr(write))
         expected = self._try(self.model, write)
-        self._compare(repr(write), expected, self._try(self.store, write))
+        for store in self.stores:
+            self._compare(repr(write), expected, self._try(store, write))
         self._count(write, expected)
 
     def _write_group(self) -> None:
@@ -150,13 +169,14 @@ class World:
         writes = [self._random_write() for _ in range(self.random.randint(2, 5))]
         self.trace.append(f"group of {writes}")
         answers = []
-        for store in (self.model, self.store):
+        for store in (self.model, *self.stores):
             got: list[Any] = []
             for write in writes:
                 store.post(write, _collector(got))
             assert store.flush(wait=True) is True
             answers.append(got)
-        self._compare(f"group of {writes}", answers[0], answers[1])
+        for answer in answers[1:]:
+            self._compare(f"group of {writes}", answers[0], answer)
         for write, answer in zip(writes, answers[0], strict=True):
             self._count(write, answer)
 
@@ -167,6 +187,7 @@ class World:
             return _plain(None, refusal)
 
     def _count(self, write: Write, answer: Any) -> None:
+        self.operations += 1
         kind = type(write).__name__
         if isinstance(write, Delete) and isinstance(answer, list):
             self.gone += answer
@@ -628,8 +649,20 @@ class World:
             )
 
     def close(self) -> None:
-        self.store.close()
-        self.model.close()
+        for store in (self.model, *self.stores):
+            store.close()
+
+
+class Counting:
+    """A store that counts what it is asked."""
+
+    def __init__(self, store: AnyStore) -> None:
+        self._store = store
+        self.count = 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.count += 1
+        return getattr(self._store, name)
 
 
 def _collector(got: list[Any]) -> Callable[[Any, BaseException | None], None]:
@@ -652,23 +685,69 @@ def _difference(expected: Any, got: Any) -> str:
     return f"  model {expected}\n  store {got}"
 
 
-def run(steps: int, seed: int) -> Counter[str]:
-    """Drive worlds for ``steps`` steps; how often each kind of write and refusal occurred."""
+def run(steps: int, seed: int, *, postgres: str | None = None, look_every: int = 1) -> Counter[str]:
+    """Drive worlds for ``steps`` steps; how often each kind of write and refusal occurred.
+
+    ``postgres``: the URL of an empty database, which takes part then.
+    """
     seen: Counter[str] = Counter()
     for number in range(-(-steps // STEPS_A_WORLD)):
         world_seed = seed * 1_000_003 + number
         with tempfile.TemporaryDirectory() as folder:
-            world = World(world_seed, folder)
+            stores: list[AnyStore] = [
+                SqliteStore.open(folder, env=StillEnv(world_seed), project="demo")
+            ]
+            if postgres is not None:
+                stores.append(emptied(postgres, world_seed))
+            world = World(world_seed, stores, look_every=look_every)
             try:
                 for _ in range(min(STEPS_A_WORLD, steps - number * STEPS_A_WORLD)):
                     world.step()
+                world.look()
             except BaseException:
                 print(f"seed {seed}, world {number}", file=sys.stderr)
                 raise
             finally:
                 world.close()
             seen += world.seen
+            seen[OPERATIONS] += world.operations
     return seen
+
+
+def emptied(url: str, seed: int) -> PostgresStore:
+    """An empty store in that database that numbers as the model does: without the gaps that
+    sequences have where a write is refused."""
+    store = PostgresStore.open(url, env=StillEnv(seed), project="demo")
+    with psycopg.connect(url, autocommit=True) as connection:
+        tables = [
+            name
+            for (name,) in connection.execute(
+                "select relname from pg_class where relkind = 'r'"
+                " and relnamespace = 'kitaru'::regnamespace and relname <> 'meta'"
+            )
+        ]
+        if "numbers_of_test" not in tables:
+            connection.execute("create table kitaru.numbers_of_test (name text, last bigint)")
+            connection.execute(
+                "create function kitaru.next_of_test(kind text) returns bigint language sql as $$"
+                " update kitaru.numbers_of_test set last = last + 1 where name = kind"
+                " returning last $$"
+            )
+            for name in NUMBERED:
+                connection.execute(
+                    f"alter table kitaru.{name} alter id drop identity,"
+                    f" alter id set default kitaru.next_of_test('{name}')"
+                )
+            tables.append("numbers_of_test")
+        connection.execute("truncate " + ", ".join(f"kitaru.{name}" for name in tables))
+        connection.execute(
+            "insert into kitaru.numbers_of_test select unnest(%s::text[]), 0", (list(NUMBERED),)
+        )
+        connection.execute("update kitaru.meta set executions_deleted = 0, calls_deleted = 0")
+    return store
+
+
+NUMBERED = ("owners", "executions", "calls", "artifacts", "waits")
 
 
 def missing_kinds(seen: Counter[str]) -> list[str]:
@@ -680,8 +759,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--postgres", action="store_true", help="with a server from a wheel")
+    parser.add_argument("--look-every", type=int, default=1, metavar="N")
     arguments = parser.parse_args()
-    seen = run(arguments.steps, arguments.seed)
+    with contextlib.ExitStack() as stack:
+        url = None
+        if arguments.postgres:
+            url = stack.enter_context(database(stack.enter_context(serving())))
+        seen = run(arguments.steps, arguments.seed, postgres=url, look_every=arguments.look_every)
     for name, count in sorted(seen.items()):
         print(f"{count:8,} {name}")
     if missing := missing_kinds(seen):

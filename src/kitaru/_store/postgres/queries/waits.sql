@@ -3,19 +3,20 @@
 
 -- name: add_wait
 -- event: none (owned)
--- An aborted one was open when an earlier attempt of the execution ended.
+-- An aborted one was open when an earlier attempt of the execution ended: it is opened anew.
 with held as materialized (
     select id from kitaru.executions
     where id = $1 and epoch = $2 and status in ('running', 'cancelling')
-    for share)
+    for share),
+reopened as (
+    update kitaru.waits
+    set state = 'open', opened_at = $12, expires_at = $13, closed_at = null, closed_by = null
+    where execution = (select id from held) and identity = $3 and state = 'aborted')
 insert into kitaru.waits (
     execution, identity, kind, state, label, name, question, schema, metadata, branch, call,
     opened_at, expires_at, default_codec, default_data, default_checksum)
 select id, $3, $4, 'open', $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16 from held
-on conflict (execution, identity) do update
-set state = 'open', opened_at = excluded.opened_at, expires_at = excluded.expires_at,
-    closed_at = null, closed_by = null
-where kitaru.waits.state = 'aborted'
+where not exists (select 1 from kitaru.waits where execution = $1 and identity = $3)
 
 -- name: answer_wait
 update kitaru.waits
