@@ -107,12 +107,6 @@ def test_an_option_of_a_later_release_is_refused_by_checkpoint(name: str, value:
         kitaru.checkpoint(**{name: value})(a_function)
 
 
-@pytest.mark.parametrize(("name", "value"), one_by_one(NAMES["later"]["flow_options"]))
-def test_an_option_of_a_later_release_is_refused_by_flow(name: str, value: object) -> None:
-    with pytest.raises(kitaru.KitaruFeatureNotAvailableError, match=name):
-        kitaru.flow(**{name: value})(a_function)
-
-
 @pytest.mark.parametrize(("name", "value"), one_by_one(NAMES["later"]["run_options"]))
 def test_an_option_of_a_later_release_is_refused_for_a_run(name: str, value: object) -> None:
     with pytest.raises(kitaru.KitaruFeatureNotAvailableError, match=name):

@@ -26,7 +26,7 @@ from kitaru._core.binding import Binder
 from kitaru._core.checks import seconds_of
 from kitaru._core.names import check_name, shortened
 from kitaru._core.naming import import_folder, module_name
-from kitaru._core.schedules import check_schedule
+from kitaru._core.schedules import Schedule, check_schedule
 from kitaru._engine.execution import FlowSpec
 from kitaru._engine.frames import fold, folding
 from kitaru.decoration import (
@@ -403,7 +403,10 @@ def flow(func: Any = None, /, **options: Any) -> Any:
     an execution that, resumed, makes another call than the recorded one
     (``KitaruDivergenceError``); ``timeout`` (seconds or timedelta) is how long an execution may
     take from its start, waiting and downtime included; after ``retention`` a finished one may be
-    removed by ``kitaru gc``; ``aliases`` are former names. Raises
+    removed by ``kitaru gc``; ``aliases`` are former names. With ``schedule`` (a cron line,
+    in ``timezone``, UTC if none is said) workers start it by themselves, without arguments;
+    ``missed`` says what becomes of fire times at which none was there: ``skip``, the ``last``
+    one, or ``all`` of them. Raises
     ``KitaruUsageError`` at decoration for options that make no sense.
 
     >>> @flow
@@ -441,6 +444,31 @@ def _checked_retention(retention: float | timedelta | None) -> int | None:
     return None if seconds is None else math.ceil(seconds)
 
 
+def _checked_schedule(
+    id: str, binder: Binder, schedule: object, timezone: object, missed: object
+) -> Schedule | None:
+    """When the flow starts by itself; None: only when somebody starts it."""
+    if schedule is None:
+        for option, value in (("timezone", timezone), ("missed", missed)):
+            if value not in (None, "last"):
+                raise KitaruUsageError(
+                    f"@flow({option}={shortened(value)}) says nothing without schedule=: "
+                    'write the line too, as in schedule="0 7 * * *"',
+                    code="schedule-invalid",
+                )
+        return None
+    found = check_schedule(schedule, timezone, missed)
+    try:
+        binder.bind((), {})
+    except KitaruUsageError as error:
+        raise KitaruUsageError(
+            f"@flow(schedule={shortened(schedule)}): flow {id!r} starts by itself, without "
+            f"arguments, but {error}; give every parameter a default",
+            code="schedule-invalid",
+        ) from None
+    return found
+
+
 class _FlowDecorator:
     """What ``@flow(...)`` with options is to a type checker."""
 
@@ -462,22 +490,15 @@ def _make_flow(
     timeout: float | timedelta | None = None,
     retention: float | timedelta | None = None,
     aliases: Sequence[str] = (),
+    schedule: str | None = None,
+    timezone: str | None = None,
     missed: str = "last",
-    **later: Any,
 ) -> Flow[Any, Any]:
     if isinstance(func, Flow):
         raise KitaruUsageError(
             f"{func!r} is a flow already: decorate the plain function", code="decorated-twice"
         )
     check_function("@flow", func)
-    if later.get("schedule") is not None:
-        check_schedule(later["schedule"], later.get("timezone"), missed)
-    for option, value in {**later, "missed": None if missed == "last" else missed}.items():
-        if value is not None:
-            raise KitaruFeatureNotAvailableError(
-                f"@flow({option}=...) comes with a later release; leave it out today",
-                code="not-yet-available",
-            )
     plain = plain_function(func)
     id = check_name("flow", name) if name is not None else function_id(func, plain)
     refuse_generator("flow", id, plain)
@@ -490,6 +511,7 @@ def _make_flow(
                 "rename the parameter",
                 code="parameter-name-reserved",
             )
+    fires = _checked_schedule(id, binder, schedule, timezone, missed)
     if name is not None:
         claim_name("flow", id, plain)
     module = str(getattr(plain, "__module__", None) or "")
@@ -509,6 +531,7 @@ def _make_flow(
             keep_seconds=_checked_retention(retention),
             aliases=check_names("flow", "aliases", aliases),
             timeout_seconds=seconds_of("timeout", timeout),
+            schedule=fires,
         ),
         RunOptions(),
     )

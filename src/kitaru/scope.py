@@ -154,6 +154,13 @@ class Current:
         return idempotency_key(run.exec_id, run.key_root if call is None else call.key)
 
     @property
+    def scheduled_at(self) -> datetime | None:
+        """The fire time for which a schedule started this execution, however late it was: aware
+        UTC. None if somebody else started it. A replay has that of its source."""
+        fired = self._place.run.spec.get("schedule")
+        return None if fired is None else datetime.fromtimestamp(fired["at"] / 1e6, UTC)
+
+    @property
     def cancelled(self) -> bool:
         """Whether this code is to stop: its execution is cancelled or out of time, or the
         ``timeout=`` of a checkpoint whose body this is has passed."""

@@ -36,6 +36,7 @@ from kitaru.errors import FailureOrigin, KitaruDivergenceError, KitaruValueError
 
 if TYPE_CHECKING:
     from kitaru._core.binding import Binder
+    from kitaru._core.schedules import Schedule
 
 _MAX_REASON_CHARACTERS = 500
 
@@ -59,6 +60,7 @@ class FlowSpec:
         "module",
         "name",
         "retries",
+        "schedule",
         "strict",
         "timeout_seconds",
     )
@@ -79,6 +81,7 @@ class FlowSpec:
         aliases: tuple[str, ...],
         timeout_seconds: float | None = None,
         keep_seconds: int | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
         self.id = id
         self.name = name
@@ -93,6 +96,7 @@ class FlowSpec:
         self.aliases = aliases
         self.timeout_seconds = timeout_seconds
         self.keep_seconds = keep_seconds
+        self.schedule = schedule
         self.hints: tuple[type, ...] | None = None
         self.annotations: dict[str, Any] | None = None
         """Resolved at the first run."""

@@ -194,6 +194,9 @@ def frozen_spec(
         spec["strict"] = True
     if replay is not None:
         spec["replay"] = replay.spec.as_data()
+        fired = json.loads(replay.source.spec).get("schedule")
+        if fired is not None:
+            spec["schedule"] = fired
     if timeout_seconds is not None:
         spec["timeout_seconds"] = timeout_seconds
     return spec
