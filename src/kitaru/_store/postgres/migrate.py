@@ -69,8 +69,8 @@ def _migrate(connection: Connection, migration: Migration, env: Env, queries: Qu
         connection.execute("select pg_advisory_xact_lock($1::int8)", (_LOCK,))
         # Asked again under the lock: another process may have been quicker.
         meta = _find_meta(connection, queries)
-        if meta is None:
-            connection.execute("create schema if not exists kitaru")
+        if meta is None and not _has_schema(connection):
+            connection.execute("create schema kitaru")
         if meta is None or meta.schema_version < migration.version:
             _run_script(connection, migration.sql)
             if meta is None:
@@ -80,6 +80,12 @@ def _migrate(connection: Connection, migration: Migration, env: Env, queries: Qu
                 connection.execute(literal(queries.set_schema_version), (migration.version,))
             env.crash_point("before_migration_commit")
     env.crash_point("after_migration")
+
+
+def _has_schema(connection: Connection) -> bool:
+    """An administrator may have made it for a role that may make none."""
+    found = connection.execute("select to_regnamespace('kitaru') is not null").fetchall()
+    return bool(found[0][0])
 
 
 def _run_script(connection: Connection, sql: str) -> None:

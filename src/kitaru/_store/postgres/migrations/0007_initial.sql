@@ -443,3 +443,19 @@ create table kitaru.blobs (
     written_at bigint not null
 );
 alter table kitaru.blobs alter column data set storage external;
+
+-- After a backup was put back, before any worker starts: whoever still runs from before the
+-- backup was taken, or after, owns nothing any more and can write nothing, for ever.
+create function kitaru.new_generation() returns bigint language sql as $$
+    update kitaru.owners
+    set died_at = (extract(epoch from clock_timestamp()) * 1000000)::bigint
+    where died_at is null;
+    update kitaru.executions
+    set epoch = epoch + 1000000,
+        status = case status
+            when 'running' then 'pending' when 'cancelling' then 'cancelled' else status end,
+        ended_at = case when status = 'cancelling'
+            then (extract(epoch from clock_timestamp()) * 1000000)::bigint else ended_at end,
+        owner = null;
+    update kitaru.meta set generation = generation + 1 returning generation;
+$$;
