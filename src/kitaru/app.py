@@ -17,6 +17,7 @@ from kitaru import settings as _settings
 from kitaru._engine.draining import drain
 from kitaru._engine.execution import FlowSpec
 from kitaru._engine.host import Host
+from kitaru._engine.leases import Leases
 from kitaru._engine.liveness import Liveness, LockFiles
 from kitaru._engine.logs import LogWriter
 from kitaru._engine.loop import LoopThread
@@ -70,6 +71,9 @@ class Kitaru:
             pid=os.getpid(),
         )
         self.services.is_owner = self.runner.ownership.holds
+        if isinstance(liveness, Leases):
+            self.services.when_renewed = self.runner.ownership.when_renewed
+            self.services.silence = self.runner.ownership.silence
         self.runner.flows = known_flows
         asker = self.services.asker
         asker.answered = asker.left_open = lambda question: self.runner.look(question.exec_id)

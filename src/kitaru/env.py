@@ -53,6 +53,15 @@ class Env(Protocol):
         ...
 
 
+_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Of Linux. On macOS the monotonic clock of the system counts sleep by itself."""
+
+
+def boottime() -> float:
+    """Seconds from a clock that never goes back, and that runs while the machine sleeps."""
+    return time.clock_gettime(_BOOT_CLOCK)
+
+
 class SystemEnv:
     """The real clock, the operating system's randomness, and crash points that do nothing."""
 

@@ -56,12 +56,12 @@ def _wake_abandoned(runner: Runner, flows: Mapping[str, FlowSpec]) -> None:
 
 
 class _Alive(dict[int | None, bool]):
-    """Owner -> whether it lives, asked once in a scan."""
+    """Owner -> whether it keeps what it has, asked once in a scan."""
 
     def __init__(self, runner: Runner) -> None:
         super().__init__()
         self._ownership = runner.ownership
 
     def __missing__(self, owner: int | None) -> bool:
-        found = self[owner] = self._ownership.is_alive(owner)
+        found = self[owner] = not self._ownership.is_gone(owner)
         return found

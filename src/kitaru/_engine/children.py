@@ -418,7 +418,7 @@ def abandoned_children(runner: Runner, row: ExecutionRow) -> list[ExecutionRow]:
                 continue
             if child.status is State.WAITING:
                 todo.append(child.exec_id)
-                if not runner.ownership.is_alive(child.home):
+                if runner.ownership.is_gone(child.home):
                     found.append(child)
             elif runner.may_take(child):
                 found.append(child)

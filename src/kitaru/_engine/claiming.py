@@ -63,8 +63,7 @@ def _claim_and_launch(runner: Runner, candidate: Candidate) -> None:
             fail_late(runner, candidate.row)
             runner.forget(candidate.completion)
             return
-        write = _claim_of(runner, candidate.row)
-        row = runner.store.apply(write)
+        write, row = _commit_claim(runner, candidate.row)
     except (Refused, KitaruBackendError) as error:
         _give_up(runner, candidate, error)
         return
@@ -80,6 +79,17 @@ def _claim_and_launch(runner: Runner, candidate: Candidate) -> None:
             # It had recorded something since the last death: no suspect after all.
             runner.places.no_suspect(row.exec_id)
         runner.launch(candidate, row)
+
+
+def _commit_claim(runner: Runner, row: ExecutionRow) -> tuple[Claim, ExecutionRow]:
+    write = _claim_of(runner, row)
+    try:
+        return write, runner.store.apply(write)
+    except Fenced as refusal:
+        if not runner.ownership.goes_on(refusal, write.owner):
+            raise
+    write = _claim_of(runner, row)
+    return write, runner.store.apply(write)
 
 
 def _claim_of(runner: Runner, row: ExecutionRow) -> Claim:

@@ -153,7 +153,6 @@ class CallBody(Effect):
         run.check()
         if run.lost:
             run.check_attempt(call.parent)
-        run.check_owner()
         if call.parent.is_over:
             raise KitaruContextError(
                 f"checkpoint {call.spec.name!r} does not start any more: the attempt in which it "

@@ -15,6 +15,8 @@ from kitaru._core.values import encode_failure
 from kitaru._engine.capture import listen
 from kitaru._engine.drivers import drive, drive_async
 from kitaru._engine.execution import Life, run_flow
+from kitaru._engine.losing import end as end_lost
+from kitaru._engine.losing import take_up_again
 from kitaru._engine.pool import Pool
 from kitaru._engine.run import Run
 from kitaru._engine.unwind import Unwind, Why
@@ -59,6 +61,8 @@ class Launching:
         if runner.places.is_alone(life.row.exec_id):
             run.on_progress = lambda: runner.no_suspect(life.row.exec_id)
         life.begin(run)
+        if runner.ownership.was_own(life.row.owner):
+            end_lost(runner, run)  # declared dead between the claim and now
 
     def _run_sync(self, life: Life) -> None:
         try:
@@ -132,6 +136,7 @@ class Launching:
         if life.began and life.run.log is not None:
             life.run.log.ended(life.run)
         self._runner.ended(life)
+        take_up_again(self._runner, life)
         life.completion.over()
         if self._runner.queued:
             self._runner.dispatch()

@@ -123,6 +123,13 @@ class Noticing:
             self._parked.clear()
         return found
 
+    def lose_home(self) -> None:
+        """The store takes this process for another one by now: what is parked is looked at."""
+        with self._lock:
+            for exec_id, parked in self._parked.items():
+                self._parked[exec_id] = parked._replace(is_home=False)
+            self._changes = None
+
     # --- looking ----------------------------------------------------------------------
 
     def tick(self) -> float:

@@ -32,6 +32,7 @@ from kitaru._engine.procedures import (
     record,
     run_checkpoint,
 )
+from kitaru._engine.regaining import Regain
 from kitaru._engine.unwind import Unwind, Why
 from kitaru._store.protocol import IntentRow, Record
 from kitaru.errors import FailureOrigin, KitaruError, KitaruStateError
@@ -81,7 +82,8 @@ def _ready(call: Call) -> Steps[None]:
     if tries is not None and tries.retry_at and call.attempt == tries.failures + 1:
         yield from back_off(call, tries.retry_at)
     run.check()
-    run.check_owner()
+    if not run.services.is_owner():
+        yield Regain(run)
     if run.services.draining:
         raise run.end(Why.HANDED_BACK, f"execution {run.exec_id} is handed back")
 

@@ -30,6 +30,7 @@ from kitaru._engine.deciding import adopted_record, claim_adopted, decide, drift
 from kitaru._engine.effects import Ask, CallBody, Commit, Encoded, Land, Raised, Steps
 from kitaru._engine.events import of_carried, of_reuse
 from kitaru._engine.frames import OUR_FOLDER, lend_frames
+from kitaru._engine.regaining import Regain
 from kitaru._engine.reuse import find_source, remember
 from kitaru._engine.settle import Settle
 from kitaru._engine.timeouts import TimedBody
@@ -294,6 +295,8 @@ def attempt(call: Call) -> Steps[Any]:
     run.bodies.add(call)
     call.parent.bodies.add(call)
     body = CallBody(call) if call.spec.is_plain else _guarded_body(call)
+    if not run.services.is_owner():
+        yield Regain(run)
     result = yield body
     of_it = body.attempt
     if of_it.futures or of_it.tasks or of_it.bodies:

@@ -252,9 +252,10 @@ class Run:
     def check_owner(self) -> None:
         """Raise if this process may own nothing any more: before each body.
 
-        A body that runs already may still record: the epoch decides that.
+        A body that runs already may still record: the epoch decides that. A lease that is
+        over may be renewed: it is waited for (``regaining.py``).
         """
-        if not self.services.is_owner():
+        if self.services.when_renewed is None and not self.services.is_owner():
             raise self.end(
                 Why.LOST,
                 f"the lock of this process in the store's folder was closed or removed: execution "
@@ -378,9 +379,11 @@ class Run:
         if isinstance(error, Refused) and _is_cancelling(error.row, self.epoch):
             return self.end(Why.CANCELLED, f"execution {self.exec_id} is cancelled", error)
         if isinstance(error, Fenced):
+            silence = self.services.silence()
+            because = "" if silence is None else f", because {silence}"
             return self.end(
                 Why.LOST,
-                f"execution {self.exec_id} was taken over by another process: "
+                f"execution {self.exec_id} was taken over by another process{because}: "
                 "what this one still does is not recorded",
                 error,
             )

@@ -26,6 +26,7 @@ from kitaru._engine.claiming import Candidate, claim
 from kitaru._engine.execution import Completion, FlowSpec, Life, is_finished
 from kitaru._engine.launching import Launching
 from kitaru._engine.liveness import Liveness
+from kitaru._engine.losing import lose
 from kitaru._engine.noticing import Noticing, Parked
 from kitaru._engine.ownership import Ownership
 from kitaru._engine.places import Places
@@ -35,6 +36,7 @@ from kitaru._engine.services import Services
 from kitaru._store.protocol import (
     NO_FACTS,
     ExecutionRow,
+    Fenced,
     Finish,
     Release,
     Start,
@@ -70,6 +72,9 @@ class Runner:
         self.alarm: Callable[[], None] | None = None
         """Called when there is something to tick for again."""
         self._asleep = True
+        self._waits_for_lease = False
+        self.ownership.say = services.say
+        self.ownership.lost = lambda: lose(self)
         services.slot_lent = self.slot_lent
 
     def close(self) -> None:
@@ -125,7 +130,6 @@ class Runner:
         self, flow: FlowSpec, new: Start, context: Context | None, *, room: bool
     ) -> tuple[ExecutionRow, Completion | None]:
         """Record it, and launch or queue it; no completion if its key existed."""
-        owner = self.ownership.number()
         self.events.look()
         # Known before it is committed: another thread with the same key must find
         # who runs it here, and not take it for something that was dropped.
@@ -142,9 +146,7 @@ class Runner:
                     self._candidates.append(candidate)
 
         try:
-            started: Started = self.store.apply(
-                new._replace(owner=owner if room else None, home=owner)
-            )
+            started = self._apply_start(new, room=room)
         except BaseException as error:
             # Ctrl-C may come after the commit: it then means what it means right
             # after run() has returned, or nobody would ever run what is ours.
@@ -161,9 +163,24 @@ class Runner:
         run_it(started.row)
         return started.row, completion
 
+    def _apply_start(self, new: Start, *, room: bool) -> Started:
+        owner = self.ownership.number()
+        try:
+            started: Started = self.store.apply(
+                new._replace(owner=owner if room else None, home=owner)
+            )
+        except Fenced as refusal:
+            if not self.ownership.goes_on(refusal, owner):
+                raise
+            owner = self.ownership.number()
+            started = self.store.apply(new._replace(owner=owner if room else None, home=owner))
+        return started
+
     def _room(self, flow: FlowSpec, parent: str | None) -> bool:
         """Whether a new execution may begin at once."""
         if self._candidates or self.services.draining or not self.places.may_join(parent):
+            return False
+        if self.ownership.is_suspended:
             return False
         return self.places.has_thread(flow)
 
@@ -185,7 +202,7 @@ class Runner:
             return known
         if settle(self, row):
             return None  # it was being cancelled when its owner died
-        if row.status is State.WAITING and not self.ownership.is_alive(row.home):
+        if row.status is State.WAITING and self.ownership.is_gone(row.home):
             return self.watch(flow, row, context)
         asked_for = asked and row.status is State.PENDING
         if is_finished(row) or not (asked_for or self.may_take(row)):
@@ -324,8 +341,24 @@ class Runner:
                     self.places.starting -= 1
                     self._idle.notify_all()
 
+    def _dispatch_when_renewed(self) -> None:
+        """What is to run here is claimed once the lease is renewed. Called with the lock held."""
+        if self._waits_for_lease:
+            return
+        self._waits_for_lease = True
+
+        def renewed() -> None:
+            with self._lock:
+                self._waits_for_lease = False
+            self.ring()  # from the thread that beats: it must not claim
+
+        self.ownership.when_renewed(renewed)
+
     def _next_candidate(self) -> Candidate | None:
         if self.services.draining:
+            return None
+        if self._candidates and self.ownership.is_suspended:
+            self._dispatch_when_renewed()
             return None
         for place, candidate in enumerate(self._candidates):
             # In order; but somebody may wait for a child, so it does not wait for others.
@@ -412,9 +445,11 @@ class Runner:
         -> seconds with nothing to do; None: until somebody is alarmed.
         """
         with self._lock:
-            if not (self.places.active or self.noticing or self.adopting):
+            if not (self.places.active or self.noticing or self.adopting or self._candidates):
                 self._asleep = True
                 return None
+        if self.queued:
+            self.dispatch()  # they may have waited for the lease to be renewed
         pause_seconds = self.noticing.tick()
         if self.adopting is None or self.services.draining:
             return pause_seconds

@@ -105,7 +105,11 @@ class Services:
         self.asker = Asker(store, env)
         self.asker.is_over = lambda: self.draining or self.exiting
         self.is_owner = is_owner
-        """Whether this process's liveness lock is still what the store knows: cheap."""
+        """Whether this process may start something new: its lock, or its lease, holds. Cheap."""
+        self.when_renewed: Callable[[Callable[[], object]], None] | None = None
+        """Where processes have leases: call something once it may be otherwise."""
+        self.silence: Callable[[], str | None] = lambda: None
+        """Why others may have taken over what this process owned, if it was silent too long."""
         self.slot_lent: Callable[[Run], AbstractContextManager[None]] = lambda run: nullcontext()
         """While inside, something of the run waits: its places among those that run are free."""
         self.draining = False

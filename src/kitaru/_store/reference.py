@@ -19,6 +19,7 @@ from kitaru._store.protocol import (
     AlreadyRecorded,
     Answer,
     Beat,
+    Beaten,
     Cancel,
     Claim,
     CodeRow,
@@ -115,6 +116,10 @@ class ReferenceStore(Housekeeping, Keeping, Owners, Schedules):
         with self._inside():
             self.flush(wait=True)
             return self._perform(write)
+
+    def beat(self, write: Beat) -> Beaten:
+        beaten: Beaten = self.apply(write)
+        return beaten
 
     def post(self, write: Write, done: Done) -> None:
         with self._inside():

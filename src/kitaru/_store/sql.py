@@ -20,6 +20,8 @@ from kitaru._store.facts import Session, payloads_of
 from kitaru._store.housekeeping import HousekeepingReads
 from kitaru._store.protocol import (
     NO_FACTS,
+    Beat,
+    Beaten,
     ExecutionRow,
     Head,
     LearntRow,
@@ -86,6 +88,10 @@ class SqlStore(ControlReads, HousekeepingReads):
         self._check_use()
         self._keep_blobs(write)
         return self._commits.apply(write)
+
+    def beat(self, write: Beat) -> Beaten:
+        beaten: Beaten = self.apply(write)
+        return beaten
 
     def post(self, write: Write, done: Callable[[Any, BaseException | None], None]) -> None:
         self._check_use()

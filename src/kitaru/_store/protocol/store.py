@@ -32,7 +32,7 @@ from kitaru._store.protocol.rows import (
     Owner,
     ScheduleRow,
 )
-from kitaru._store.protocol.writes import Write
+from kitaru._store.protocol.writes import Beat, Beaten, Write
 
 
 class Store(Protocol):
@@ -44,6 +44,10 @@ class Store(Protocol):
         Raises :class:`Refused` if its precondition does not hold, and
         ``KitaruBackendError`` if the store cannot be written.
         """
+        ...
+
+    def beat(self, write: Beat) -> Beaten:
+        """Commit a heartbeat: like :meth:`apply`, but behind nobody, where there is a way."""
         ...
 
     def post(self, write: Write, done: Callable[[Any, BaseException | None], None]) -> None:
