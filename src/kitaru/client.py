@@ -32,6 +32,7 @@ from kitaru.looking import Looking
 from kitaru.memories import Memories
 from kitaru.model import Execution, ExecutionStatus, Plan
 from kitaru.records import status_of
+from kitaru.schedules import Schedules
 
 if TYPE_CHECKING:
     from kitaru._engine.replay_spec import ReplaySpec
@@ -377,6 +378,7 @@ class KitaruClient:
         self.executions = Executions(app)
         self.artifacts = Artifacts(app.store, app.project)
         self.memories = Memories(app.store, app.project, app.env)
+        self.schedules = Schedules(app.store, app.project, app.env, app.runner.ownership.is_alive)
         self._housekeeper = app.housekeeper
 
     def gc(self, *, dry_run: bool = False, grace_seconds: float = GRACE_SECONDS) -> Collected:

@@ -96,6 +96,8 @@ _USAGE = {
     "artifact-ambiguous": "A name fits several artifacts of the execution.",
     "artifact-not-found": "The execution has no such artifact.",
     "memory-not-found": "There is no such key, version or scope in memory.",
+    "schedule-ambiguous": "Several flows of that name have a schedule.",
+    "schedule-not-found": "No flow of that name has a schedule.",
     "memory-without-scope": "Nothing says whose memory is meant.",
     "already-running": "The execution is running already.",
     "call-not-found": "The execution has no such call of a checkpoint.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from kitaru.errors import FailureOrigin, KitaruUsageError
@@ -432,6 +432,29 @@ class MemoryScope:
 
 
 @dataclass(frozen=True, slots=True)
+class FlowSchedule:
+    """When a flow starts by itself, and what stands in the way.
+
+    ``state`` is ``active``, ``paused`` (by a person), ``dropped`` (the code has the flow without
+    a schedule now) or ``unserved`` (no live worker has the flow); ``reason`` says more.
+    ``due_at`` is the next fire time, ``fired_at`` the last one for which an execution was
+    started, and ``skipped`` how many were left out so far, as ``missed`` says.
+    """
+
+    flow_id: str
+    flow_name: str
+    cron: str
+    timezone: str
+    missed: str
+    state: str
+    reason: str | None
+    due_at: datetime | None
+    fired_at: datetime | None
+    fired_exec_id: str | None
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True)
 class Execution:
     """One life of a flow, as it was when it was read; ``refresh()`` reads it again."""
 
@@ -455,6 +478,12 @@ class Execution:
     inputs: Any
     frozen_execution_spec: Mapping[str, Any]
     _client: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def scheduled_at(self) -> datetime | None:
+        """The fire time for which a schedule started it; None: somebody else did."""
+        fired = self.frozen_execution_spec.get("schedule")
+        return None if fired is None else datetime.fromtimestamp(fired["at"] / 1e6, UTC)
 
     @property
     def checkpoints(self) -> tuple[CheckpointCall, ...]:

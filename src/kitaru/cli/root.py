@@ -83,7 +83,25 @@ kitaru memory set tone formal --scope team
     no_args_is_help=True,
 )
 
-GROUPS = {"executions": executions, "store": store, "memory": memory}
+_SCHEDULES = "kitaru.cli.schedules"
+
+schedules = Group(
+    name="schedules",
+    help="List, pause, resume and fire the schedules of flows.",
+    lazy={
+        "list": (_SCHEDULES, "List the flows that start by themselves."),
+        "pause": (_SCHEDULES, "Let a schedule fire no more."),
+        "resume": (_SCHEDULES, "Let a paused schedule fire again."),
+        "fire": (_SCHEDULES, "Start an execution as the schedule would."),
+    },
+    examples="""
+kitaru schedules list
+kitaru schedules pause morning_report
+""",
+    no_args_is_help=True,
+)
+
+GROUPS = {"executions": executions, "store": store, "memory": memory, "schedules": schedules}
 
 kitaru = Group(
     name="kitaru",
@@ -96,6 +114,7 @@ kitaru = Group(
         "status": ("kitaru.cli.status", "Show the store, and who runs what."),
         "doctor": ("kitaru.cli.doctor", "Check the store, the settings and the machine."),
         "memory": ("kitaru.cli.root", "List, show and write what is remembered."),
+        "schedules": ("kitaru.cli.root", "List, pause and fire what starts by itself."),
         "store": ("kitaru.cli.root", "Back up, measure and upgrade the store."),
         "gc": ("kitaru.cli.gc", "Remove what is past its time, and what nothing needs."),
         "explain": ("kitaru.cli.explain", "Explain an error by its code."),

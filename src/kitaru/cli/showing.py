@@ -119,6 +119,7 @@ def _about(
     if execution.attempts > 1:
         yield "attempts", said(execution.attempts)
     yield "key", said(execution.key)
+    yield "scheduled", said(_scheduled(execution))
     yield "tags", said(" ".join(f"#{tag}" for tag in execution.tags))
     yield "parent", said(execution.parent_exec_id)
     yield "replay of", said(execution.original_exec_id)
@@ -130,6 +131,17 @@ def _about(
     for note in execution.notes:
         at = f"{full(note.at)}  "
         yield "note", [Piece(at, style.DIM), Piece(cleaned(note.message), style.WARNING)]
+
+
+def _scheduled(execution: Execution) -> str:
+    """For which fire time it was started, and what was skipped before it."""
+    at = execution.scheduled_at
+    if at is None:
+        return ""
+    fired = execution.frozen_execution_spec["schedule"]
+    skipped = fired.get("skipped", 0)
+    more = f", {skipped:,} skipped before it" if skipped else ""
+    return f"for {full(at)} by {fired['cron']!r} ({fired['timezone']}){more}"
 
 
 def _took(execution: Execution, now: datetime) -> str:
