@@ -11,7 +11,6 @@ import pytest
 from kitaru._store.location import (
     Location,
     find_store,
-    masked,
     prepare,
     project_name,
 )
@@ -72,7 +71,7 @@ def test_programs_in_two_folders_outside_every_project_do_not_share_a_store(home
 
 def test_the_setting_wins_and_names_the_folder_itself(home: Path) -> None:
     found = find_store("here", cwd=str(home), main_file=None, said_by="KITARU_STORE")
-    assert found == (str(home / "here"), "said", "KITARU_STORE", str(home))
+    assert found[:4] == (str(home / "here"), "said", "KITARU_STORE", str(home))
     assert find_store("~/x", cwd="/", main_file=None).folder == str(home / "x")
     assert find_store("/srv/x/../y", cwd="/", main_file=None).folder == "/srv/y"
 
@@ -94,15 +93,35 @@ def test_what_can_be_no_folder_is_refused(home: Path, store: str) -> None:
         "PostgreSQL://me:s3cret@db/app",
     ],
 )
-def test_postgresql_is_not_there_yet_and_its_password_is_not_shown(home: Path, url: str) -> None:
-    with pytest.raises(KitaruFeatureNotAvailableError, match="PostgreSQL") as caught:
-        find_store(url, cwd=str(home), main_file=None)
+def test_a_database_is_found_by_its_url_and_its_password_is_not_shown(home: Path, url: str) -> None:
+    found = find_store(url, cwd=str(home), main_file=None, said_by="KITARU_STORE")
+    assert found.address is not None
+    assert "s3cret" not in repr(found) + found.place + f"{found.address}"
+    assert "***" in found.place
+    assert "s3cret" in found.address.secret()
+    assert found.kind == "said"
+    assert not os.path.exists(found.folder)
+
+
+def test_what_a_machine_keeps_beside_a_database_is_the_same_for_every_password(home: Path) -> None:
+    urls = ["postgresql://me:one@db/app", "postgresql://me:two@db/app", "postgresql://me:one@db/b"]
+    places = [find_store(url, cwd=str(home), main_file=None).folder for url in urls]
+    assert places[0] == places[1] != places[2]
+
+
+def test_beside_a_database_no_home_folder_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    monkeypatch.setattr("kitaru._store.location.home_folder", lambda: None)
+    assert "kitaru-of-" in find_store("postgresql://db/app", cwd="/", main_file=None).folder
+
+
+def test_the_project_of_a_database_must_be_said() -> None:
+    place = find_store("postgresql://me:s3cret@db/app", cwd="/", main_file=None)
+    with pytest.raises(KitaruUsageError, match="KITARU_PROJECT") as caught:
+        project_name(None, place)
+    assert caught.value.code == "project-not-said"
     assert "s3cret" not in str(caught.value)
-    assert "***" in str(caught.value)
-
-
-def test_a_url_without_a_password_is_shown_as_it_is() -> None:
-    assert masked("postgresql://me@db:5432/app") == "postgresql://me@db:5432/app"
+    assert project_name("shop", place) == "shop"
 
 
 def test_windows_is_refused_at_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,7 +143,7 @@ def _compose() -> Kitaru:
 
     settings, location, store = open_store(_env)
     _settings.hold(
-        store=location.folder,
+        store=location.place,
         project=store.project,
         max_concurrency=settings.max_concurrency,
         logs=settings.logs,

@@ -148,6 +148,8 @@ _USAGE = {
     "store-not-found": "There is no store yet.",
     "store-place-invalid": "The store's place can be no folder.",
     "store-place-unknown": "Nothing says where the store should be.",
+    "project-not-said": "A database may hold several projects, and nothing says which this is.",
+    "driver-not-installed": "The driver of the database is not installed.",
 }
 
 _MACHINE = {

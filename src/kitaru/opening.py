@@ -1,19 +1,26 @@
 """The store of this program, opened: settings, place and database put together.
 
-What :mod:`kitaru.app` composes a running Kitaru on, and all that looking needs.
+What :mod:`kitaru.app` composes a running Kitaru on, and all that looking needs. Which of
+the two databases it is, is decided here and nowhere else.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+from types import ModuleType
 from typing import NamedTuple
 
 from kitaru import settings as _settings
 from kitaru._core.limits import use as use_limits
+from kitaru._store.address import Address
 from kitaru._store.location import Location, find_store, prepare, project_name
 from kitaru._store.logfiles import LogFiles
 from kitaru._store.project import main_file
+from kitaru._store.protocol import Store
 from kitaru._store.sqlite.store import SqliteStore
 from kitaru.env import Env
+from kitaru.errors import KitaruFeatureNotAvailableError
 
 
 def logs_beside(location: Location, settings: _settings.Settings) -> LogFiles:
@@ -28,7 +35,7 @@ def logs_beside(location: Location, settings: _settings.Settings) -> LogFiles:
 class Opened(NamedTuple):
     settings: _settings.Settings
     location: Location
-    store: SqliteStore
+    store: Store
 
 
 def open_store(env: Env) -> Opened:
@@ -41,7 +48,42 @@ def open_store(env: Env) -> Opened:
         main_file=main_file(),
         said_by=settings.origin["store"],
     )
+    if location.address is not None:
+        return Opened(settings, location, _on_server(location, location.address, settings, env))
     prepare(location)
     project = project_name(settings.project, location)
     store = SqliteStore.open(location.folder, env=env, project=project, root=location.root)
     return Opened(settings, location, store)
+
+
+def _on_server(
+    location: Location, address: Address, settings: _settings.Settings, env: Env
+) -> Store:
+    project = project_name(settings.project, location)
+    store: Store = _postgres(location).PostgresStore.open(address, env=env, project=project)
+    # For logs; where it cannot be made there are none, and whoever writes them says so.
+    with contextlib.suppress(OSError):
+        os.makedirs(location.folder, mode=0o700, exist_ok=True)
+    return store
+
+
+def is_made(location: Location) -> bool:
+    """Whether a store is there; looking makes none. Asks the server, if it lies on one."""
+    if location.address is not None:
+        return bool(_postgres(location).is_made(location.address))
+    return os.path.exists(os.path.join(location.folder, "kitaru.db"))
+
+
+def _postgres(location: Location) -> ModuleType:
+    try:
+        # Only here: whoever uses SQLite needs no driver of PostgreSQL.
+        from kitaru._store.postgres import store
+    except ImportError as error:
+        if (error.name or "").startswith("kitaru"):
+            raise
+        raise KitaruFeatureNotAvailableError(
+            f"{location.found_by} is {location.place}, and the driver of PostgreSQL cannot be "
+            f"loaded ({error}): run `pip install 'psycopg[binary]>=3.3'` in this environment",
+            code="driver-not-installed",
+        ) from None
+    return store

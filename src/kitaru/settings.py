@@ -22,6 +22,7 @@ from kitaru._core.limits import use as use_limits
 from kitaru._core.names import check_name, shortened
 from kitaru._core.retry import check_retries
 from kitaru._store import project as projects
+from kitaru._store.address import Address, is_address, masked
 from kitaru.errors import KitaruFeatureNotAvailableError, KitaruUsageError
 from kitaru.notices import notice_once
 
@@ -39,7 +40,8 @@ class Settings:
     """Every option with its value, and in ``origin`` who said it."""
 
     store: str | None
-    """A folder (absolute) or a database URL; None: found from where the program lies."""
+    """A folder (absolute), or an :class:`Address` without its password; None: found from where
+    the program lies."""
     project: str | None
     """None: the name of the project's root folder."""
     cache: Cache
@@ -319,10 +321,14 @@ def resolve_retries(*, run: int | None, flow: int | None, settings: Settings) ->
 
 def _checked_store(value: object, said_by: str) -> str:
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
-    if type(path) is str and path.strip() and "\0" not in path:
+    if isinstance(path, Address):
         return path
+    if type(path) is str and path.strip() and "\0" not in path:
+        return Address(path) if is_address(path) else path
     raise KitaruUsageError(
-        f"{said_by}={shortened(path)}: pass the path of a folder", code="option-invalid"
+        f"{said_by}={shortened(masked(path) if isinstance(path, str) else path)}: pass the path "
+        "of a folder, or a PostgreSQL URL",
+        code="option-invalid",
     )
 
 
@@ -479,8 +485,10 @@ def _number_or_text(text: str) -> object:
 
 
 def _absolute(store: str, folder: str) -> str:
+    if is_address(store):
+        return store  # an Address: who checked it has made it one
     if "://" in store:
-        return store
+        return masked(store)  # no place of ours, and refused later; it may hold a password
     return os.path.abspath(os.path.join(folder, os.path.expanduser(store)))
 
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from kitaru._core.names import check_name
 from kitaru._store import filesystems
+from kitaru._store.address import Address, is_address, masked
 from kitaru._store.project import find_root, home_folder
 from kitaru._store.syncing import sync_folder
 from kitaru.errors import KitaruBackendError, KitaruFeatureNotAvailableError, KitaruUsageError
@@ -36,13 +37,20 @@ class Location(NamedTuple):
     ``kind`` is ``said`` (somebody named it), ``project`` (in the project's
     root) or ``user`` (in the user's data folder, for programs outside every
     project). ``found_by`` says the same in words. ``root`` is the project's
-    root folder, or where an unmarked program lies.
+    root folder, or where an unmarked program lies. ``address`` is the database
+    of a store on a server; ``folder`` then holds what this machine keeps beside it.
     """
 
     folder: str
     kind: str
     found_by: str
     root: str
+    address: Address | None = None
+
+    @property
+    def place(self) -> str:
+        """The store in a message: its folder, or its address without a password."""
+        return self.folder if self.address is None else str(self.address)
 
 
 def find_store(
@@ -54,9 +62,10 @@ def find_store(
 ) -> Location:
     """Where the store of this program is; looks, and makes nothing.
 
-    ``settings_store`` is a folder, relative to ``cwd``, or None; ``said_by``
-    who named it. Raises ``KitaruFeatureNotAvailableError`` on Windows and for
-    a database URL, ``KitaruUsageError`` for what can be no folder.
+    ``settings_store`` is a folder, relative to ``cwd``, a PostgreSQL URL or
+    keyword string, or None; ``said_by`` who named it. Raises
+    ``KitaruFeatureNotAvailableError`` on Windows, ``KitaruUsageError`` for what
+    can be neither.
     """
     if sys.platform == "win32":
         raise KitaruFeatureNotAvailableError(
@@ -64,6 +73,11 @@ def find_store(
             code="platform-unsupported",
         )
     root, marked = find_root(cwd=cwd, main_file=main_file)
+    if settings_store is not None and is_address(settings_store):
+        address = settings_store
+        if not isinstance(address, Address):
+            address = Address(address)
+        return Location(_folder_beside(address), "said", said_by, root, address)
     if settings_store is not None:
         folder = os.path.join(cwd, os.path.expanduser(_checked(settings_store, said_by)))
         return Location(os.path.abspath(folder), "said", said_by, root)
@@ -116,7 +130,8 @@ def prepare(
 def project_name(said: str | None, location: Location) -> str:
     """The project's name: what was said (``project`` of the settings), else its root folder's name.
 
-    Raises ``KitaruUsageError`` if the folder's name can be no name.
+    Raises ``KitaruUsageError`` if the folder's name can be no name, and for a store on a
+    server if nothing was said: there the name alone keeps projects apart, on all machines.
 
     >>> place = Location("/srv/weather/.kitaru", "project", "…", root="/srv/weather")
     >>> project_name(None, place)
@@ -124,6 +139,13 @@ def project_name(said: str | None, location: Location) -> str:
     """
     if said is not None:
         return check_name("project", said)
+    if location.address is not None:
+        raise KitaruUsageError(
+            f"the store {location.place} may hold several projects, and which one is this? Say "
+            'it: KITARU_PROJECT, kitaru.configure(project="..."), or [tool.kitaru] project in '
+            "pyproject.toml; the same on every machine",
+            code="project-not-said",
+        )
     name = os.path.basename(os.path.abspath(location.root)) or "root"
     try:
         return check_name("project", name)
@@ -135,28 +157,12 @@ def project_name(said: str | None, location: Location) -> str:
         ) from None
 
 
-def masked(store: str) -> str:
-    """A database URL without its password, fit for a message.
-
-    >>> masked("postgresql://me:s3cret@db/app?password=x&sslmode=require")
-    'postgresql://me:***@db/app?password=***&sslmode=require'
-    """
-    # Up to the last @ before a query: a password may hold an unquoted / or @.
-    store = re.sub(r"^(\w[\w+.-]*://[^:?@/]*):[^?]*@", r"\1:***@", store)
-    return re.sub(r"([?&][^=&]*(?:password|passfile|key)=)[^&]*", r"\1***", store, flags=re.I)
-
-
 def _checked(store: str, said_by: str) -> str:
     scheme, separator, _ = store.partition("://")
-    if separator and scheme.lower() in ("postgresql", "postgres"):
-        raise KitaruFeatureNotAvailableError(
-            f"{said_by} is {masked(store)!r}: PostgreSQL comes with a later release; "
-            "name a folder on a local disk",
-            code="not-yet-available",
-        )
     if separator and re.fullmatch(r"\w[\w+.-]*", scheme):
         raise KitaruUsageError(
-            f"{said_by} is {masked(store)!r}: name a folder on a local disk",
+            f"{said_by} is {masked(store)!r}: name a folder on a local disk, or a PostgreSQL "
+            "database as postgresql://HOST/DATABASE",
             code="store-place-invalid",
         )
     if not store.strip() or "\0" in store:
@@ -190,6 +196,21 @@ def _folder_key(root: str) -> str:
     digest = hashlib.blake2b(os.fsencode(root), digest_size=6).hexdigest()
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", os.path.basename(root))[:40].strip(".-")
     return f"{readable}-{digest}" if readable else digest
+
+
+def _folder_beside(address: Address) -> str:
+    """What this machine keeps beside that database, whatever password it is used with.
+
+    Nothing that is promised lies there (logs do), so a machine without a home will do.
+    """
+    digest = hashlib.blake2b(address.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+    try:
+        above = _user_data_folder()
+    except KitaruUsageError:
+        import tempfile  # not at the top: for few, and not light
+
+        above = os.path.join(tempfile.gettempdir(), f"kitaru-of-{os.geteuid()}")
+    return os.path.join(above, "kitaru", f"postgresql-{digest}")
 
 
 def _make(folder: str) -> bool:

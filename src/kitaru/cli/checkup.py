@@ -31,9 +31,10 @@ from kitaru.cli.findings import (
     setting_lines,
 )
 from kitaru.cli.output import Session
-from kitaru.cli.place import Place, existing, find, is_made
+from kitaru.cli.place import Place, existing, find
 from kitaru.cli.standing import Standing, gather
 from kitaru.errors import KitaruError
+from kitaru.opening import is_made
 
 CHECK_SECONDS = 10.0
 
@@ -69,19 +70,25 @@ def _findings(check_seconds: float | None) -> Iterator[Finding]:
         return
     for unknown in settings.unknown_names():
         yield Finding("settings", "warning", unknown, ("take it out, or write the right name",))
-    if not is_made(location.folder):
-        text = f"none yet: {location.folder} ({location.found_by})"
-        yield Finding("store", "ok", text, ("it is made by the first flow that runs",))
-        yield from _about_disk(_nearest_there(location.folder))
+    try:
+        made = is_made(location)
+    except KitaruError as error:
+        yield Finding("store", "problem", str(error))
         return
-    yield from _about_disk(location.folder)
+    if not made:
+        text = f"none yet: {location.place} ({location.found_by})"
+        yield Finding("store", "ok", text, ("it is made by the first flow that runs",))
+    if location.address is None:
+        yield from _about_disk(_nearest_there(location.folder))
+    if not made:
+        return
     try:
         place = existing()
         standing = gather(place)
     except KitaruError as error:
         yield Finding("store", "problem", str(error))
         return
-    text = f"{location.folder} ({location.found_by}), project {standing.project!r}"
+    text = f"{location.place} ({location.found_by}), project {standing.project!r}"
     yield Finding("store", "ok", text)
     yield from _about_store(place, standing, check_seconds)
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from kitaru.cli import style
 from kitaru.cli.canvas import Line, Piece, Screen, fields, folded, one_line, padded
 from kitaru.cli.shown import size
-from kitaru.cli.standing import MAX_WAITS, Growth, Standing
+from kitaru.cli.standing import MAX_WAITS, Growth, Standing, engine_of
 from kitaru.cli.times import ago, full
 
 Level = Literal["ok", "warning", "problem"]
@@ -100,6 +100,9 @@ def growth_text(growth: Growth, bytes_per_day: int | None) -> str:
 
 
 def about_database(info: Mapping[str, Any], examined: Mapping[str, Any]) -> Iterator[Finding]:
+    if "postgresql_version" in info:
+        yield from _about_server(info, examined)
+        return
     mode, synchronous = examined["journal_mode"], examined["synchronous"]
     durable = mode == "wal" and synchronous == 2
     names = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
@@ -125,6 +128,24 @@ def about_database(info: Mapping[str, Any], examined: Mapping[str, Any]) -> Iter
         yield Finding("integrity", "ok", text, ("all of it: kitaru doctor --thorough",))
     else:
         yield Finding("integrity", "ok", "SQLite's quick check found no damage")
+
+
+def _about_server(info: Mapping[str, Any], examined: Mapping[str, Any]) -> Iterator[Finding]:
+    names = ("synchronous_commit", "fsync", "full_page_writes")
+    off = [name for name in names if examined[name] == "off"]
+    text = ", ".join(f"{name} {examined[name]}" for name in names) + ", read back"
+    if not off:
+        yield Finding("durability", "ok", text)
+    else:
+        # A file system that never tears a page needs no full pages in the log.
+        level: Level = "warning" if off == ["full_page_writes"] else "problem"
+        remedy = f"turn on, in postgresql.conf or for this role: {', '.join(off)}"
+        yield Finding("durability", level, text, (remedy,))
+    library = f"{engine_of(info)} ({examined['library']})"
+    yield Finding("database", "ok", f"{library}, schema {info['schema_version']}")
+    yield Finding("connection", "ok", examined["connection"])
+    for problem in examined["problems"]:
+        yield Finding("server", "warning", problem)
 
 
 def about_owners(standing: Standing, stopped: Sequence[int]) -> Iterator[Finding]:
@@ -203,7 +224,7 @@ def status_lines(standing: Standing, screen: Screen) -> list[Line]:
         executions += [Piece("  ")] if executions else []
         executions.append(Piece(f"{screen.symbol(name)} {count:,} {name}", look.style))
     running = [f"process {owner.pid} on {owner.host}" for owner in standing.alive]
-    database = f"{standing.info['schema_version']} (SQLite {standing.info['sqlite_version']})"
+    database = f"{standing.info['schema_version']} ({engine_of(standing.info)})"
     pairs: list[tuple[str, Line]] = [
         ("store", [Piece(one_line(standing.info["location"]))]),
         ("project", [Piece(one_line(standing.project))]),

@@ -13,7 +13,7 @@ from kitaru.cli.output import Session
 from kitaru.cli.place import existing
 from kitaru.cli.showing import execution_lines
 from kitaru.cli.shown import as_data, print_result, recorded_result
-from kitaru.cli.standing import gather
+from kitaru.cli.standing import engine_item, gather
 from kitaru.errors import KitaruStateError
 from kitaru.looking import Looking
 from kitaru.model import ExecutionStatus
@@ -80,7 +80,7 @@ def show_status(session: Session) -> None:
         "bytes": standing.size.total,
         "project": standing.project,
         "schema_version": standing.info["schema_version"],
-        "sqlite_version": standing.info["sqlite_version"],
+        **engine_item(standing.info),
         "executions": standing.executions,
         "outcomes": standing.recorded.calls,
         "growth": {**standing.growth._asdict(), "bytes_per_day": standing.bytes_per_day},

@@ -8,8 +8,9 @@ from kitaru import app as _app
 from kitaru._store.location import FOLDER_NAME, Location
 from kitaru._store.project import home_folder
 from kitaru.cli.output import Session, print_fields
-from kitaru.cli.place import find, is_made
+from kitaru.cli.place import find
 from kitaru.errors import KitaruUsageError
+from kitaru.opening import is_made
 
 
 def make_store(session: Session) -> None:
@@ -18,14 +19,14 @@ def make_store(session: Session) -> None:
         # A folder without any mark of a project becomes one by its .kitaru.
         session.choose_store(_folder_here(location))
         location = find()
-    made = not is_made(location.folder)
+    made = not is_made(location)
     app = _app.current()
     if session.as_json:
-        session.item({"store": location.folder, "project": app.project, "made": made})
+        session.item({"store": location.place, "project": app.project, "made": made})
         return
     print_fields(
         [
-            ("store", location.folder),
+            ("store", location.place),
             ("project", app.project),
             ("", "made just now" if made else "it was there already; nothing changed"),
         ]

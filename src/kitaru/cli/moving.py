@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from kitaru.cli.output import Session, print_text
-from kitaru.cli.place import existing, find, is_made
+from kitaru.cli.place import existing, find
 from kitaru.cli.shown import size
 from kitaru.env import SystemEnv
 from kitaru.lookup import find_row
-from kitaru.opening import open_store
+from kitaru.opening import is_made, open_store
 
 
 def export(session: Session, exec_id: str, to: str | None) -> None:
@@ -23,7 +23,7 @@ def export(session: Session, exec_id: str, to: str | None) -> None:
 
 
 def import_(session: Session, file: str) -> None:
-    if not is_made(find().folder):
+    if not is_made(find()):
         open_store(SystemEnv()).store.close()  # an execution may be the first thing in a store
     place = existing()
     rows = place.housekeeper.import_(file, place.project)

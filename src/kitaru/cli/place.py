@@ -17,7 +17,7 @@ from kitaru.env import Env, SystemEnv
 from kitaru.errors import KitaruNotFoundError
 from kitaru.housekeeping import Housekeeper
 from kitaru.looking import Looking
-from kitaru.opening import logs_beside, open_store
+from kitaru.opening import is_made, logs_beside, open_store
 from kitaru.records import instant
 
 
@@ -30,10 +30,6 @@ def find() -> Location:
         main_file=main_file(),
         said_by=chosen.origin["store"],
     )
-
-
-def is_made(folder: str) -> bool:
-    return os.path.exists(os.path.join(folder, "kitaru.db"))
 
 
 class Place(NamedTuple):
@@ -54,10 +50,15 @@ class Place(NamedTuple):
 def insist_on_store() -> None:
     """Refuse to look where no store is: looking must not make one in the wrong folder."""
     location = find()
-    if not is_made(location.folder):
+    if not is_made(location):
+        elsewhere = (
+            "go to the folder of your project, name a store with --store FOLDER, or run a flow "
+            "first"
+            if location.address is None
+            else "name another database, or run a flow or `kitaru init` first"
+        )
         raise KitaruNotFoundError(
-            f"there is no store at {location.folder!r} ({location.found_by}): go to the folder of "
-            "your project, name a store with --store FOLDER, or run a flow first",
+            f"there is no store at {location.place!r} ({location.found_by}): {elsewhere}",
             code="store-not-found",
         )
 
@@ -91,6 +92,10 @@ def root_of_project(store: Store) -> str | None:
     Else it belongs to no project that we could know: None.
     """
     location = find()
+    if location.address is not None:
+        # Whoever may write to the database runs what they like on its workers as it is.
+        here = find_root(cwd=settings.current_folder(), main_file=main_file())
+        return here.folder if here.marked else None
     if os.path.basename(location.folder) == FOLDER_NAME:
         return os.path.dirname(location.folder)
     if location.kind == "said":

@@ -7,7 +7,7 @@ cannot disagree. Only reads.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -77,7 +77,7 @@ def gather(place: Place) -> Standing:
     return Standing(
         info=info,
         project=place.project,
-        size=measure(info["location"]),
+        size=_size(info),
         recorded=recorded,
         growth=growth,
         executions=_by_status(place, interrupted),
@@ -95,6 +95,24 @@ def _growth(place: Place, info: dict[str, Any], now: datetime) -> tuple[Recorded
     first = place.store.first_from(id_prefix_at(now - timedelta(days=GROWTH_DAYS)))
     recorded = place.store.count_recorded(since=1 << 62 if first is None else first)
     return recorded, Growth(days, recorded.recent_executions, recorded.recent_calls)
+
+
+def engine_of(info: Mapping[str, Any]) -> str:
+    """Which database it is, for people: ``SQLite 3.51.3``."""
+    if "postgresql_version" in info:
+        return f"PostgreSQL {info['postgresql_version']}"
+    return f"SQLite {info['sqlite_version']}"
+
+
+def engine_item(info: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for programs."""
+    return {name: info[name] for name in ("sqlite_version", "postgresql_version") if name in info}
+
+
+def _size(info: Mapping[str, Any]) -> Size:
+    if "postgresql_version" in info:
+        return Size(info["bytes"], info["blob_bytes"], 0, True)
+    return measure(info["location"])
 
 
 def measure(folder: str) -> Size:

@@ -10,15 +10,22 @@ from kitaru.cli.clearing import now_and_then
 from kitaru.cli.output import Session, print_fields, print_text
 from kitaru.cli.place import Place, existing
 from kitaru.cli.shown import size
-from kitaru.cli.standing import Standing, gather
+from kitaru.cli.standing import Standing, engine_item, engine_of, gather
+from kitaru.errors import KitaruUsageError
 from kitaru.housekeeping import Collected
 
 MAX_LISTED = 1_000
 
 
 def _store_of(place: Place) -> SqliteStore:
-    assert isinstance(place.store, SqliteStore)
-    return place.store
+    if isinstance(place.store, SqliteStore):
+        return place.store
+    raise KitaruUsageError(
+        f"the store {place.store.info()['location']} is a database on a server, which has its own "
+        "backups: `pg_dump --schema kitaru` copies what is Kitaru's, and a base backup with "
+        "archived logs gets back every instant",
+        code="command-line-invalid",
+    )
 
 
 def back_up(session: Session, folder: str | None) -> None:
@@ -53,7 +60,7 @@ def show_info(session: Session) -> None:
         [
             ("store", item["store"]),
             ("project", item["project"]),
-            ("schema", f"{item['schema_version']} (SQLite {item['sqlite_version']})"),
+            ("schema", f"{item['schema_version']} ({engine_of(standing.info)})"),
             ("executions", f"{item['executions']:,}"),
             ("outcomes", f"{item['outcomes']:,} of calls"),
             ("open waits", f"{waits:,}" + ("+" if waits == MAX_LISTED else "")),
@@ -73,7 +80,7 @@ def _as_item(standing: Standing, due: Collected, waits: int) -> dict[str, Any]:
         "project": standing.project,
         "store_id": info["store_id"],
         "schema_version": info["schema_version"],
-        "sqlite_version": info["sqlite_version"],
+        **engine_item(info),
         "executions": standing.recorded.executions,
         "outcomes": standing.recorded.calls,
         "open_waits": waits,

@@ -19,11 +19,11 @@ from typing import LiteralString, cast
 
 import psycopg
 from psycopg import errors as pg
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.numeric import Int8BinaryDumper
 from psycopg.types.string import StrBinaryDumper
 
 from kitaru._core.keeping import keep_for_ever
+from kitaru._store.address import Address
 from kitaru._store.facts import Conflict
 from kitaru._store.postgres.errors import backend_error, is_away, is_ours
 from kitaru._store.rows import Row
@@ -44,25 +44,12 @@ def literal(sql: str) -> LiteralString:
     return cast("LiteralString", sql)  # type: ignore[redundant-cast]  # not to pyright
 
 
-def shown(url: str) -> str:
-    """The server and the database of a URL or connection string, and nothing secret.
-
-    >>> shown("postgresql://me:s3cret@db.example:5433/app?password=x")
-    'postgresql://db.example:5433/app'
-    """
-    said = conninfo_to_dict(url)
-    host = said.get("host") or said.get("hostaddr") or "local"
-    port = f":{said['port']}" if said.get("port") else ""
-    name = said.get("dbname") or said.get("user") or ""
-    return f"postgresql://{host}{port}/{name}"
-
-
 class Database:
     """The connections of one process to one database. See the module."""
 
     def __init__(self, url: str) -> None:
-        self.place = shown(url)
-        self._url = url
+        self._address = url if isinstance(url, Address) else Address(url)
+        self.place = str(self._address)
         self._pid = process.id
         self._closed = False
         self._writer: Connection | None = None
@@ -81,7 +68,7 @@ class Database:
         """A new connection that commits each statement by itself."""
         try:
             connection = psycopg.connect(
-                self._url,
+                self._address.secret(),
                 autocommit=True,
                 cursor_factory=psycopg.RawCursor,
                 application_name=APPLICATION,
@@ -246,6 +233,14 @@ class Database:
         """A digest of which transactions are over: it differs once anybody has committed."""
         ((snapshot,),) = self.read("select pg_current_snapshot()::text", ())
         return int.from_bytes(blake2b(snapshot.encode(), digest_size=8).digest(), "big")
+
+    def describe(self) -> str:
+        """How this process is connected, for people."""
+        with self.reader() as connection:
+            info, encrypted = connection.info, connection.pgconn.ssl_in_use
+            where = info.host if not info.host.startswith("/") else "a socket of this machine"
+            how = "encrypted" if encrypted else "not encrypted"
+            return f"as {info.user} to {info.dbname} on {where}, {how}"
 
     # --- life ---
 

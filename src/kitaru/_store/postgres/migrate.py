@@ -55,6 +55,12 @@ def prepare(
         return meta
 
 
+def find_meta(database: Database, queries: Queries) -> Meta | None:
+    """What the store in that database says of itself; None: there is none yet."""
+    with database.reader() as connection:
+        return _find_meta(connection, queries)
+
+
 def _find_meta(connection: Connection, queries: Queries) -> Meta | None:
     there = connection.execute("select to_regclass('kitaru.meta') is not null").fetchall()
     if not there[0][0]:

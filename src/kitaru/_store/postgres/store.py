@@ -13,7 +13,7 @@ from kitaru._store.migrations import Migration, load_migrations
 from kitaru._store.postgres import migrate
 from kitaru._store.postgres.blobs import TableBlobs
 from kitaru._store.postgres.database import Database
-from kitaru._store.postgres.migrate import Meta, prepare
+from kitaru._store.postgres.migrate import Meta, find_meta, prepare
 from kitaru._store.postgres.writes import PostgresWrites
 from kitaru._store.queries import Queries
 from kitaru._store.sql import SqlStore
@@ -23,6 +23,23 @@ CRASH_POINTS: tuple[str, ...] = (*commit.CRASH_POINTS, *migrate.CRASH_POINTS)
 """Every place at which a test may end a process inside this store."""
 
 _HERE = os.path.dirname(__file__)
+
+# Of what is ours: the database may hold the tables of a whole application beside it.
+_SIZES = """
+select split_part(current_setting('server_version'), ' ', 1),
+       (select coalesce(sum(pg_total_relation_size(oid)), 0)::int8 from pg_class
+        where relnamespace = 'kitaru'::regnamespace and relkind in ('r', 'p')),
+       pg_total_relation_size('kitaru.blobs')
+"""
+
+
+def is_made(url: str) -> bool:
+    """Whether a store is in that database; makes none."""
+    database = Database(url)
+    try:
+        return find_meta(database, Queries(os.path.join(_HERE, "queries"))) is not None
+    finally:
+        database.close()
 
 
 class PostgresStore(SqlStore):
@@ -67,9 +84,7 @@ class PostgresStore(SqlStore):
 
     def info(self) -> dict[str, Any]:
         """Where the store is, its schema version, size in bytes, project, PostgreSQL version."""
-        ((version, size),) = self._read(
-            "select current_setting('server_version'), pg_database_size(current_database())", ()
-        )
+        ((version, size, blobs),) = self._read(_SIZES, ())
         return {
             "backend": "postgresql",
             "location": self._database.place,
@@ -80,6 +95,7 @@ class PostgresStore(SqlStore):
             "root": None,
             "created_at": self._meta.created_at,
             "bytes": int(size),
+            "blob_bytes": int(blobs),
             "upgraded_from": None,
             "backup": None,
             "postgresql_version": version,
@@ -95,6 +111,7 @@ class PostgresStore(SqlStore):
             **dict(zip(names, values, strict=True)),
             "problems": [],
             "complete": True,
+            "connection": self._database.describe(),
             "library": f"psycopg {psycopg.__version__}",
         }
 

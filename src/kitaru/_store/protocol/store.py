@@ -38,6 +38,9 @@ from kitaru._store.protocol.writes import Beat, Beaten, Write
 class Store(Protocol):
     """Durable state. One instance per process and location; safe to use from many threads."""
 
+    project: str
+    """Whose executions it keeps: part of every flow's identity and of every reuse key."""
+
     def apply(self, write: Write) -> Any:
         """Commit a write and return its answer; everything queued rides along.
 
