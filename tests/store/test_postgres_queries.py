@@ -160,8 +160,8 @@ class Later:
         return self.answer
 
 
-def wait_for_a_lock(connection: psycopg.Connection[Any]) -> None:
-    """Until some other connection of this database waits for a lock."""
+def wait_for_a_lock(connection: psycopg.Connection[Any], *, count: int = 1) -> None:
+    """Until so many other connections of this database wait for a lock."""
     waiting = (
         "select count(*) from pg_stat_activity where datname = current_database()"
         " and wait_event_type = 'Lock'"
@@ -169,7 +169,7 @@ def wait_for_a_lock(connection: psycopg.Connection[Any]) -> None:
     pause = threading.Event()
     for _ in range(HANG_SECONDS * 50):
         found = connection.execute(waiting).fetchone()
-        if found is not None and found[0]:
+        if found is not None and found[0] >= count:
             return
         pause.wait(0.02)
     raise AssertionError("nobody waits for a lock")

@@ -76,6 +76,11 @@ def past_call(row: Row) -> PastCall:
     )
 
 
+_WIDTH = len(ExecutionRow._fields) + 6
+"""The columns of an execution: each of its three payloads has three. What stands behind them
+is a newer Kitaru's, which has brought the store up to date while this one goes on."""
+
+
 class Rows:
     """Reads rows that may name blobs."""
 
@@ -126,7 +131,7 @@ class Rows:
                 self._part(row[17:20], strict, "the result", exec_id),
                 self._part(row[20:23], strict, "the failure", exec_id),
                 tuple(bytes.fromhex(identity) for identity in row[23].split()),
-                *row[24:],
+                *row[24:_WIDTH],
             )
         )
 

@@ -114,7 +114,8 @@ def bring_up_to_date(session: Session) -> None:
     elif came_from is None:
         print_text(f"the store has schema {info['schema_version']} already: nothing to do")
     else:
+        was = info["backup"] or "in the backups that you make of the server"
         print_text(
             f"upgraded from schema {came_from} to {info['schema_version']}; "
-            f"the database as it was: {info['backup']}"
+            f"the database as it was: {was}"
         )

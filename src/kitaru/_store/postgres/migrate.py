@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import psycopg
+from psycopg import errors as pg
 
 from kitaru._store.migrations import Migration
 from kitaru._store.postgres.database import Connection, Database, literal
+from kitaru._store.postgres.errors import backend_error
 from kitaru._store.queries import Queries
 from kitaru.env import Env
 from kitaru.errors import KitaruBackendError
@@ -25,12 +27,28 @@ CRASH_POINTS: tuple[str, ...] = (
 
 _LOCK = 0x4B697461  # "Kita"
 
+TRIES, PAUSE_SECONDS = 600, 0.2
+"""How often, and how long after one another, the lock is tried for."""
+
+_SETTINGS = (
+    # What is read under the lock has to be what the one before has committed.
+    "set transaction isolation level read committed",
+    # A change of a table that waits for somebody's transaction makes everybody wait who comes
+    # after it: so it waits a moment only, and is tried again.
+    "set local lock_timeout = '2s'",
+    # Building an index may take longer than a role's statements may.
+    "set local statement_timeout = 0",
+    "set local idle_in_transaction_session_timeout = 0",
+)
+
 
 class Meta(NamedTuple):
     schema_version: int
     store_id: str
     generation: int
     created_at: int
+    upgraded_from: int | None = None
+    """The schema that it had when this process opened it, if that was an older one."""
 
 
 def prepare(
@@ -41,10 +59,12 @@ def prepare(
         meta = _find_meta(connection, queries)
         newest = migrations[-1].version
         if meta is None or meta.schema_version < newest:
-            for migration in migrations:
-                _migrate(connection, migration, env, queries)
+            before = meta
+            _bring_up_to_date(connection, database.place, env, queries, migrations)
             meta = _find_meta(connection, queries)
-        assert meta is not None
+            assert meta is not None
+            if before is not None:
+                meta = meta._replace(upgraded_from=before.schema_version)
         if meta.schema_version > newest:
             raise KitaruBackendError(
                 f"the store {database.place} has schema {meta.schema_version}, made by a newer "
@@ -69,10 +89,36 @@ def _find_meta(connection: Connection, queries: Queries) -> Meta | None:
     return Meta(*found[0]) if found else None
 
 
-def _migrate(connection: Connection, migration: Migration, env: Env, queries: Queries) -> None:
+def _bring_up_to_date(
+    connection: Connection, place: str, env: Env, queries: Queries, migrations: Sequence[Migration]
+) -> None:
+    refused: psycopg.Error | None = None
+    for _ in range(TRIES):
+        try:
+            if all(_migrate(connection, each, env, queries) for each in migrations):
+                return
+        except (pg.LockNotAvailable, pg.DeadlockDetected) as error:
+            refused = error
+        connection.execute("select pg_sleep($1::float8)", (PAUSE_SECONDS,))
+    if refused is not None:
+        raise backend_error(refused, place, "The store is as it was") from refused
+    raise KitaruBackendError(
+        f"the store {place} is being brought up to date by another process, which is not done "
+        f"after {round(TRIES * PAUSE_SECONDS)} s: look for it in pg_stat_activity, let it end or "
+        "end it (nothing is lost), then run again",
+        code="store-locked",
+    )
+
+
+def _migrate(connection: Connection, migration: Migration, env: Env, queries: Queries) -> bool:
+    """See to it that this migration was made; False: another process is at it."""
     env.crash_point("before_migration")
     with connection.transaction():
-        connection.execute("select pg_advisory_xact_lock($1::int8)", (_LOCK,))
+        for setting in _SETTINGS:
+            connection.execute(literal(setting))
+        ((is_ours,),) = connection.execute("select pg_try_advisory_xact_lock($1::int8)", (_LOCK,))
+        if not is_ours:
+            return False
         # Asked again under the lock: another process may have been quicker.
         meta = _find_meta(connection, queries)
         if meta is None and not _has_schema(connection):
@@ -86,6 +132,7 @@ def _migrate(connection: Connection, migration: Migration, env: Env, queries: Qu
                 connection.execute(literal(queries.set_schema_version), (migration.version,))
             env.crash_point("before_migration_commit")
     env.crash_point("after_migration")
+    return True
 
 
 def _has_schema(connection: Connection) -> bool:

@@ -74,12 +74,16 @@ class PostgresStore(SqlStore):
         """Open the store in the database of that libpq URL; make or upgrade it if need be."""
         queries = Queries(os.path.join(_HERE, "queries"))
         database = Database(url)
-        meta = prepare(
-            database,
-            env=env,
-            queries=queries,
-            migrations=migrations or load_migrations(os.path.join(_HERE, "migrations")),
-        )
+        try:
+            meta = prepare(
+                database,
+                env=env,
+                queries=queries,
+                migrations=migrations or load_migrations(os.path.join(_HERE, "migrations")),
+            )
+        except BaseException:
+            database.close()
+            raise
         return cls(database, meta, queries, env, project)
 
     def info(self) -> dict[str, Any]:
@@ -96,7 +100,7 @@ class PostgresStore(SqlStore):
             "created_at": self._meta.created_at,
             "bytes": int(size),
             "blob_bytes": int(blobs),
-            "upgraded_from": None,
+            "upgraded_from": self._meta.upgraded_from,
             "backup": None,
             "postgresql_version": version,
         }
