@@ -29,10 +29,13 @@ from kitaru._store.protocol import (
     Bundle,
     Cancel,
     Claim,
+    ClaimNext,
     CodeRow,
     DeclareDead,
     Delete,
+    Draining,
     DropBlobs,
+    Enlist,
     ExecutionRow,
     Expire,
     Facts,
@@ -53,6 +56,7 @@ from kitaru._store.protocol import (
     Release,
     Remember,
     Retry,
+    SetLimits,
     SourceRow,
     Sweep,
     TryAgain,
@@ -81,12 +85,14 @@ SCOPES = [("namespace", "team"), ("flow", "demo.agent")]
 
 # The model has no files: tests/store/test_housekeeping.py is about those.
 WRITES = tuple(write.__name__ for write in commit.WRITES if write is not DropBlobs)
-REFUSALS = ("Fenced", "NotInState", "AlreadyRecorded", "Missing")
+REFUSALS = ("Fenced", "NotInState", "NoRoom", "AlreadyRecorded", "Missing")
 
 IDENTITIES = [bytes([k]) * 16 for k in range(6)]
 REUSE_KEYS = [b"r" * 32, b"s" * 32]
 CHECKPOINTS = ["demo.research", "demo.write"]
 FLOWS = ["demo.agent", "demo.other"]
+QUEUES = ["default", "gpu"]
+LIMIT_KEYS = ["tenant", "openai", "gpu"]
 PROJECTS = ["demo", "elsewhere"]
 
 
@@ -97,6 +103,10 @@ KINDS = {
     "reap": 3,
     "start": 12,
     "claim": 18,
+    "claim_next": 16,
+    "limits": 5,
+    "enlist": 4,
+    "draining": 2,
     "record": 34,
     "finish": 8,
     "again": 7,
@@ -153,6 +163,18 @@ class World:
         self.operations += counting.count
         for store in self.stores:
             self._compare("snapshot", expected, self._snapshot(store))
+        self._check_slots()
+
+    def _check_slots(self) -> None:
+        """Slots are held by what is owned, all of it that is under a limit, and by nothing else."""
+        for project in PROJECTS:
+            limits = {limit.name for limit in self.model.list_limits(project=project)}
+            owned = self.model.list_executions(
+                project=project, statuses=(State.RUNNING, State.CANCELLING), limit=1000
+            )
+            under = {(name, row.exec_id) for row in owned for name in (row.queue, row.limit_key)}
+            held = [(name, exec_id) for name, _, exec_id in self.model.list_slots(project=project)]
+            assert sorted(held) == sorted(pair for pair in under if pair[0] in limits)
 
     # --- operations ---
 
@@ -223,6 +245,8 @@ class World:
         if kind == "schedule":
             exec_id = self.env.new_id()
             return random_write(self.random, self.model, exec_id, self._owner(), self.at)
+        if kind in ("claim_next", "limits", "enlist", "draining"):
+            return self._about_queues(kind)
         if kind == "memory":
             return Remember(self.random.choice(PROJECTS), self._memory(None))
         if kind == "sweep":
@@ -235,6 +259,26 @@ class World:
         if kind == "start" or not rows:
             return self._start(rows)
         return self._about(kind, rows)
+
+    def _about_queues(self, kind: str) -> Write:
+        project = self.random.choices(PROJECTS, [5, 1])[0]
+        flows = self.random.sample(FLOWS, self.random.choice([1, 2]))
+        queues = self.random.choice([[], [], QUEUES[:1], QUEUES[::-1]])
+        owner = self._owner()
+        match kind:
+            case "claim_next":
+                limit = self.random.choice([1, 2, 3, 10])
+                alone = self.random.random() < 0.4
+                return ClaimNext(project, flows, queues, owner, limit, self.at, alone)
+            case "limits":
+                names = self.random.sample([*LIMIT_KEYS, "default"], 2)
+                return SetLimits(
+                    project, {name: self.random.choice([None, 0, 1, 2, 3]) for name in names}
+                )
+            case "enlist":
+                return Enlist(owner, project, "w", flows, queues, self.at % 7, self.at)
+            case _:
+                return Draining(owner, self.at)
 
     def _about(self, kind: str, rows: list[ExecutionRow]) -> Write:
         wanted = {
@@ -405,6 +449,11 @@ class World:
             at=self.at,
             deadline_at=self.at + 9 if self.random.random() < 0.2 else None,
             keep_seconds=self.random.choice([None, 60]),
+            queue=self.random.choices(QUEUES, [2, 1])[0],
+            priority=self.random.choices([0, 5, -5], [5, 2, 1])[0],
+            limit_key=self.random.choice([None, None, *LIMIT_KEYS]),
+            due_at=self.random.choice([None, None, None, self.at + self.random.randrange(30)]),
+            home=owner if self.random.random() < 0.5 else None,
             **self._kinship(rows),
         )
 
@@ -565,6 +614,13 @@ class World:
                     store.list_children(row.exec_id, limit=1000),
                 )
             shot[f"{project} open waits"] = store.list_open_waits(project=project, limit=1000)
+            shot[f"{project} queues"] = (
+                store.list_limits(project=project),
+                store.list_slots(project=project),
+                store.list_workers(project=project),
+                store.list_running(project=project, flow_ids=FLOWS, limit=1000),
+                store.next_queued(project=project, flow_ids=FLOWS, queues=[]),
+            )
             shot[f"{project} due"] = store.list_due(project=project, at=self.at, limit=1000)
             shot[f"{project} schedules"] = store.list_schedules(project=project, limit=1000)
             shot[f"{project} next due"] = store.next_due(project=project)
@@ -623,6 +679,9 @@ class World:
         parents = [row.exec_id for row in self._rows() if row.id == turn % 9]
         memory = {"project": "demo", "scope_type": "namespace", "scope": "team", "key": "b"}
         return [
+            store.list_running(project="demo", flow_ids=FLOWS[1:], limit=2),
+            store.next_queued(project="demo", flow_ids=FLOWS[:1], queues=QUEUES[turn % 2 :]),
+            store.has_suspects(project="demo", flow_ids=FLOWS[turn % 2 :]),
             store.list_owned(owner, statuses=[(State.RUNNING,), (State.CANCELLING,)][turn % 2]),
             store.list_owned(owner, statuses=(State.RUNNING, State.CANCELLING)),
             store.list_served(owner, project="demo", limit=3),

@@ -101,6 +101,10 @@ def test_every_statement_that_changes_an_execution_is_guarded() -> None:
     unguarded |= {"remember", "forget", "forget_execution", "count_deleted", "keep_sources"}
     unguarded |= {name for name in blocks() if name.startswith("sweep_")}
     unguarded |= {"empty_call", "mark_swept"}
+    # Slots follow the guarded statement that takes or lets go of their execution.
+    unguarded |= {"take_slots", "give_back_slots", "drop_slots"}
+    # Of no execution.
+    unguarded |= {"set_limit", "drop_limit", "enlist", "mark_draining", "strike_off"}
     # They come with their execution.
     unguarded |= {name for name in blocks() if name.startswith("import_")}
     for name, block in blocks().items():
@@ -133,8 +137,9 @@ def test_a_wait_is_closed_only_while_it_is_open() -> None:
 
 
 def test_the_unfinished_index_and_its_query_list_the_same_states() -> None:
-    schema = read("migrations", "0001_initial.sql")
-    (index,) = re.findall(r"executions_unfinished.*?where (status in \([^)]*\))", schema, re.DOTALL)
+    schema = read("migrations", "0009_queues.sql")
+    indexes = schema[schema.index("create index executions_unfinished") :]
+    index = re.findall(r"where (status in \([^)]*\))", indexes)[0]
     assert index in blocks()["list_unfinished"]
     assert states_in(index) == {State.PENDING, State.RUNNING, State.CANCELLING}
 

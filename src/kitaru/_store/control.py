@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 
 from kitaru._core.lifecycle import FINISHED, State, WaitState
-from kitaru._store.facts import FactWrites
 from kitaru._store.protocol import (
     Answer,
     Cancel,
@@ -23,10 +22,11 @@ from kitaru._store.protocol import (
     Remember,
     Wake,
 )
+from kitaru._store.queueing import QueueWrites
 from kitaru._store.rows import Row, state_of
 
 
-class ControlWrites(FactWrites):
+class ControlWrites(QueueWrites):
     # --- ends ---
 
     def _end(self, sql: str, values: Row, at: int, by: str | None = None) -> bool:
@@ -34,9 +34,11 @@ class ControlWrites(FactWrites):
         found = self._select(sql, values)
         if not found:
             return False
-        parent, has_open_waits = found[0]
+        parent, has_open_waits, has_slots = found[0]
         if has_open_waits:
             self._change(self._queries.abort_waits, (values[0], at, by))
+        if has_slots:
+            self._give_back_slots(values[0])
         if parent is not None:
             for key in self._select(self._queries.waiting_epoch, (parent,)):
                 self._change(self._queries.wake, key)
@@ -45,6 +47,13 @@ class ControlWrites(FactWrites):
     def _stop(self, execution: int, epoch: int, at: int) -> bool:
         return self._end(self._queries.stopped, (execution, epoch, at), at)
 
+    def _let_go(self, sql: str, values: Row) -> bool:
+        """Run a statement by which an owner lets go of an execution that goes on later."""
+        found = self._select(sql, values)
+        if found and found[0][0]:
+            self._give_back_slots(values[0])
+        return bool(found)
+
     # --- waiting ---
 
     def park(self, write: Park) -> State:
@@ -52,7 +61,7 @@ class ControlWrites(FactWrites):
         key = (write.execution, write.epoch)
         self._add_facts(*key, write.facts)
         values = (*key, write.home, write.reason, write.due_at)
-        if not self._change(queries.park, values):
+        if not self._let_go(queries.park, values):
             if self._stop(*key, write.at):
                 return State.CANCELLED
             self._refuse_owner(*key)

@@ -32,8 +32,14 @@ class OwnerWrites(FactWrites):
         return Owner(*row)
 
     def declare_dead(self, write: DeclareDead) -> bool:
-        values = (write.owner, write.at, int(write.itself))
-        return self._change(self._queries.declare_dead, values) == 1
+        return self._bury_owner(write.owner, write.at, itself=write.itself)
+
+    def _bury_owner(self, owner: int, at: int, *, itself: bool = False) -> bool:
+        """Declare it dead, with all that only the living have."""
+        if not self._change(self._queries.declare_dead, (owner, at, int(itself))):
+            return False
+        self._change(self._queries.strike_off, (owner,))
+        return True
 
     def beat(self, write: Beat) -> Beaten:
         values = (write.owner, _microseconds(write.lease_seconds), write.at)
@@ -43,6 +49,8 @@ class OwnerWrites(FactWrites):
     def reap(self, write: Reap) -> list[Owner]:
         values = (_microseconds(write.patience_seconds), write.limit, write.at)
         reaped = [Owner(*row) for row in self._select(self._queries.reap, values)]
+        for owner in reaped:
+            self._change(self._queries.strike_off, (owner.id,))
         return sorted(reaped, key=lambda owner: (owner.lease_until or 0, owner.id))
 
     def _is_alive(self, owner: int) -> bool:

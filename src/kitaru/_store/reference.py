@@ -22,11 +22,14 @@ from kitaru._store.protocol import (
     Beaten,
     Cancel,
     Claim,
+    ClaimNext,
     CodeRow,
     DeclareDead,
     Delete,
+    Draining,
     DropBlobs,
     DropSchedule,
+    Enlist,
     ExecutionRow,
     Expire,
     Facts,
@@ -58,6 +61,7 @@ from kitaru._store.protocol import (
     Retry,
     Reusable,
     Sample,
+    SetLimits,
     SetSchedule,
     Start,
     Started,
@@ -91,6 +95,10 @@ class ReferenceStore(Housekeeping, Keeping, Owners, Schedules):
             PauseSchedule: self._pause_schedule,
             Fire: self._fire,
             Claim: self._claim,
+            ClaimNext: self._claim_next,
+            SetLimits: self._set_limits,
+            Enlist: self._enlist,
+            Draining: self._draining,
             Record: self._record,
             Finish: self._finish,
             TryAgain: self._try_again,
@@ -192,13 +200,20 @@ class ReferenceStore(Housekeeping, Keeping, Owners, Schedules):
             created_at=write.at,
             started_at=write.at if owned else None,
             ended_at=None,
-            due_at=None,
+            due_at=None if owned else write.due_at,
             parent_exec_id=write.parent_exec_id,
             parent_call=write.parent_call,
             original_exec_id=write.original_exec_id,
             deadline_at=write.deadline_at,
             keep_seconds=write.keep_seconds,
+            queue=write.queue,
+            priority=write.priority,
+            limit_key=write.limit_key,
         )
+        if row.owner is not None and self._has_room(row):
+            self._take_slots(row)
+        elif row.owner is not None:
+            row = row._replace(status=State.PENDING, epoch=0, owner=None, started_at=None)
         self._executions[row.id] = row
         return Started(row, created=True)
 
@@ -221,18 +236,12 @@ class ReferenceStore(Housekeeping, Keeping, Owners, Schedules):
         )
         if not allowed:
             raise Fenced(f"execution {row.exec_id} is not to be had", row)
-        if write.from_owner is not None:
-            row = self._count_death(row, write.from_owner, write.at)
-        started_at = write.at if row.started_at is None else row.started_at
-        return self._put(
-            row._replace(
-                status=after(row.status, event),
-                epoch=row.epoch + 1,
-                owner=write.owner,
-                started_at=started_at,
-                due_at=None,
-            )
-        )
+        if write.from_owner is None:
+            self._require_room(row, write.at)
+            return self._take(row, write.owner, write.at)
+        row = self._count_death(row, write.from_owner, write.at)
+        status = after(row.status, event)
+        return self._put(row._replace(status=status, epoch=row.epoch + 1, owner=write.owner))
 
     def _count_death(self, row: ExecutionRow, owner: int, at: int) -> ExecutionRow:
         """The row with its owner's death counted; the owner is dead from now on."""
@@ -248,8 +257,10 @@ class ReferenceStore(Housekeeping, Keeping, Owners, Schedules):
         row = self._add_facts(row, write.facts)
         if row.status is State.CANCELLING:
             return self._stop(row, write.at).status
+        self._give_back_slots(row.id)
         status = after(row.status, Event.RELEASE)
-        return self._put(row._replace(status=status, epoch=row.epoch + 1, owner=None)).status
+        row = row._replace(status=status, epoch=row.epoch + 1, owner=None, home=None)
+        return self._put(row).status
 
     def _finish(self, write: Finish) -> State:
         row = self._owned(write.execution, write.epoch)

@@ -30,6 +30,7 @@ class Control(Tables):
 
     def _park_owned(self, row: ExecutionRow, write: Park) -> ExecutionRow:
         """Park a running execution whose facts are recorded."""
+        self._give_back_slots(row.id)
         instants = [at for at in (write.due_at, row.deadline_at) if at is not None]
         row = self._put(
             row._replace(

@@ -16,11 +16,11 @@ from kitaru._store.protocol import (
     Sweep,
     Tombstone,
 )
-from kitaru._store.reference_control import Control
+from kitaru._store.reference_queues import Queues
 from kitaru._store.reference_tables import Call
 
 
-class Housekeeping(Control):
+class Housekeeping(Queues):
     def _delete(self, write: Delete) -> list[str]:
         row = self._standing(write.execution)
         if row.epoch != write.epoch:

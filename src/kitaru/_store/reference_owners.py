@@ -71,6 +71,7 @@ class Owners(Tables):
         """Dead from now on. Every death passes here."""
         dead = owner._replace(died_at=at)
         self._owners[owner.id] = dead
+        self._workers.pop(owner.id, None)
         return dead
 
     def _is_alive(self, owner: int) -> bool:

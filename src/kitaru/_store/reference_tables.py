@@ -30,6 +30,7 @@ from kitaru._store.protocol import (
     RecordedWait,
     ScheduleRow,
     Tombstone,
+    WorkerRow,
     Write,
 )
 from kitaru.env import Env
@@ -74,6 +75,9 @@ class Tables:
         self._deleted: dict[int, str] = {}
         self._unswept: dict[str, int] = {}
         self._gone_calls: dict[int, str] = {}
+        self._limits: dict[tuple[str, str], int] = {}
+        self._slots: dict[tuple[str, str, int], int] = {}
+        self._workers: dict[int, WorkerRow] = {}
         self._numbers = {"executions": 0, "calls": 0, "artifacts": 0}
         """The last one given of each: none is ever given again."""
 
@@ -122,12 +126,16 @@ class Tables:
     def _end(self, row: ExecutionRow, at: int, by: str | None = None) -> ExecutionRow:
         """Put down an end: its open waits are aborted, its waiting parent goes on."""
         self._abort_waits(row.id, at, by)
+        self._give_back_slots(row.id)
         self._put(row)
         for other in self._executions.values():
             if other.exec_id == row.parent_exec_id:
                 self._wake_up(other)
                 break
         return row
+
+    def _give_back_slots(self, execution: int) -> None:
+        self._slots = {place: of for place, of in self._slots.items() if of != execution}
 
     def _abort_waits(self, execution: int, at: int, by: str | None) -> None:
         for place, wait in self._waits.items():

@@ -41,6 +41,7 @@ from kitaru._store.protocol import (
     Write,
 )
 from kitaru._store.queries import Queries
+from kitaru._store.queueing import QueueReads
 from kitaru._store.rows import Row, Rows, outcome, past_call, state_of
 from kitaru._store.writes import Writes
 from kitaru.env import Env
@@ -56,7 +57,7 @@ class Writer(Session, Transactions, Protocol):
     """The one connection that writes."""
 
 
-class SqlStore(ControlReads, HousekeepingReads):
+class SqlStore(ControlReads, HousekeepingReads, QueueReads):
     """A :class:`kitaru._store.protocol.Store` on a database that speaks SQL."""
 
     def __init__(

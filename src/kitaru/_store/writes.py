@@ -24,10 +24,13 @@ from kitaru._store.protocol import (
     Beat,
     Cancel,
     Claim,
+    ClaimNext,
     DeclareDead,
     Delete,
+    Draining,
     DropBlobs,
     DropSchedule,
+    Enlist,
     ExecutionRow,
     Expire,
     Facts,
@@ -37,6 +40,7 @@ from kitaru._store.protocol import (
     Forget,
     GiveUp,
     Import,
+    NoRoom,
     Park,
     PauseSchedule,
     Reap,
@@ -45,6 +49,7 @@ from kitaru._store.protocol import (
     Release,
     Remember,
     Retry,
+    SetLimits,
     SetSchedule,
     Start,
     Started,
@@ -54,7 +59,7 @@ from kitaru._store.protocol import (
     Write,
 )
 from kitaru._store.queries import Queries
-from kitaru._store.rows import Rows
+from kitaru._store.rows import Row, Rows
 from kitaru._store.schedules import ScheduleWrites
 
 _ONLY_CALLS = Facts()[1:]
@@ -74,6 +79,10 @@ class Writes(ControlWrites, HousekeepingWrites, ImportWrites, OwnerWrites, Sched
             PauseSchedule: self.pause_schedule,
             Fire: self.fire,
             Claim: self.claim,
+            ClaimNext: self.claim_next,
+            SetLimits: self.set_limits,
+            Enlist: self.enlist,
+            Draining: self.draining,
             Record: self.record,
             Finish: self.finish,
             TryAgain: self.try_again,
@@ -119,15 +128,30 @@ class Writes(ControlWrites, HousekeepingWrites, ImportWrites, OwnerWrites, Sched
             row.original_exec_id,
             row.deadline_at,
             row.keep_seconds,
+            row.queue,
+            row.priority,
+            row.limit_key,
+            row.due_at,
             *self._bind(write.inputs),
             write.parent_epoch,
         )
-        found = self._select(self._queries.start_execution, values)
+        found = self._select(self._queries.start_execution, (*values, False))
         if found:
             return Started(row._replace(id=found[0][0]), created=True)
-        return self._why_not_started(write)
+        return self._find_started(write) or self._start_limited(write, row, values)
 
-    def _why_not_started(self, write: Start) -> Started:
+    def _start_limited(self, write: Start, row: ExecutionRow, values: Row) -> Started:
+        """Its queue or its key has a limit: born running in a slot, or pending without one."""
+        queries = self._queries
+        names = (write.project, write.queue, write.limit_key)
+        if not self._select(queries.has_room, names)[0][0]:
+            return self.start(write._replace(owner=None, due_at=None))
+        ((number,),) = self._select(queries.start_execution, (*values, True))
+        self._change(queries.take_slots, (number,))
+        return Started(row._replace(id=number), created=True)
+
+    def _find_started(self, write: Start) -> Started | None:
+        """What stands in the place of this start; None: nothing does."""
         if write.owner is not None and not self._is_alive(write.owner):
             raise Fenced(f"process {write.owner} was declared dead: it starts nothing any more")
         if write.parent_epoch is not None:
@@ -143,11 +167,13 @@ class Writes(ControlWrites, HousekeepingWrites, ImportWrites, OwnerWrites, Sched
             )
             if found:
                 return Started(self._rows.execution(found[0], strict=True), created=False)
-        (standing,) = self._select(self._queries.execution_by_exec_id, (write.exec_id,))
-        raise AlreadyRecorded(
-            f"an execution {write.exec_id} exists already",
-            self._rows.execution(standing, strict=False),
-        )
+        found = self._select(self._queries.execution_by_exec_id, (write.exec_id,))
+        if found:
+            raise AlreadyRecorded(
+                f"an execution {write.exec_id} exists already",
+                self._rows.execution(found[0], strict=False),
+            )
+        return None
 
     def _require_parent(self, write: Start) -> None:
         found = self._select(self._queries.execution_by_exec_id, (write.parent_exec_id,))
@@ -160,20 +186,30 @@ class Writes(ControlWrites, HousekeepingWrites, ImportWrites, OwnerWrites, Sched
         queries = self._queries
         number, epoch, owner, dead, at = write
         if dead is None:
-            changed = self._change(queries.claim_pending, (number, epoch, owner, at))
-        else:
-            changed = self._change(queries.take_over, (number, epoch, owner, dead))
-        if not changed:
-            row = self._standing(number)
-            raise Fenced(f"execution {row.exec_id} is not to be had: it is {seen(row)}", row)
-        if dead is not None:
+            found = self._select(queries.claim_pending, (number, epoch, owner, at))
+            if not found:
+                self._refuse_claim(write)
+            self._take_slots(number, found[0][0])
+        elif self._change(queries.take_over, (number, epoch, owner, dead)):
             self.declare_dead(DeclareDead(dead, at))
+        else:
+            self._refuse_claim(write)
         return self._standing(number, strict=True)
+
+    def _refuse_claim(self, write: Claim) -> NoReturn:
+        row = self._standing(write.execution)
+        seen_as = (row.epoch, row.status, None)
+        is_there = seen_as == (write.epoch, State.PENDING, write.from_owner)
+        if is_there and self._is_alive(write.owner):
+            if row.due_at is None or row.due_at <= write.at:
+                self._refuse_room(row.id)
+            raise NoRoom(f"execution {row.exec_id} is not due", row)
+        raise Fenced(f"execution {row.exec_id} is not to be had: it is {seen(row)}", row)
 
     def release(self, write: Release) -> State:
         key = (write.execution, write.epoch)
         self._add_facts(*key, write.facts)
-        if self._change(self._queries.release, key):
+        if self._let_go(self._queries.release, key):
             return State.PENDING
         if self._stop(*key, write.at):
             return State.CANCELLED
@@ -284,12 +320,15 @@ def _born(write: Start) -> ExecutionRow:
         created_at=write.at,
         started_at=write.at if owned else None,
         ended_at=None,
-        due_at=None,
+        due_at=None if owned else write.due_at,
         parent_exec_id=write.parent_exec_id,
         parent_call=write.parent_call,
         original_exec_id=write.original_exec_id,
         deadline_at=write.deadline_at,
         keep_seconds=write.keep_seconds,
+        queue=write.queue,
+        priority=write.priority,
+        limit_key=write.limit_key,
     )
 
 

@@ -8,23 +8,29 @@ commit. The hot path takes none: its one statement locks what it asks for.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from kitaru._core.queueing import Queued
 from kitaru._store.facts import Session
 from kitaru._store.postgres.database import Database
 from kitaru._store.protocol import (
     NO_FACTS,
     Cancel,
+    Claim,
     Delete,
     DropBlobs,
+    ExecutionRow,
     Facts,
     Record,
     Remember,
+    SetLimits,
     Start,
+    Started,
     Write,
 )
 from kitaru._store.queries import Queries
-from kitaru._store.rows import Rows
+from kitaru._store.rows import Row, Rows
 from kitaru._store.writes import Writes
 
 _ONLY_CALLS = NO_FACTS[1:]
@@ -58,10 +64,14 @@ class PostgresWrites(Writes):
         elif isinstance(write, DropBlobs):
             for digest in sorted(write.digests):
                 self._select(self._queries.lock_blob_to_drop, (digest,))
+        elif isinstance(write, SetLimits):
+            self._lock_new_limits(write)
         else:
             execution = getattr(write, "execution", None)
             if execution is not None:
                 self._select(self._queries.lock_execution, (execution,))
+            if isinstance(write, Claim) and write.from_owner is None:
+                self._select(self._queries.lock_limits_of, (execution,))
         facts: Facts | None = getattr(write, "facts", None)
         if facts is not None and facts.memories:
             found = self._select(self._queries.execution_by_id, (write.execution,))  # type: ignore[union-attr]
@@ -77,6 +87,26 @@ class PostgresWrites(Writes):
                 return
             self._select(self._queries.lock_executions, (json.dumps(sorted(family)),))
             locked |= family
+
+    def _lock_new_limits(self, write: SetLimits) -> None:
+        places = [(write.project, name) for name, most in write.limits.items() if most is not None]
+        if not all(self._select(self._queries.limit_of, place) for place in places):
+            self._database.change(self._queries.lock_starts, ())
+
+    def _lock_limits(self, project: str, names: Iterable[str | None]) -> None:
+        listed = json.dumps(sorted({name for name in names if name is not None}))
+        self._select(self._queries.lock_limits, (project, listed))
+
+    def _start_limited(self, write: Start, row: ExecutionRow, values: Row) -> Started:
+        self._database.single = False  # from here on it is more than one statement
+        self._lock_limits(write.project, (write.queue, write.limit_key))
+        return super()._start_limited(write, row, values)
+
+    def _room(self, project: str, candidates: Sequence[Queued]) -> dict[str, int]:
+        if self._select(self._queries.list_limits, (project,)):
+            names = (name for one in candidates for name in (one.queue, one.limit_key))
+            self._lock_limits(project, names)
+        return super()._room(project, candidates)
 
     def _lock_memories(self, project: str, rows: Any) -> None:
         names = {json.dumps([project, row.scope_type, row.scope, row.key]) for row in rows}

@@ -21,6 +21,10 @@ class NotInState(Refused):
     """The execution is not in a state that allows the write."""
 
 
+class NoRoom(Refused):
+    """It may not begin now: as many as may of its queue, or with its key, run, or it is not due."""
+
+
 class AlreadyRecorded(Refused):
     """The attempt, or the call, already has its outcome."""
 

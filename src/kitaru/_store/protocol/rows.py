@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from kitaru._core.lifecycle import CallSource, CallState, State, WaitKind
 from kitaru._core.payload import Payload
+from kitaru._core.queueing import DEFAULT_QUEUE
 
 
 class Owner(NamedTuple):
@@ -71,6 +72,32 @@ class ExecutionRow(NamedTuple):
     """When it fails whatever it does: absolute."""
     keep_seconds: int | None
     """How long it is kept after its end; None: until somebody deletes it."""
+    queue: str = DEFAULT_QUEUE
+    priority: int = 0
+    """Among the pending ones: higher first."""
+    limit_key: str | None = None
+    """What it shares a limit with, beside its queue."""
+
+
+class LimitRow(NamedTuple):
+    """How many executions of a queue, or with a key, run at once, and how many do."""
+
+    name: str
+    max: int
+    taken: int
+
+
+class WorkerRow(NamedTuple):
+    """A process that claims what is queued: no ``queues`` are all of them."""
+
+    owner: int
+    project: str
+    name: str
+    flows: Sequence[str]
+    queues: Sequence[str]
+    concurrency: int
+    draining: bool
+    at: int
 
 
 class CallRow(NamedTuple):

@@ -28,9 +28,11 @@ from kitaru._store.protocol.rows import (
     ExecutionRow,
     IntentRow,
     LearntRow,
+    LimitRow,
     NoteRow,
     Owner,
     ScheduleRow,
+    WorkerRow,
 )
 from kitaru._store.protocol.writes import Beat, Beaten, Write
 
@@ -112,6 +114,36 @@ class Store(Protocol):
         self, *, project: str, flow_ids: Sequence[str], limit: int
     ) -> list[ExecutionRow]:
         """Pending, running and cancelling executions of these flows, oldest first."""
+        ...
+
+    def list_running(
+        self, *, project: str, flow_ids: Sequence[str], limit: int
+    ) -> list[ExecutionRow]:
+        """Running and cancelling executions of these flows, oldest first: whose owners live,
+        and whose do not, is for the reader to ask."""
+        ...
+
+    def next_queued(
+        self, *, project: str, flow_ids: Sequence[str], queues: Sequence[str]
+    ) -> int | None:
+        """The instant from which on the first of what is queued may be claimed; None: nothing
+        is. For polling: whether there is room for it, and whose home lives, is not asked."""
+        ...
+
+    def has_suspects(self, *, project: str, flow_ids: Sequence[str]) -> bool:
+        """Whether a pending execution of these flows waits for a process to itself."""
+        ...
+
+    def list_limits(self, *, project: str) -> list[LimitRow]:
+        """By name."""
+        ...
+
+    def list_slots(self, *, project: str) -> list[tuple[str, int, str]]:
+        """(name, number, exec_id) of every place that is taken, by name and number."""
+        ...
+
+    def list_workers(self, *, project: str) -> list[WorkerRow]:
+        """Those not declared dead, by owner."""
         ...
 
     def list_due(self, *, project: str, at: int, limit: int) -> list[ExecutionRow]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from kitaru._core.payload import Payload
+from kitaru._core.queueing import DEFAULT_QUEUE
 from kitaru._store.protocol.reads import Bundle
 from kitaru._store.protocol.rows import ExecutionRow, Facts, MemoryRow
 
@@ -78,6 +79,10 @@ class Start(NamedTuple):
     A child names its parent's call: the same (parent, call) is the same child, as with
     a key. With ``parent_epoch`` it is born, or found, only while its parent runs at that
     epoch; else :class:`Fenced`.
+
+    What is born running takes a slot of its queue and of its key, where these have
+    limits; if one has none left, it is born pending. What is born pending is not to be
+    claimed before ``due_at``.
     """
 
     exec_id: str
@@ -101,6 +106,10 @@ class Start(NamedTuple):
     parent_epoch: int | None = None
     deadline_at: int | None = None
     keep_seconds: int | None = None
+    queue: str = DEFAULT_QUEUE
+    priority: int = 0
+    limit_key: str | None = None
+    due_at: int | None = None
 
 
 class Started(NamedTuple):
@@ -187,12 +196,77 @@ class Claim(NamedTuple):
     death: ``deaths`` becomes 1 if a call was recorded since the last death, else
     one more. The epoch grows by one. Who comes too late gets :class:`Fenced`, as
     does an owner that is dead itself.
+
+    A pending one takes a slot of its queue and of its key, where these have limits;
+    :class:`NoRoom` if one has none left, or if it is not due at ``at``. One taken over
+    keeps what it holds. Slots are given back by whatever lets go of the execution.
     """
 
     execution: int
     epoch: int
     owner: int
     from_owner: int | None
+    at: int
+
+
+class ClaimNext(NamedTuple):
+    """Take up to ``limit`` of what is queued -> list of :class:`ExecutionRow`, as claimed.
+
+    What is queued: pending executions of these flows in these queues (none named: in all),
+    due at ``at``, that no live process serves (their home is none, or declared dead), and
+    whose queue and key have a slot left, where these have limits. Higher priorities come
+    first; within one the flows take turns, in the order of ``flow_ids``; within a flow the
+    oldest comes first: by ``due_at``, or else by ``created_at``. Of a flow, queue and
+    priority, the first ``limit`` that have room are looked at, so that it may take fewer
+    than there are; the next one takes those.
+
+    A suspect (``deaths`` say that it may kill its process) is taken only with ``alone``: then
+    the oldest of them comes before all others, and nothing else is taken.
+
+    Nothing is read of what is not taken: an execution whose inputs are damaged comes with a
+    mark for them. An owner that was declared dead gets :class:`Fenced`.
+    """
+
+    project: str
+    flow_ids: Sequence[str]
+    queues: Sequence[str]
+    owner: int
+    limit: int
+    at: int
+    alone: bool = False
+
+
+class SetLimits(NamedTuple):
+    """Say how many executions of a queue, or with a key, run at once -> bool: any change.
+
+    None: as many as like. Others stay as they are. What runs under a name that had no
+    limit before gets its slot, whether there is room for it or not: then nothing is
+    claimed until there is.
+    """
+
+    project: str
+    limits: Mapping[str, int | None]
+
+
+class Enlist(NamedTuple):
+    """Name a process as one that claims what is queued, or name it anew -> None.
+
+    It is named until it is declared dead. :class:`Fenced` if it was.
+    """
+
+    owner: int
+    project: str
+    name: str
+    flows: Sequence[str]
+    queues: Sequence[str]
+    concurrency: int
+    at: int
+
+
+class Draining(NamedTuple):
+    """Say that a process that was enlisted claims nothing any more -> bool: whether it was."""
+
+    owner: int
     at: int
 
 
@@ -237,9 +311,10 @@ class TryAgain(NamedTuple):
 
 
 class Release(NamedTuple):
-    """Hand a running execution back: pending, without an owner -> :class:`State`.
+    """Hand a running execution back: pending, nobody's -> :class:`State`.
 
-    The epoch grows by one. Not a death. A cancelling one becomes cancelled.
+    It has neither owner nor home: whoever serves its flow may claim it at once. The
+    epoch grows by one. Not a death. A cancelling one becomes cancelled.
     """
 
     execution: int
@@ -430,6 +505,10 @@ Write = (
     | PauseSchedule
     | Fire
     | Claim
+    | ClaimNext
+    | SetLimits
+    | Enlist
+    | Draining
     | Record
     | Finish
     | TryAgain

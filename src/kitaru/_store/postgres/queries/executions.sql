@@ -12,12 +12,15 @@ insert into kitaru.executions (
     exec_id, project, flow_id, flow_name, key, inputs_digest, seed, spec, tags,
     code_folder, code_module, status, epoch, owner, home, created_at, started_at,
     parent_exec_id, parent_call, original_exec_id, deadline_at, keep_seconds,
-    inputs_codec, inputs_data, inputs_checksum)
+    queue, priority, limit_key, due_at, inputs_codec, inputs_data, inputs_checksum)
 select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-    $21, $22, $23, $24, $25
+    $21, $22, $23, $24, $25, $26, $27, $28, $29
 where ($14::bigint is null or exists (select 1 from alive))
-    and ($26::bigint is null or exists (
-        select 1 from kitaru.executions where exec_id = $18 and epoch = $26 and status = 'running'))
+    and ($30::bigint is null or exists (
+        select 1 from kitaru.executions where exec_id = $18 and epoch = $30 and status = 'running'))
+    -- What is under a limit is born running only after a look at the slots ($31).
+    and ($14::bigint is null or $31::boolean or not exists (
+        select 1 from kitaru.limits where project = $2 and name in ($23, $25)))
     and not exists (select 1 from kitaru.executions where exec_id = $1)
     and not exists (
         select 1 from kitaru.executions where project = $2 and flow_id = $3 and key = $5)
@@ -35,6 +38,18 @@ set status = 'running', epoch = epoch + 1, owner = $3, started_at = coalesce(sta
     due_at = null
 where id = $1 and epoch = $2 and status in ('pending')
     and exists (select 1 from alive)
+    and (due_at is null or due_at <= $4)
+    and not exists (
+        select 1 from kitaru.limits as l
+        where l.project = executions.project
+            and l.name in (executions.queue, executions.limit_key)
+            and l.max <= (
+                select count(*) from kitaru.slots as s
+                where s.project = l.project and s.name = l.name))
+returning (
+    select count(*) from kitaru.limits as l
+    where l.project = executions.project
+        and l.name in (executions.queue, executions.limit_key))
 
 -- name: take_over
 -- event: take_over
@@ -64,10 +79,11 @@ where id = $1 and epoch = $2 and status in ('running') and owner = $3
 -- name: release
 -- event: release
 update kitaru.executions
-set status = 'pending', epoch = epoch + 1, owner = null
+set status = 'pending', epoch = epoch + 1, owner = null, home = null
 where id = $1 and epoch = $2 and status in ('running')
+returning exists (select 1 from kitaru.slots where execution = $1)
 
--- What ends an execution answers with its parent, and whether it has open waits.
+-- What ends an execution answers with its parent, and whether it has open waits, and slots.
 
 -- name: complete
 -- event: complete
@@ -76,7 +92,8 @@ set status = 'completed', owner = null, ended_at = $3, status_reason = $4, faile
     failed_calls = '', result_codec = $5, result_data = $6, result_checksum = $7
 where id = $1 and epoch = $2 and status in ('running')
 returning parent_exec_id,
-    exists (select 1 from kitaru.waits where execution = $1 and state = 'open')
+    exists (select 1 from kitaru.waits where execution = $1 and state = 'open'),
+    exists (select 1 from kitaru.slots where execution = $1)
 
 -- name: fail
 -- event: fail
@@ -85,7 +102,8 @@ set status = 'failed', owner = null, ended_at = $3, status_reason = $4, failed_a
     failed_calls = $5
 where id = $1 and epoch = $2 and status in ('running')
 returning parent_exec_id,
-    exists (select 1 from kitaru.waits where execution = $1 and state = 'open')
+    exists (select 1 from kitaru.waits where execution = $1 and state = 'open'),
+    exists (select 1 from kitaru.slots where execution = $1)
 
 -- name: stopped
 -- event: stopped
@@ -93,7 +111,8 @@ update kitaru.executions
 set status = 'cancelled', owner = null, ended_at = $3
 where id = $1 and epoch = $2 and status in ('cancelling')
 returning parent_exec_id,
-    exists (select 1 from kitaru.waits where execution = $1 and state = 'open')
+    exists (select 1 from kitaru.waits where execution = $1 and state = 'open'),
+    exists (select 1 from kitaru.slots where execution = $1)
 
 -- name: try_again
 -- event: try_again
@@ -115,7 +134,8 @@ set status = 'failed', ended_at = $3, status_reason = $4, failed_attempt = attem
     failed_calls = '', due_at = null
 where id = $1 and epoch = $2 and status in ('pending', 'waiting')
 returning parent_exec_id,
-    exists (select 1 from kitaru.waits where execution = $1 and state = 'open')
+    exists (select 1 from kitaru.waits where execution = $1 and state = 'open'),
+    exists (select 1 from kitaru.slots where execution = $1)
 
 -- name: park
 -- event: park
@@ -123,6 +143,7 @@ update kitaru.executions
 set status = 'waiting', epoch = epoch + 1, owner = null, home = $3, status_reason = $4,
     due_at = least($5::bigint, deadline_at)
 where id = $1 and epoch = $2 and status in ('running')
+returning exists (select 1 from kitaru.slots where execution = $1)
 
 -- name: wake
 -- event: wake
@@ -149,7 +170,8 @@ update kitaru.executions
 set status = 'cancelled', status_reason = $3, ended_at = $4, due_at = null
 where id = $1 and epoch = $2 and status in ('pending', 'waiting')
 returning parent_exec_id,
-    exists (select 1 from kitaru.waits where execution = $1 and state = 'open')
+    exists (select 1 from kitaru.waits where execution = $1 and state = 'open'),
+    exists (select 1 from kitaru.slots where execution = $1)
 
 -- name: family
 -- An execution and all that descends from it, as it stands.

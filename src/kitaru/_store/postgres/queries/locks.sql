@@ -23,3 +23,20 @@ order by id for share
 -- name: lock_memory
 -- Until the transaction ends, nobody else counts versions of this key.
 select pg_advisory_xact_lock(hashtextextended($1, 0))
+
+-- name: lock_limits
+-- $2: JSON list of names. Whoever takes or counts slots of them comes after us, and reads
+-- what we leave: each statement has its own snapshot, so this one stands alone.
+select name from kitaru.limits
+where project = $1 and name in (select jsonb_array_elements_text($2::jsonb))
+order by name for no key update
+
+-- name: lock_limits_of
+select l.name from kitaru.executions as e
+join kitaru.limits as l on l.project = e.project and l.name in (e.queue, e.limit_key)
+where e.id = $1
+order by l.name for no key update of l
+
+-- name: lock_starts
+-- A limit where there was none: what began under none, and is not committed, is waited for.
+lock table kitaru.executions in share row exclusive mode

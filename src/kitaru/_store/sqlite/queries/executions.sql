@@ -9,15 +9,18 @@ insert into executions (
     id, exec_id, project, flow_id, flow_name, key, inputs_digest, seed, spec, tags,
     code_folder, code_module, status, epoch, owner, home, created_at, started_at,
     parent_exec_id, parent_call, original_exec_id, deadline_at, keep_seconds,
-    inputs_codec, inputs_data, inputs_checksum)
+    queue, priority, limit_key, due_at, inputs_codec, inputs_data, inputs_checksum)
 select 1 + max(
         coalesce((select max(id) from executions), 0),
         coalesce((select max(execution) from tombstones), 0)),
     ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-    ?21, ?22, ?23, ?24, ?25
+    ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29
 where (?14 is null or exists (select 1 from owners where id = ?14 and died_at is null))
-    and (?26 is null or exists (
-        select 1 from executions where exec_id = ?18 and epoch = ?26 and status = 'running'))
+    and (?30 is null or exists (
+        select 1 from executions where exec_id = ?18 and epoch = ?30 and status = 'running'))
+    -- What is under a limit is born running only after a look at the slots (?31).
+    and (?14 is null or ?31 or not exists (
+        select 1 from limits where project = ?2 and name in (?23, ?25)))
 on conflict do nothing
 returning id
 
@@ -28,6 +31,17 @@ set status = 'running', epoch = epoch + 1, owner = ?3, started_at = coalesce(sta
     due_at = null
 where id = ?1 and epoch = ?2 and status in ('pending')
     and exists (select 1 from owners where id = ?3 and died_at is null)
+    and (due_at is null or due_at <= ?4)
+    and not exists (
+        select 1 from limits as l
+        where l.project = executions.project
+            and l.name in (executions.queue, executions.limit_key)
+            and l.max <= (
+                select count(*) from slots as s where s.project = l.project and s.name = l.name))
+returning (
+    select count(*) from limits as l
+    where l.project = executions.project
+        and l.name in (executions.queue, executions.limit_key))
 
 -- name: take_over
 -- event: take_over
@@ -55,10 +69,11 @@ where id = ?1 and epoch = ?2 and status in ('running') and owner = ?3
 -- name: release
 -- event: release
 update executions
-set status = 'pending', epoch = epoch + 1, owner = null
+set status = 'pending', epoch = epoch + 1, owner = null, home = null
 where id = ?1 and epoch = ?2 and status in ('running')
+returning exists (select 1 from slots where execution = ?1)
 
--- What ends an execution answers with its parent, and whether it has open waits.
+-- What ends an execution answers with its parent, and whether it has open waits, and slots.
 
 -- name: complete
 -- event: complete
@@ -67,7 +82,8 @@ set status = 'completed', owner = null, ended_at = ?3, status_reason = ?4, faile
     failed_calls = '', result_codec = ?5, result_data = ?6, result_checksum = ?7
 where id = ?1 and epoch = ?2 and status in ('running')
 returning parent_exec_id,
-    exists (select 1 from waits where execution = ?1 and state = 'open')
+    exists (select 1 from waits where execution = ?1 and state = 'open'),
+    exists (select 1 from slots where execution = ?1)
 
 -- name: fail
 -- event: fail
@@ -76,7 +92,8 @@ set status = 'failed', owner = null, ended_at = ?3, status_reason = ?4, failed_a
     failed_calls = ?5
 where id = ?1 and epoch = ?2 and status in ('running')
 returning parent_exec_id,
-    exists (select 1 from waits where execution = ?1 and state = 'open')
+    exists (select 1 from waits where execution = ?1 and state = 'open'),
+    exists (select 1 from slots where execution = ?1)
 
 -- name: stopped
 -- event: stopped
@@ -84,7 +101,8 @@ update executions
 set status = 'cancelled', owner = null, ended_at = ?3
 where id = ?1 and epoch = ?2 and status in ('cancelling')
 returning parent_exec_id,
-    exists (select 1 from waits where execution = ?1 and state = 'open')
+    exists (select 1 from waits where execution = ?1 and state = 'open'),
+    exists (select 1 from slots where execution = ?1)
 
 -- name: try_again
 -- event: try_again
@@ -106,7 +124,8 @@ set status = 'failed', ended_at = ?3, status_reason = ?4, failed_attempt = attem
     failed_calls = '', due_at = null
 where id = ?1 and epoch = ?2 and status in ('pending', 'waiting')
 returning parent_exec_id,
-    exists (select 1 from waits where execution = ?1 and state = 'open')
+    exists (select 1 from waits where execution = ?1 and state = 'open'),
+    exists (select 1 from slots where execution = ?1)
 
 -- name: park
 -- event: park
@@ -115,6 +134,7 @@ update executions
 set status = 'waiting', epoch = epoch + 1, owner = null, home = ?3, status_reason = ?4,
     due_at = min(coalesce(?5, deadline_at), coalesce(deadline_at, ?5))
 where id = ?1 and epoch = ?2 and status in ('running')
+returning exists (select 1 from slots where execution = ?1)
 
 -- name: wake
 -- event: wake
@@ -141,7 +161,8 @@ update executions
 set status = 'cancelled', status_reason = ?3, ended_at = ?4, due_at = null
 where id = ?1 and epoch = ?2 and status in ('pending', 'waiting')
 returning parent_exec_id,
-    exists (select 1 from waits where execution = ?1 and state = 'open')
+    exists (select 1 from waits where execution = ?1 and state = 'open'),
+    exists (select 1 from slots where execution = ?1)
 
 -- name: family
 -- An execution and all that descends from it, as it stands.

@@ -5,13 +5,13 @@ insert into executions (
     id, exec_id, project, flow_id, flow_name, status, status_reason, epoch, deaths, attempt, key,
     inputs_digest, seed, spec, metadata, tags, code_folder, code_module, created_at, started_at,
     ended_at, parent_exec_id, parent_call, original_exec_id, deadline_at, keep_seconds,
-    failed_calls, failed_attempt, inputs_codec, inputs_data, inputs_checksum, result_codec,
+    queue, priority, limit_key, failed_calls, failed_attempt, inputs_codec, inputs_data, inputs_checksum, result_codec,
     result_data, result_checksum)
 select 1 + max(
         coalesce((select max(id) from executions), 0),
         coalesce((select max(execution) from tombstones), 0)),
     ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-    ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33
+    ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36
 returning id
 
 -- name: import_call

@@ -1,0 +1,191 @@
+-- Queues: what may be claimed next, how many at once, and who claims.
+
+-- name: list_claimable
+-- $1 project, $2 JSON list of flows in the order of their turns, $3 JSON list of queues
+-- (null: all), $4 now, $5 how many of each lane.
+-- A lane is a flow, a queue and a priority: few, and each found by one step into the
+-- index, however much stands in it.
+with recursive
+turns (flow_id, turn) as (
+    select value, place - 1
+    from jsonb_array_elements_text($2::jsonb) with ordinality as flows (value, place)),
+full_ones (name) as materialized (
+    select l.name from kitaru.limits as l
+    where l.project = $1 and l.max <= (
+        select count(*) from kitaru.slots as s where s.project = l.project and s.name = l.name)),
+queues (flow_id, turn, queue) as (
+    select flow_id, turn, (
+        select min(queue) from kitaru.executions
+        where project = $1 and flow_id = turns.flow_id and status = 'pending' and deaths < 2)
+    from turns
+    union all
+    select flow_id, turn, (
+        select min(queue) from kitaru.executions
+        where project = $1 and flow_id = queues.flow_id and queue > queues.queue
+            and status = 'pending' and deaths < 2)
+    from queues where queue is not null),
+lanes (flow_id, turn, queue, priority) as (
+    select flow_id, turn, queue, (
+        select max(priority) from kitaru.executions
+        where project = $1 and flow_id = queues.flow_id and queue = queues.queue
+            and status = 'pending' and deaths < 2)
+    from queues
+    where queue is not null and queue not in (select name from full_ones)
+        and ($3::text is null or queue in (select jsonb_array_elements_text($3::jsonb)))
+    union all
+    select flow_id, turn, queue, (
+        select max(priority) from kitaru.executions
+        where project = $1 and flow_id = lanes.flow_id and queue = lanes.queue
+            and priority < lanes.priority and status = 'pending' and deaths < 2)
+    from lanes where priority is not null),
+picked as materialized (
+    select e.id, e.epoch, l.turn, l.priority, e.since, l.queue, e.limit_key
+    from lanes as l cross join lateral (
+        select q.id, q.epoch, coalesce(q.due_at, q.created_at) as since, q.limit_key
+        from kitaru.executions as q
+        where q.project = $1 and q.flow_id = l.flow_id and q.queue = l.queue
+            and q.priority = l.priority and coalesce(q.due_at, q.created_at) <= $4
+            and q.status = 'pending' and q.deaths < 2
+            and (q.limit_key is null or q.limit_key not in (select name from full_ones))
+            and not exists (
+                select 1 from kitaru.owners as o where o.id = q.home and o.died_at is null)
+        order by coalesce(q.due_at, q.created_at), q.id limit $5
+        for no key update of q skip locked) as e)
+select id, epoch, turn, priority, since, queue, limit_key from picked
+
+-- name: oldest_suspect
+select e.id, e.epoch from kitaru.executions as e
+where e.project = $1 and e.flow_id in (select jsonb_array_elements_text($2::jsonb))
+    and e.status = 'pending' and e.deaths >= 2
+    and ($3::text is null or e.queue in (select jsonb_array_elements_text($3::jsonb)))
+    and coalesce(e.due_at, e.created_at) <= $4
+    and not exists (select 1 from kitaru.owners as o where o.id = e.home and o.died_at is null)
+    and not exists (
+        select 1 from kitaru.limits as l
+        where l.project = e.project and l.name in (e.queue, e.limit_key) and l.max <= (
+            select count(*) from kitaru.slots as s where s.project = l.project and s.name = l.name))
+order by coalesce(e.due_at, e.created_at), e.id limit 1
+for no key update of e skip locked
+
+-- name: take_slots
+-- One of each limit that an execution is under and that has one left: the lowest free
+-- number. Among one more than are taken there always is one. The limits are locked, so
+-- that nobody else counts.
+insert into kitaru.slots (project, name, number, execution)
+select u.project, u.name, (
+        select min(number) from generate_series(1, u.taken + 1) as number
+        where not exists (
+            select 1 from kitaru.slots as s
+            where s.project = u.project and s.name = u.name and s.number = number.number)),
+    $1
+from (
+    select l.project, l.name, l.max, (
+        select count(*) from kitaru.slots as s
+        where s.project = l.project and s.name = l.name) as taken
+    from kitaru.executions as e
+    join kitaru.limits as l on l.project = e.project and l.name in (e.queue, e.limit_key)
+    where e.id = $1) as u
+where u.taken < u.max
+
+-- name: has_room
+-- Whether $2, a queue, and $3, a key, have a slot left.
+select not exists (
+    select 1 from kitaru.limits as l
+    where l.project = $1 and l.name in ($2, $3) and l.max <= (
+        select count(*) from kitaru.slots as s where s.project = l.project and s.name = l.name))
+
+-- name: give_back_slots
+delete from kitaru.slots where execution = $1
+
+-- name: list_limits
+select l.name, l.max, (
+    select count(*) from kitaru.slots as s where s.project = l.project and s.name = l.name)
+from kitaru.limits as l where l.project = $1 order by l.name
+
+-- name: list_slots
+select s.name, s.number, e.exec_id
+from kitaru.slots as s join kitaru.executions as e on e.id = s.execution
+where s.project = $1 order by s.name, s.number
+
+-- name: limit_of
+select max from kitaru.limits where project = $1 and name = $2
+
+-- name: set_limit
+insert into kitaru.limits (project, name, max) values ($1, $2, $3)
+on conflict (project, name) do update set max = excluded.max
+
+-- name: drop_limit
+delete from kitaru.limits where project = $1 and name = $2
+
+-- name: drop_slots
+delete from kitaru.slots where project = $1 and name = $2
+
+-- name: give_slots
+-- To all that run under a name that had no limit.
+insert into kitaru.slots (project, name, number, execution)
+select project, $2::text, row_number() over (order by id), id
+from kitaru.executions
+where project = $1 and status in ('pending', 'running', 'cancelling') and status <> 'pending'
+    and $2::text in (queue, limit_key)
+
+-- name: enlist
+insert into kitaru.workers (owner, project, name, flows, queues, concurrency, draining, at)
+select id, $2, $3, $4, $5, $6, 0, $7 from kitaru.owners where id = $1 and died_at is null
+on conflict (owner) do update
+set project = excluded.project, name = excluded.name, flows = excluded.flows,
+    queues = excluded.queues, concurrency = excluded.concurrency, draining = 0, at = excluded.at
+
+-- name: mark_draining
+update kitaru.workers set draining = 1, at = $2 where owner = $1
+
+-- name: strike_off
+delete from kitaru.workers where owner = $1
+
+-- name: list_workers
+select owner, project, name, flows, queues, concurrency, draining, at
+from kitaru.workers where project = $1 order by owner
+
+-- name: list_running
+select * from kitaru.execution_rows
+where project = $1 and flow_id in (select jsonb_array_elements_text($2::jsonb))
+    and status in ('pending', 'running', 'cancelling') and status in ('running', 'cancelling')
+order by id limit $3
+
+-- name: next_queued
+-- The first of each lane; see list_claimable.
+with recursive
+queues (flow_id, queue) as (
+    select value, (
+        select min(queue) from kitaru.executions
+        where project = $1 and flow_id = value and status = 'pending' and deaths < 2)
+    from jsonb_array_elements_text($2::jsonb) as flows (value)
+    union all
+    select flow_id, (
+        select min(queue) from kitaru.executions
+        where project = $1 and flow_id = queues.flow_id and queue > queues.queue
+            and status = 'pending' and deaths < 2)
+    from queues where queue is not null),
+lanes (flow_id, queue, priority) as (
+    select flow_id, queue, (
+        select max(priority) from kitaru.executions
+        where project = $1 and flow_id = queues.flow_id and queue = queues.queue
+            and status = 'pending' and deaths < 2)
+    from queues
+    where queue is not null and ($3::text is null or queue in (select jsonb_array_elements_text($3::jsonb)))
+    union all
+    select flow_id, queue, (
+        select max(priority) from kitaru.executions
+        where project = $1 and flow_id = lanes.flow_id and queue = lanes.queue
+            and priority < lanes.priority and status = 'pending' and deaths < 2)
+    from lanes where priority is not null)
+select min((
+    select min(coalesce(due_at, created_at)) from kitaru.executions
+    where project = $1 and flow_id = lanes.flow_id and queue = lanes.queue
+        and priority = lanes.priority and status = 'pending' and deaths < 2))
+from lanes
+
+-- name: has_suspects
+select exists (
+    select 1 from kitaru.executions
+    where project = $1 and flow_id in (select jsonb_array_elements_text($2::jsonb))
+        and status = 'pending' and deaths >= 2)
