@@ -14,7 +14,7 @@ from functools import cache
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tools import postgres_server
 from tools.postgres_server import Server
 
@@ -60,6 +60,18 @@ def database(url: str, *, like: str | None = None) -> Iterator[str]:
             )
 
 
+def give_time(url: str) -> None:
+    """In this database leases are judged by the instants of the writes, from the next
+    connection on: time is the test's."""
+    name = conninfo_to_dict(url)["dbname"]
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            sql.SQL("alter database {} set kitaru.clock = 'given'").format(
+                sql.Identifier(str(name))
+            )
+        )
+
+
 @cache
 def version(url: str) -> str:
     with psycopg.connect(url) as connection:
@@ -68,4 +80,4 @@ def version(url: str) -> str:
     return str(found[0])
 
 
-__all__ = ["Server", "database", "kind", "named", "serving", "version"]
+__all__ = ["Server", "database", "give_time", "kind", "named", "serving", "version"]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests import postgres
 
 from kitaru._store.postgres.store import PostgresStore
 from kitaru._store.reference import ReferenceStore
@@ -25,6 +26,7 @@ def _sqlite(request: pytest.FixtureRequest, env: StillEnv) -> AnyStore:
 
 def _postgres(request: pytest.FixtureRequest, env: StillEnv) -> AnyStore:
     url = request.getfixturevalue("postgres_url")
+    postgres.give_time(url)
     return PostgresStore.open(url, env=env, project="demo")
 
 

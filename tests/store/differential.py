@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
-from tests.postgres import database, serving
+from tests.postgres import database, give_time, serving
 
 from kitaru._core.lifecycle import FINISHED, CallSource, State, WaitKind, WaitState
 from kitaru._store import commit
@@ -776,6 +776,7 @@ def run(steps: int, seed: int, *, postgres: str | None = None, look_every: int =
 def emptied(url: str, seed: int) -> PostgresStore:
     """An empty store in that database that numbers as the model does: without the gaps that
     sequences have where a write is refused."""
+    give_time(url)
     store = PostgresStore.open(url, env=StillEnv(seed), project="demo")
     with psycopg.connect(url, autocommit=True) as connection:
         tables = [

@@ -264,12 +264,32 @@ def test_a_claim_and_the_death_of_its_claimer_have_an_order(
         psycopg.connect(postgres_url) as undertaker,
         psycopg.connect(postgres_url, autocommit=True) as looker,
     ):
-        undertaker.execute("update kitaru.owners set died_at = 5 where id = %s", (owner.id,))
+        dead = psycopg.RawCursor(undertaker).execute(
+            parse(POSTGRES["owners.sql"])["declare_dead"], (owner.id, 5, 1)
+        )
+        assert dead.rowcount == 1
         late = Later(pg, Claim(row.id, row.epoch, owner.id, None, 9))
         wait_for_a_lock(looker)
         undertaker.commit()
         assert isinstance(late.result(), Fenced)
     assert pg.get_status(row.id)[0] is State.PENDING
+
+
+def test_a_heartbeat_waits_for_no_claim_of_its_own_process(
+    pg: PostgresStore, postgres_url: str
+) -> None:
+    owner = pg.apply(RegisterOwner("leased", 1, "here", 5, 15.0))
+    row = started(pg, None).row
+    with psycopg.connect(postgres_url, autocommit=True) as heart:
+        heart.execute("set lock_timeout = '1ms'")
+        pg._database.begin(wait=True)
+        pg._database._begin_now()
+        pg._commits._perform(Claim(row.id, row.epoch, owner.id, None, 9))
+        beat = psycopg.RawCursor(heart).execute(
+            parse(POSTGRES["owners.sql"])["beat"], (owner.id, 15_000_000, 9)
+        )
+        assert beat.fetchone() is not None
+        pg._database.commit()
 
 
 def test_two_starts_with_one_key_are_one_execution(

@@ -5,6 +5,14 @@
 -- keeps no search path. Instants are microseconds since the epoch, UTC. References are for the
 -- reader: every row that names an execution is selected from it in the same statement.
 
+-- What judges leases: the server's clock, as it is now and not as it was when the
+-- transaction began. Whoever writes sends an instant of its own, which counts only in a
+-- session that says so, as tests do.
+create function kitaru.clock(given bigint) returns bigint language sql volatile as $$
+    select case when current_setting('kitaru.clock', true) = 'given' then given
+        else (extract(epoch from clock_timestamp()) * 1000000)::bigint end
+$$;
+
 create table kitaru.meta (
     one bigint primary key check (one = 1),
     schema_version bigint not null,

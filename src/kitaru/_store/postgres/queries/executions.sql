@@ -7,7 +7,7 @@
 -- A number of the sequence is never given again. Conflicts are looked for first, so that
 -- none is used up by a key that is there.
 with alive as materialized (
-    select id from kitaru.owners where id = $14 and died_at is null for share)
+    select id from kitaru.owners where id = $14 and died_at is null for key share)
 insert into kitaru.executions (
     exec_id, project, flow_id, flow_name, key, inputs_digest, seed, spec, tags,
     code_folder, code_module, status, epoch, owner, home, created_at, started_at,
@@ -32,7 +32,7 @@ returning id
 -- name: claim_pending
 -- event: claim
 with alive as materialized (
-    select id from kitaru.owners where id = $3 and died_at is null for share)
+    select id from kitaru.owners where id = $3 and died_at is null for key share)
 update kitaru.executions
 set status = 'running', epoch = epoch + 1, owner = $3, started_at = coalesce(started_at, $4),
     due_at = null
@@ -54,7 +54,7 @@ returning (
 -- name: take_over
 -- event: take_over
 with alive as materialized (
-    select id from kitaru.owners where id = $3 and died_at is null for share)
+    select id from kitaru.owners where id = $3 and died_at is null for key share)
 update kitaru.executions
 set status = 'running', epoch = epoch + 1, owner = $3,
     deaths = case when call_at_death < (
