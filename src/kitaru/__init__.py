@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from kitaru.model import ExecutionStatus as ExecutionStatus
     from kitaru.model import FailureInfo as FailureInfo
     from kitaru.model import FlowSchedule as FlowSchedule
+    from kitaru.model import LivePlan as LivePlan
     from kitaru.model import LogEntry as LogEntry
     from kitaru.model import MemoryEntry as MemoryEntry
     from kitaru.model import MemoryScope as MemoryScope
@@ -94,8 +95,8 @@ _HOMES = {
     "handles": "FlowHandle",
     "later": "llm",
     "model": "ArtifactRef CheckpointAttempt CheckpointCall Execution ExecutionStatus "
-    "FailureInfo FlowSchedule LogEntry MemoryEntry MemoryScope Note PendingWait Plan PlannedCall "
-    "Retry Why",
+    "FailureInfo FlowSchedule LivePlan LogEntry MemoryEntry MemoryScope Note PendingWait Plan "
+    "PlannedCall Retry Why",
     "recovery": "recover",
     "remembering": "memory",
     "saving": "load save",

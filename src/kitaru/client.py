@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from kitaru import answering, decisions
 from kitaru import app as _app
+from kitaru._core.checks import check_text
 from kitaru._core.lifecycle import FINISHED, State
 from kitaru._core.naming import shown_name
 from kitaru._engine.asking import who
@@ -29,14 +30,20 @@ from kitaru.errors import (
 from kitaru.handles import FlowHandle
 from kitaru.housekeeping import GRACE_SECONDS, Collected
 from kitaru.looking import Looking
+from kitaru.lookup import MAX_LIMIT, checked_limit
 from kitaru.memories import Memories
-from kitaru.model import Execution, ExecutionStatus, Plan
+from kitaru.model import Execution, ExecutionStatus, LivePlan, Plan
 from kitaru.records import status_of
 from kitaru.schedules import Schedules
 
 if TYPE_CHECKING:
+    from kitaru._engine.execution import FlowSpec
     from kitaru._engine.replay_spec import ReplaySpec
     from kitaru.transfer import Exported
+
+
+Code = Callable[[ExecutionRow], "FlowSpec"]
+"""Finds, or imports, the flow of an execution; raises ``KitaruError`` if it is not there."""
 
 
 class Executions(Looking):
@@ -188,6 +195,28 @@ class Executions(Looking):
             inputs_before=before,
         )
         return planner.plan(status_of(row, self._liveness()))
+
+    def plan_live(
+        self, *, flow: str | None = None, limit: int = MAX_LIMIT, code: Code | None = None
+    ) -> Iterator[LivePlan]:
+        """How each unfinished execution stands to the code that this process has imported.
+
+        Newest first, at most ``limit``, of one ``flow`` (its name or id) if it is said. Runs no
+        flow and no checkpoint, and changes nothing; values are read one after the other. For a
+        look before a deploy: import the new code, then ask.
+
+        >>> import kitaru
+        >>> [plan.verdict for plan in kitaru.KitaruClient().executions.plan_live()]
+        []
+        """
+        from kitaru.deploys import LiveCheck, unfinished
+
+        check_text("flow", flow)
+        find = code or (lambda row: self._flow_of(row, "resume").spec)
+        check = LiveCheck(self._app.store, project=self._project, root=self._root, find_flow=find)
+        alive = self._liveness()
+        rows = unfinished(self._app.store, self._project, flow=flow, limit=checked_limit(limit))
+        return (check.check(row, status_of(row, alive)) for row in rows)
 
     def _foreseen(
         self,

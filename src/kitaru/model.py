@@ -342,6 +342,25 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class LivePlan:
+    """How an unfinished execution stands to the code that is imported here. Nothing has run.
+
+    ``verdict`` is ``"fine"`` (a resume recalls what is recorded), ``"runs anew"`` (something
+    that is recorded would not be found, and runs again or is left) or ``"stops"`` (it would not
+    go on: ``problems`` say why). ``counts`` is how many recorded calls come to what:
+    ``recall``, ``run`` (a failed attempt is tried again), ``drift``, ``orphan``.
+    """
+
+    exec_id: str
+    flow_id: str
+    flow_name: str
+    status: ExecutionStatus
+    verdict: str
+    counts: Mapping[str, int]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """How a failing checkpoint is tried again: exponential backoff with full jitter.
 

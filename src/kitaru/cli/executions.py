@@ -186,9 +186,14 @@ kitaru executions plan 01a2
 kitaru executions plan 01a2 --for retry
 kitaru executions plan 01a2 --from publish
 kitaru executions plan 01a2 --overrides '{"checkpoint.draft": "my own text"}' -o json
+kitaru executions plan --all-live --code ./new-version
 """,
 )
-@_ID
+@click.argument("exec_id", metavar="[EXECUTION]", required=False, shell_complete=execution_ids)
+@click.option("--all-live", is_flag=True,
+              help="Every unfinished execution instead, against the code here or in --code: what "
+              "would be recalled, run anew, and stop. Exit code 1 if one would stop.")  # fmt: skip
+@click.option("--flow", metavar="NAME", help="With --all-live: only those of this flow.")
 @click.option("--for", "for_", type=click.Choice(["resume", "retry", "replay"]),
               help="What to plan; without it what fits the execution.")  # fmt: skip
 @_FROM
@@ -199,18 +204,29 @@ kitaru executions plan 01a2 --overrides '{"checkpoint.draft": "my own text"}' -o
 @click.pass_obj
 def plan(
     session: Session,
-    exec_id: str,
+    exec_id: str | None,
+    all_live: bool,
+    flow: str | None,
     for_: str | None,
     from_: str | None,
     as_json: str | None,
     overrides: str | None,
     code: str | None,
-) -> None:
+) -> int:
+    if all_live:
+        if any(word is not None for word in (exec_id, for_, from_, as_json, overrides)):
+            raise click.UsageError("--all-live is about every execution: leave the rest out")
+        from kitaru.cli.live_plans import show_live_plans
+
+        return show_live_plans(session, flow=flow, code=code)
+    if exec_id is None or flow is not None:
+        raise click.UsageError("name one EXECUTION, or say --all-live (with --flow for one flow)")
     from kitaru.cli import planned
 
     planned.show_plan(
         session, exec_id, code=code, for_=for_, from_=from_, as_json=as_json, overrides=overrides
     )
+    return 0
 
 
 @click.command(
