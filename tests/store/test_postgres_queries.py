@@ -18,6 +18,8 @@ from kitaru._store.postgres.store import PostgresStore
 from kitaru._store.protocol import (
     NO_FACTS,
     Claim,
+    Delete,
+    DropBlobs,
     ExecutionRow,
     Fenced,
     Finish,
@@ -25,13 +27,23 @@ from kitaru._store.protocol import (
     Record,
     RegisterOwner,
     Start,
+    Sweep,
 )
 from kitaru._store.queries import parse
 from kitaru._store.reference_tables import OWNED
 from kitaru._store.sqlite.store import SqliteStore
 
 from .test_guards import GUARD, TARGET, event_of, states_in
-from .worlds import StillEnv, call_row, facts, json_payload, new_owner, start_write, started
+from .worlds import (
+    StillEnv,
+    call_row,
+    facts,
+    json_payload,
+    new_owner,
+    run_sql,
+    start_write,
+    started,
+)
 
 HANG_SECONDS = 60
 ONLY_POSTGRES = {"blobs.sql", "locks.sql"}
@@ -153,6 +165,10 @@ class Later:
             self.answer = self._store.apply(self._write)
         except Exception as error:
             self.answer = error
+
+    def is_over_within(self, seconds: float) -> bool:
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def result(self) -> Any:
         self._thread.join(HANG_SECONDS)
@@ -330,3 +346,68 @@ def test_versions_of_memory_that_are_written_at_once_follow_each_other(
     finally:
         for store in others:
             store.close()
+
+
+# --- what is judged is locked first --------------------------------------------------------------
+
+
+LARGE = json_payload('"' + "x" * 100_000 + '"')
+
+
+@pytest.mark.parametrize("write", ["record", "start"])
+def test_a_large_value_that_is_dropped_while_it_is_about_to_be_named_is_there(
+    pg: PostgresStore, postgres_url: str, env: StillEnv, write: str
+) -> None:
+    row = running(pg)
+    waited, late_write = {
+        "record": (
+            "select 1 from kitaru.executions where id = %s for update",
+            Record(row.id, row.epoch, facts(call_row(b"1" * 16, payload=LARGE))),
+        ),
+        "start": (
+            "select 1 from kitaru.owners where id = %s for update",
+            start_write("e-9", row.owner, inputs=LARGE),
+        ),
+    }[write]
+    other = PostgresStore.open(postgres_url, env=env, project="demo")
+    with (
+        psycopg.connect(postgres_url) as door,
+        psycopg.connect(postgres_url, autocommit=True) as looker,
+    ):
+        door.execute(waited, (row.id if write == "record" else row.owner,))
+        writing = Later(pg, late_write)
+        wait_for_a_lock(looker)
+        dropping = Later(other, DropBlobs([LARGE.digest]))
+        if not dropping.is_over_within(1):
+            door.commit()
+        dropping.result()
+        door.commit()
+        writing.result()
+    other.close()
+    if write == "record":
+        assert pg.list_calls(row.id, limit=9)[0].row.payload == LARGE
+    else:
+        found = pg.find_execution("e-9")
+        assert found is not None
+        assert found.inputs == LARGE
+
+
+def test_two_that_sweep_one_execution_count_its_rows_once(
+    pg: PostgresStore, postgres_url: str, env: StillEnv
+) -> None:
+    row = running(pg)
+    pg.apply(Record(row.id, row.epoch, facts(call_row(b"1" * 16), call_row(b"2" * 16))))
+    pg.apply(finish(row))
+    pg.apply(Delete(row.id, row.epoch, 9))
+    other = PostgresStore.open(postgres_url, env=env, project="demo")
+    with (
+        psycopg.connect(postgres_url) as door,
+        psycopg.connect(postgres_url, autocommit=True) as looker,
+    ):
+        door.execute("select 1 from kitaru.meta for update")
+        sweeping = [Later(store, Sweep(row.exec_id, 9)) for store in (pg, other)]
+        wait_for_a_lock(looker, count=2)
+        door.commit()
+        assert sorted(each.result() for each in sweeping) == [0, 2]
+    other.close()
+    assert run_sql(pg, "select calls_deleted from kitaru.meta") == [(2,)]

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from kitaru._core.queueing import Queued
+from kitaru._store.blobs import INLINE_BYTES
 from kitaru._store.facts import Session
 from kitaru._store.postgres.database import Database
 from kitaru._store.protocol import (
@@ -22,11 +23,13 @@ from kitaru._store.protocol import (
     DropBlobs,
     ExecutionRow,
     Facts,
+    Import,
     Record,
     Remember,
     SetLimits,
     Start,
     Started,
+    Sweep,
     Write,
 )
 from kitaru._store.queries import Queries
@@ -54,7 +57,12 @@ class PostgresWrites(Writes):
 
     def _lock(self, write: Write) -> None:
         if isinstance(write, (Cancel, Delete)):
+            self._select(self._queries.lock_execution, (write.execution,))
             self._lock_family(write.execution)
+        elif isinstance(write, Import):
+            self._select(self._queries.lock_imports, ())
+        elif isinstance(write, Sweep):
+            self._select(self._queries.lock_tombstone, (write.exec_id,))
         elif isinstance(write, Start):
             named = [each for each in (write.parent_exec_id, write.original_exec_id) if each]
             if named:
@@ -115,7 +123,20 @@ class PostgresWrites(Writes):
 
 
 def is_single(write: Write) -> bool:
-    """Whether the write is one statement: the record of one call, a flow that begins."""
+    """Whether the write is one statement: the record of one call, a flow that begins.
+
+    Not with a large value: its blob has to stay locked until the row that names it is there.
+    """
     if type(write) is Record:
-        return write.facts[1:] == _ONLY_CALLS and len(write.facts.calls) == 1
-    return type(write) is Start and write.parent_exec_id is None and write.original_exec_id is None
+        calls = write.facts.calls
+        return (
+            len(calls) == 1
+            and write.facts[1:] == _ONLY_CALLS
+            and len(calls[0].payload.data) <= INLINE_BYTES
+        )
+    return (
+        type(write) is Start
+        and write.parent_exec_id is None
+        and write.original_exec_id is None
+        and len(write.inputs.data) <= INLINE_BYTES
+    )

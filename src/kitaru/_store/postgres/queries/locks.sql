@@ -40,3 +40,11 @@ order by l.name for no key update of l
 -- name: lock_starts
 -- A limit where there was none: what began under none, and is not committed, is waited for.
 lock table kitaru.executions in share row exclusive mode
+
+-- name: lock_imports
+-- One at a time: each makes numbers for what it names and is not here.
+select pg_advisory_xact_lock(hashtextextended('import', 0))
+
+-- name: lock_tombstone
+-- Two that sweep one execution count its rows once.
+select execution from kitaru.tombstones where exec_id = $1 for no key update
