@@ -10,8 +10,10 @@ import pytest
 import kitaru
 from kitaru import FlowSchedule, KitaruClient, app, flow
 from kitaru._engine.schedules import Schedules
+from kitaru._store.protocol import Enlist
 from kitaru.errors import KitaruNotFoundError, KitaruStateError, KitaruUsageError
 from kitaru.testing import in_memory
+from kitaru.testing.memory import LifeEnv
 from kitaru.testing.world import World
 
 SEVEN = datetime(2026, 3, 1, 7, tzinfo=UTC)
@@ -55,6 +57,21 @@ def test_a_schedule_is_shown_with_what_it_does_and_what_stands_in_the_way(
     assert found.state == "unserved"
     assert found.reason is not None
     assert found.reason.startswith("no live worker has this flow: start one with kitaru worker ")
+
+
+def test_a_schedule_is_active_while_a_worker_that_has_the_flow_lives(
+    world: World, worker: Schedules
+) -> None:
+    me = app.current().runner.ownership.number()
+    enlist = Enlist(me, app.current().project, "w1", [report.spec.id], [], 4, world.clock.now())
+    world.store.apply(enlist._replace(flows=["another.flow"]))
+    assert only().state == "unserved"
+    world.store.apply(enlist)
+    found = only()
+    assert (found.state, found.reason, found.due_at) == ("active", None, SEVEN)
+    world.kill()
+    world.live(LifeEnv(world.clock))
+    assert only().state == "unserved"
 
 
 def test_what_was_fired_and_skipped_is_shown(world: World, worker: Schedules) -> None:

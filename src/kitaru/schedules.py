@@ -107,8 +107,7 @@ class Schedules:
 
     def _known_by_workers(self) -> frozenset[str]:
         """The flows that some live worker has."""
-        ask = getattr(self._store, "list_workers", None)
-        workers = [] if ask is None else ask(project=self._project)
+        workers = self._store.list_workers(project=self._project)
         alive = [worker for worker in workers if self._is_alive(worker.owner)]
         return frozenset(flow_id for worker in alive for flow_id in worker.flows)
 
