@@ -172,6 +172,7 @@ _MACHINE = {
     "recording-stopped": "What an execution did could not be recorded any more.",
     "row-gone": "A row of the store was deleted meanwhile.",
     "sqlite-too-old": "The installed SQLite can damage the store.",
+    "server-unfit": "A database server on which a store cannot be kept.",
     "store-away": "The database server is not to be had for now.",
     "store-closed": "The store was closed before.",
     "store-damaged": "The database file is damaged.",

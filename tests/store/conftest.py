@@ -27,7 +27,7 @@ def _sqlite(request: pytest.FixtureRequest, env: StillEnv) -> AnyStore:
 def _postgres(request: pytest.FixtureRequest, env: StillEnv) -> AnyStore:
     url = request.getfixturevalue("postgres_url")
     postgres.give_time(url)
-    return PostgresStore.open(url, env=env, project="demo")
+    return PostgresStore.open(url, env=env, project="demo", look_seconds=0)
 
 
 STORES: dict[str, Callable[[pytest.FixtureRequest, StillEnv], AnyStore]] = {

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any, Protocol
 
+from kitaru._store.doubts import Doubts
 from kitaru._store.protocol import (
     Answer,
     Beat,
@@ -123,6 +124,18 @@ class Transactions(Protocol):
 
     def roll_back_to_savepoint(self) -> None: ...
 
+    def is_back(self) -> bool:
+        """Whether what just failed was lost as a whole, and may be done anew now."""
+        ...
+
+    def is_in_doubt(self) -> bool:
+        """Whether nobody knows yet if the last transaction was committed."""
+        ...
+
+    def was_committed(self) -> bool:
+        """What became of the transaction that was in doubt; raises while that is not known."""
+        ...
+
     def verify(self) -> None:
         """Raise if what was committed did not go where readers look for it."""
         ...
@@ -166,7 +179,8 @@ class GroupCommit:
         crash_point: Callable[[str], None],
     ) -> None:
         self._database = database
-        self._perform = perform
+        self._doubts = Doubts(perform)
+        self._perform = self._doubts.perform
         self._crash_point = crash_point
         self._mutex = threading.Lock()
         self._queue: list[Ticket] = []
@@ -379,6 +393,8 @@ class GroupCommit:
             if writes:
                 if database.is_open():
                     database.rollback()  # left open by one who had no room to end it
+                if self._doubts:
+                    self._doubts.resolve(database.was_committed())
                 crash_point("before_begin")
                 if not database.begin(wait=wait):
                     return False
@@ -398,6 +414,12 @@ class GroupCommit:
                     database.rollback()
         except KitaruBackendError as error:
             database.rollback()
+            if database.is_in_doubt():
+                self._doubts.keep((each.write, each.answer, each.error) for each in writes)
+            elif database.is_back():
+                for ticket in writes:
+                    ticket.answer = ticket.error = None
+                return self._commit(group, wait=wait)
             for ticket in writes:
                 ticket.error = copy(error)
                 ticket.error.__cause__ = error.__cause__

@@ -1,57 +1,94 @@
-"""Connections to PostgreSQL: the only door to psycopg.
+"""The connections of one process to a store in PostgreSQL, and what is done when one is lost.
 
 One connection writes, by one thread at a time (the group commit sees to that); a few
 others read. None of them keeps a state between transactions, so that a pooler may stand
 in between. What is lost, is opened anew by whoever needs it next.
 
-A transaction is begun when its first statement is sent, and a write that is one statement
-needs none: it goes to the server and back once.
+A transaction is begun when its first statement is sent, together with its receipt: the
+number of it, in the row of this process in ``receipts``. Where the connection goes while it
+commits, the number that stands there tells whether it was recorded; whoever asks waits for
+the row's lock, so that a transaction that still lives has ended before. A write that is one
+statement needs no transaction, and goes to the server and back once: what it records tells
+by itself whether it was recorded (``writes.py``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import blake2b
-from typing import LiteralString, cast
+from typing import LiteralString, TypeVar
 
 import psycopg
 from psycopg import errors as pg
-from psycopg.types.numeric import Int8BinaryDumper
-from psycopg.types.string import StrBinaryDumper
 
 from kitaru._core.keeping import keep_for_ever
 from kitaru._store.address import Address
 from kitaru._store.facts import Conflict
-from kitaru._store.postgres.errors import backend_error, is_away, is_ours
+from kitaru._store.postgres.connecting import BOUNDS, Bounds, Connection, Connector, literal
+from kitaru._store.postgres.errors import (
+    backend_error,
+    in_doubt,
+    is_away,
+    is_ours,
+    may_be_done_anew,
+)
 from kitaru._store.rows import Row
-from kitaru.env import process
+from kitaru.env import Env, SystemEnv, process
 from kitaru.errors import KitaruBackendError
 
-Connection = psycopg.Connection[Row]
-
 MAX_IDLE_READERS = 8
-CONNECT_SECONDS = 10
-APPLICATION = "kitaru"
+
+PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Seconds before each try to connect anew: a server that is started again is there within them."""
+
+MAX_LOSSES = 5
+"""Transactions lost in a row before their failure is told: something is wrong with them."""
+
+LOOK_SECONDS = 2.0
+"""How old an answer of ``changes()`` may be: one query each two seconds, of an idle process."""
 
 _CONFLICTS = (pg.UniqueViolation, pg.ExclusionViolation)
+_V = TypeVar("_V")
 
+_RECEIPT: LiteralString = """
+insert into kitaru.receipts as mine (process, number) values (%s, %s)
+on conflict (process) do update set number = excluded.number, at = default
+where mine.number < excluded.number"""
 
-def literal(sql: str) -> LiteralString:
-    """A statement of ours, which is a literal of some file: nothing of a user is in it."""
-    return cast("LiteralString", sql)  # type: ignore[redundant-cast]  # not to pyright
+_SWEEP: LiteralString = """
+delete from kitaru.receipts where process in (
+    select process from kitaru.receipts
+    where at < clock_timestamp() - interval '7 days' for update skip locked)"""
+
+# A row that is not committed yet is waited for too, which a mere look would not do.
+_LAST_RECEIPT: LiteralString = """
+insert into kitaru.receipts as mine (process, number) values ($1, 0)
+on conflict (process) do update set at = default returning number"""
 
 
 class Database:
-    """The connections of one process to one database. See the module."""
+    """See the module. ``look_seconds``: how old an answer of ``changes`` may be."""
 
-    def __init__(self, url: str) -> None:
-        self._address = url if isinstance(url, Address) else Address(url)
-        self.place = str(self._address)
+    def __init__(
+        self,
+        url: str,
+        env: Env | None = None,
+        *,
+        bounds: Bounds = BOUNDS,
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
+        address = url if isinstance(url, Address) else Address(url)
+        self._env = env or SystemEnv()
+        self.place = str(address)
+        self._connector = Connector(address, self._env, bounds)
         self._pid = process.id
-        self._closed = False
+        self._closing = threading.Event()
+        self._is_away = False
+        """Whether the last try to connect failed: then one try is enough for the next."""
         self._writer: Connection | None = None
         self._in_transaction = False
         self._wanted = False
@@ -59,32 +96,70 @@ class Database:
         self.single = False
         """Whether the next write is one statement, which needs no transaction around it."""
         self._has_savepoint = False
+        self._process = self._env.random_bytes(16)
+        self._number = 0
+        """Of the last transaction that was begun."""
+        self._doubt: int | None = None
+        """The number of the transaction that may have been committed, or not."""
+        self._was_committed = False
+        """What became of the last transaction that was in doubt."""
+        self._is_committing = False
+        self._may_be_done_anew = False
+        self._losses = 0
         self._idle: list[Connection] = []
+        self._look_seconds = look_seconds
+        self._looked: tuple[float, int] | None = None
         _open_databases.add(self)
 
     # --- connecting ---
 
-    def connect(self) -> Connection:
-        """A new connection that commits each statement by itself."""
+    def connect(self, *, bounded: bool = True) -> Connection:
+        """A new connection that commits each statement by itself: one try."""
+        self.check_use()
         try:
-            connection = psycopg.connect(
-                self._address.secret(),
-                autocommit=True,
-                cursor_factory=psycopg.RawCursor,
-                application_name=APPLICATION,
-                connect_timeout=CONNECT_SECONDS,
-            )
-        except psycopg.Error as error:
-            raise backend_error(error, self.place, "Nothing was changed") from error
-        # One type a parameter, whatever its value: one statement is prepared once.
-        connection.adapters.register_dumper(int, Int8BinaryDumper)
-        connection.adapters.register_dumper(str, StrBinaryDumper)
+            connection = self._connector.connect(bounded=bounded)
+        except KitaruBackendError as error:
+            self._is_away = error.code == "store-away"
+            raise
+        self._is_away = False
         return connection
 
+    def _connect_anew(self) -> Connection:
+        """A new connection after a loss: a server that is being started is waited for a little."""
+        pauses = list(PAUSES[:1] if self._is_away else PAUSES)
+        while True:
+            self._closing.wait(pauses.pop(0) * (0.75 + 0.5 * self._env.jitter()))
+            try:
+                return self.connect()
+            except KitaruBackendError as error:
+                if error.code != "store-away" or not pauses:
+                    raise
+
+    def _open_writer(self, connect: Callable[[], Connection]) -> Connection:
+        writer = self._writer
+        if writer is None or writer.closed:
+            writer = self._writer = connect()
+            if self._doubt is not None:
+                self._resolve(writer)
+        return writer
+
+    def _resolve(self, writer: Connection) -> None:
+        """Find out whether the transaction in doubt was committed, before another is begun."""
+        number = self._doubt
+        assert number is not None
+        try:
+            found = writer.execute(_LAST_RECEIPT, (self._process,)).fetchall()
+        except psycopg.Error as error:
+            self._drop_writer()
+            raise in_doubt(error, self.place) from error
+        self._was_committed = found[0][0] >= number
+        self._doubt = None
+
     def _execute(self, sql: str, parameters: Row = ()) -> psycopg.Cursor[Row]:
-        if self._writer is None or self._writer.closed:
-            self._writer = self.connect()
-        return self._writer.execute(literal(sql), parameters, binary=True)
+        writer = self._writer
+        if writer is None or writer.closed:
+            writer = self._open_writer(self.connect)
+        return writer.execute(literal(sql), parameters, binary=True)
 
     # --- writing: one thread at a time ---
 
@@ -97,15 +172,74 @@ class Database:
         return True
 
     def _begin_now(self) -> None:
+        """With the receipt, in one message: it takes the lock by which a doubt is resolved."""
+        writer = self._open_writer(self.connect)
         self._wanted = False
-        self._execute("begin")
-        self._in_transaction = True
+        self._number += 1
+        with psycopg.ClientCursor(writer) as cursor:
+            cursor.execute(literal(f"{writer.begin}; {_RECEIPT}"), (self._process, self._number))
+            while cursor.nextset():
+                pass
+            self._in_transaction = True
+            assert cursor.rowcount == 1, "a transaction of this process has a later number"
+        if self._number == 1:
+            writer.execute(_SWEEP)
 
     def commit(self) -> None:
         self._wanted = False
-        if self._in_transaction:
-            self._run("commit")
-            self._in_transaction = False
+        if not self._in_transaction:
+            return
+        self._is_committing = True
+        try:
+            done = self._execute("commit")
+        except psycopg.Error as error:
+            self._is_committing = False
+            if not is_away(error):
+                raise self._failed(error) from error
+            self._recognise(error)
+        else:
+            self._is_committing = False
+            if done.statusmessage != "COMMIT":
+                # What failed inside was not told to us, or we would not be here.
+                self._in_transaction = False
+                raise AssertionError(f"a transaction ended with {done.statusmessage}")
+        self._in_transaction = False
+        self._losses = 0
+
+    def _recognise(self, error: psycopg.Error) -> None:
+        """The connection went while it committed: ask what became of it, on another one."""
+        self._drop_writer()
+        self._doubt = self._number
+        try:
+            self._open_writer(self._connect_anew)
+        except KitaruBackendError:
+            raise in_doubt(error, self.place) from error
+        if not self._was_committed:
+            self._may_be_done_anew = True
+            raise backend_error(error, self.place) from error
+
+    def is_back(self) -> bool:
+        """Whether what just failed was lost as a whole, and may be done anew on a server that is
+        there: the group commit asks, and then does it."""
+        if not self._may_be_done_anew or self._losses >= MAX_LOSSES:
+            self._may_be_done_anew = False
+            return False
+        self._may_be_done_anew = False
+        self._losses += 1
+        try:
+            self._open_writer(self._connect_anew)
+        except KitaruBackendError:
+            return False
+        return True
+
+    def is_in_doubt(self) -> bool:
+        return self._doubt is not None
+
+    def was_committed(self) -> bool:
+        """What became of the transaction that was in doubt; raises while that cannot be known."""
+        if self._doubt is not None:
+            self._open_writer(self.connect)
+        return self._was_committed
 
     def rollback(self) -> None:
         self._wanted = False
@@ -114,15 +248,27 @@ class Database:
         self._in_transaction = False
         try:
             self._execute("rollback")
-        except psycopg.Error:
+        except (psycopg.Error, KitaruBackendError):
             self._drop_writer()
 
     def is_open(self) -> bool:
+        if self._is_committing:
+            return self._is_still_open()
         return self._in_transaction
+
+    def _is_still_open(self) -> bool:
+        """Somebody was interrupted (Ctrl-C) while it committed."""
+        self._is_committing = False
+        self._drop_writer()
+        self._doubt = self._number
+        try:
+            return not self.was_committed()
+        except KitaruBackendError:
+            return True
 
     def savepoint(self) -> None:
         if self._wanted:
-            self._run_in_transaction()
+            self._run(None)
         self._run("savepoint one")
         self._has_savepoint = True
 
@@ -135,15 +281,13 @@ class Database:
         self._run("release savepoint one")
         self._has_savepoint = False
 
-    def _run_in_transaction(self) -> None:
+    def _run(self, sql: str | None) -> None:
+        """A statement without parameters; None: the one that begins."""
         try:
-            self._begin_now()
-        except psycopg.Error as error:
-            raise self._failed(error) from error
-
-    def _run(self, sql: str) -> None:
-        try:
-            self._execute(sql)
+            if sql is None:
+                self._begin_now()
+            else:
+                self._execute(sql)
         except psycopg.Error as error:
             raise self._failed(error) from error
 
@@ -151,7 +295,15 @@ class Database:
         return self._send(sql, parameters).rowcount
 
     def rows(self, sql: str, parameters: Row) -> list[Row]:
-        return self._send(sql, parameters).fetchall()
+        if self._in_transaction or self._wanted:
+            return self._send(sql, parameters).fetchall()
+        # A mere read, while nobody commits: it may be asked twice.
+        try:
+            return self._send(sql, parameters).fetchall()
+        except KitaruBackendError:
+            if not self.is_back():
+                raise
+            return self._send(sql, parameters).fetchall()
 
     def _send(self, sql: str, parameters: Row) -> psycopg.Cursor[Row]:
         try:
@@ -175,9 +327,11 @@ class Database:
             self._run("rollback to savepoint one")
         else:
             self._run("rollback")
-            self._run("begin")
+            self._in_transaction = False
+            self._run(None)
 
     def _failed(self, error: psycopg.Error) -> KitaruBackendError:
+        self._may_be_done_anew = may_be_done_anew(error)
         if is_away(error):
             self._drop_writer()
         return backend_error(error, self.place)
@@ -195,14 +349,31 @@ class Database:
     # --- reading: any thread, each with its own connection ---
 
     def read(self, sql: str, parameters: Row) -> list[Row]:
+        return self._ask(
+            lambda connection: connection.execute(literal(sql), parameters, binary=True).fetchall()
+        )
+
+    def _ask(self, question: Callable[[Connection], _V]) -> _V:
+        """Ask on a connection that is at hand; once more, on a new one, if that was lost."""
         self.check_use()
-        with self.reader() as connection:
-            return connection.execute(literal(sql), parameters, binary=True).fetchall()
+        try:
+            with self.reader() as connection:
+                return question(connection)
+        except KitaruBackendError as error:
+            if error.code != "store-away" or self._is_away:
+                raise
+        # The server was started anew, or a network forgot about us: the others are lost too.
+        self._close_idle()
+        with self._lent(self._connect_anew()) as connection:
+            return question(connection)
+
+    def reader(self) -> contextlib.AbstractContextManager[Connection]:
+        """A connection beside the writer's, for one thread."""
+        self.check_use()
+        return self._lent(self._take_reader())
 
     @contextlib.contextmanager
-    def reader(self) -> Iterator[Connection]:
-        """A connection beside the writer's, for one thread."""
-        connection = self._take_reader()
+    def _lent(self, connection: Connection) -> Iterator[Connection]:
         try:
             yield connection
         except psycopg.Error as error:
@@ -224,23 +395,43 @@ class Database:
         return self.connect()
 
     def _give_back(self, connection: Connection) -> None:
-        if self._closed or connection.closed or len(self._idle) >= MAX_IDLE_READERS:
+        is_idle = connection.pgconn.transaction_status == psycopg.pq.TransactionStatus.IDLE
+        if self._closing.is_set() or not is_idle or len(self._idle) >= MAX_IDLE_READERS:
             connection.close()
         else:
             self._idle.append(connection)
 
+    def _close_idle(self) -> None:
+        while self._idle:
+            with contextlib.suppress(psycopg.Error, IndexError):
+                self._idle.pop().close()
+
     def changes(self) -> int:
-        """A digest of which transactions are over: it differs once anybody has committed."""
+        """A digest of which transactions are over: it differs once anybody has committed.
+
+        Asked for at most each ``look_seconds``; in between the last answer stands.
+        """
+        self.check_use()
+        now = self._env.monotonic()
+        looked = self._looked
+        if looked is not None and 0 <= now - looked[0] < self._look_seconds:
+            return looked[1]
         ((snapshot,),) = self.read("select pg_current_snapshot()::text", ())
-        return int.from_bytes(blake2b(snapshot.encode(), digest_size=8).digest(), "big")
+        found = int.from_bytes(blake2b(snapshot.encode(), digest_size=8).digest(), "big")
+        self._looked = (now, found)
+        return found
 
     def describe(self) -> str:
         """How this process is connected, for people."""
-        with self.reader() as connection:
-            info, encrypted = connection.info, connection.pgconn.ssl_in_use
+
+        def told(connection: Connection) -> str:
+            info = connection.info
             where = info.host if not info.host.startswith("/") else "a socket of this machine"
-            how = "encrypted" if encrypted else "not encrypted"
-            return f"as {info.user} to {info.dbname} on {where}, {how}"
+            how = "encrypted" if connection.pgconn.ssl_in_use else "not encrypted"
+            pooled = ", through a pooler" if connection.is_pooled else ""
+            return f"as {info.user} to {info.dbname} on {where}{pooled}, {how}"
+
+        return self._ask(told)
 
     # --- life ---
 
@@ -253,21 +444,20 @@ class Database:
                 "'spawn' method (or subprocess), or fork before Kitaru is used",
                 code="store-forked",
             )
-        if self._closed:
+        if self._closing.is_set():
             raise KitaruBackendError(
                 f"the store {self.place} was closed: open it again", code="store-closed"
             )
 
     def is_usable(self) -> bool:
-        return not self._closed and process.id == self._pid
+        return not self._closing.is_set() and process.id == self._pid
 
     def close(self) -> None:
         if not self.is_usable():
             return
-        self._closed = True
+        self._closing.set()
         self._drop_writer()
-        while self._idle:
-            self._idle.pop().close()
+        self._close_idle()
 
     def _leak(self) -> None:
         # To close them here would tell the server that the parent has left.

@@ -13,7 +13,8 @@ import psycopg
 from psycopg import errors as pg
 
 from kitaru._store.migrations import Migration
-from kitaru._store.postgres.database import Connection, Database, literal
+from kitaru._store.postgres.connecting import Connection, literal
+from kitaru._store.postgres.database import Database
 from kitaru._store.postgres.errors import backend_error
 from kitaru._store.queries import Queries
 from kitaru.env import Env
@@ -60,6 +61,7 @@ def prepare(
         newest = migrations[-1].version
         if meta is None or meta.schema_version < newest:
             before = meta
+            connection.answer_seconds = None  # building an index takes as long as it takes
             _bring_up_to_date(connection, database.place, env, queries, migrations)
             meta = _find_meta(connection, queries)
             assert meta is not None

@@ -12,7 +12,8 @@ from kitaru._store import commit
 from kitaru._store.migrations import Migration, load_migrations
 from kitaru._store.postgres import migrate
 from kitaru._store.postgres.blobs import TableBlobs
-from kitaru._store.postgres.database import Database
+from kitaru._store.postgres.connecting import BOUNDS, Bounds
+from kitaru._store.postgres.database import LOOK_SECONDS, Database
 from kitaru._store.postgres.migrate import Meta, find_meta, prepare
 from kitaru._store.postgres.writes import PostgresWrites
 from kitaru._store.queries import Queries
@@ -70,10 +71,15 @@ class PostgresStore(SqlStore):
         env: Env,
         project: str,
         migrations: Sequence[Migration] | None = None,
+        bounds: Bounds = BOUNDS,
+        look_seconds: float = LOOK_SECONDS,
     ) -> PostgresStore:
-        """Open the store in the database of that libpq URL; make or upgrade it if need be."""
+        """Open the store in the database of that libpq URL; make or upgrade it if need be.
+
+        ``look_seconds``: how old an answer of ``changes()`` may be.
+        """
         queries = Queries(os.path.join(_HERE, "queries"))
-        database = Database(url)
+        database = Database(url, env, bounds=bounds, look_seconds=look_seconds)
         try:
             meta = prepare(
                 database,

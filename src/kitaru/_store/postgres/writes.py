@@ -25,6 +25,7 @@ from kitaru._store.protocol import (
     Facts,
     Import,
     Record,
+    Refused,
     Remember,
     SetLimits,
     Start,
@@ -35,8 +36,12 @@ from kitaru._store.protocol import (
 from kitaru._store.queries import Queries
 from kitaru._store.rows import Row, Rows
 from kitaru._store.writes import Writes
+from kitaru.errors import KitaruBackendError
 
 _ONLY_CALLS = NO_FACTS[1:]
+
+MAX_DOUBTFUL = 10_000
+"""Writes that nobody came back for, at most."""
 
 
 class PostgresWrites(Writes):
@@ -44,16 +49,77 @@ class PostgresWrites(Writes):
         super().__init__(session, queries, rows)
         assert isinstance(session, Database)
         self._database = session
+        self._doubtful: dict[int, Write] = {}
+        """Writes of one statement whose connection went, by identity: perhaps recorded."""
 
     def perform(self, write: Write) -> Any:
-        if is_single(write):
-            self._database.single = True
+        if not is_single(write):
+            self._lock(write)
+            return super().perform(write)
+        if self._database.is_open():
+            return super().perform(write)  # among others, in their transaction
+        self._database.single = True
+        try:
+            if id(write) in self._doubtful:
+                return self._perform_again(write)
+            return super().perform(write)
+        except KitaruBackendError as error:
+            return self._recover(write, error)
+        finally:
+            self._database.single = False
+
+    # --- one statement, and its connection is gone ---
+
+    def _recover(self, write: Write, error: KitaruBackendError) -> Any:
+        """The statement may have been done, and nobody heard of it: it is done again, which
+        waits for the one that is under way, and recognises what it recorded."""
+        while self._database.is_back():
             try:
-                return super().perform(write)
-            finally:
-                self._database.single = False
-        self._lock(write)
-        return super().perform(write)
+                return self._perform_again(write)
+            except KitaruBackendError as again:
+                error = again
+        if error.code == "store-away":
+            self._doubtful[id(write)] = write
+            if len(self._doubtful) > MAX_DOUBTFUL:
+                del self._doubtful[next(iter(self._doubtful))]
+        raise error
+
+    def _perform_again(self, write: Write) -> Any:
+        try:
+            answer = super().perform(write)
+        except Refused:
+            if not self._stands(write):
+                raise
+            answer = None
+        if isinstance(write, Start) and (answer is None or not answer.created):
+            answer = self._started_by(write) or answer
+        self._doubtful.pop(id(write), None)
+        return answer
+
+    def _stands(self, write: Write) -> bool:
+        """Whether what stands there is what this very write has recorded.
+
+        Also where the execution has gone on since: it was recorded while its owner was.
+        """
+        if isinstance(write, Start):
+            return self._started_by(write) is not None
+        assert isinstance(write, Record)
+        (call,) = write.facts.calls
+        values = (
+            write.execution,
+            call.identity,
+            call.attempt,
+            call.started_at,
+            call.ended_at,
+            call.payload.digest,
+        )
+        return bool(self._select(self._queries.find_recorded, values))
+
+    def _started_by(self, write: Start) -> Started | None:
+        found = self._select(self._queries.execution_by_exec_id, (write.exec_id,))
+        if not found:
+            return None
+        return Started(self._rows.execution(found[0], strict=True), created=True)
 
     def _lock(self, write: Write) -> None:
         if isinstance(write, (Cancel, Delete)):
