@@ -17,7 +17,7 @@ import pytest
 import kitaru
 from kitaru import settings as module
 from kitaru._core.limits import DEFAULT_LIMITS
-from kitaru.errors import KitaruFeatureNotAvailableError, KitaruUsageError
+from kitaru.errors import KitaruUsageError
 from kitaru.settings import (
     BUILT_IN,
     Choice,
@@ -146,9 +146,12 @@ def test_an_unknown_option_names_the_nearest() -> None:
         configure(zzz=None)  # type: ignore[arg-type]
 
 
-def test_an_option_of_a_later_release_says_so(root: Path) -> None:
-    with pytest.raises(KitaruFeatureNotAvailableError, match="worker"):
-        configure(runner="worker")
+def test_who_runs_what_is_started_is_this_process_or_a_worker(root: Path) -> None:
+    assert resolve(root).runner == "thread"
+    configure(runner="worker")
+    assert resolve(root).runner == "worker"
+    with pytest.raises(KitaruUsageError, match='pass "thread" or "worker"'):
+        configure(runner="robot")
 
 
 @pytest.mark.parametrize(

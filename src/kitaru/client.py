@@ -59,6 +59,9 @@ class Executions(Looking):
         )
         self._app = app
 
+    def _now(self) -> int:
+        return self._app.env.now()
+
     def handle(self, exec_id: str) -> FlowHandle[Any]:
         """A handle on the execution: it follows, and takes nothing over."""
         row = self.find_row(exec_id)

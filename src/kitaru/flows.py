@@ -190,7 +190,7 @@ class Flow(Generic[P, R]):
             row.exec_id,
             row.id,
             self.spec,
-            adopts=options.key is not None or child is not None,
+            adopts=(options.key is not None or child is not None) and not _by_workers(),
             completion=completion,
             asked=None if child is None else Asked.of(child, row),
         )
@@ -355,6 +355,11 @@ class BoundFlow(Generic[P, R]):
     ) -> FlowHandle[R]:
         inputs = {self.spec.binder.names[0]: self.__self__, **inputs}
         return self._flow.replay(exec_id, from_, overrides, **inputs)
+
+
+def _by_workers() -> bool:
+    """Whether what is started here is run by workers: then nothing of it is taken over here."""
+    return _settings.current().runner == "worker"
 
 
 _RUN_OPTIONS = (

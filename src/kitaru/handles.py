@@ -51,6 +51,7 @@ from kitaru.errors import (
     KitaruStateError,
     KitaruTimeoutError,
 )
+from kitaru.pending import Pending
 
 if TYPE_CHECKING:
     from kitaru._engine.children import Child
@@ -67,6 +68,9 @@ POLL_SECONDS = 0.25
 """How often a handle looks at an execution that runs in another process (S5)."""
 
 _FIRST_POLL_SECONDS = 0.02
+
+_WORKERS_SECONDS = 1.0
+"""How often it is looked who could run what nobody runs."""
 
 
 class Asked(NamedTuple):
@@ -122,6 +126,7 @@ class FlowHandle(Generic[R]):
         self._given_up: KitaruBackendError | None = None
         """Why this process stopped running it, although it owns it."""
         self._said: set[str] = set()
+        self._look_at_workers = 0.0
         self._asked = asked
 
     def __kitaru_key__(self) -> str:
@@ -335,6 +340,15 @@ class FlowHandle(Generic[R]):
                 self._say_abandoned(row)
         return None
 
+    def _say_why_pending(self, row: ExecutionRow, pending: Pending) -> None:
+        """Once, if nobody who lives is going to run it: whoever waits would wait for ever."""
+        missing = pending.missing(row)
+        if missing is not None:
+            self._said.add("pending")
+            self._app.services.say(
+                f"execution {self._exec_id} of flow {row.flow_name!r} is pending: {missing}"
+            )
+
     def _left_here(self, completion: Completion) -> None:
         """It is over in this process: recorded, or lost, or the store is gone."""
         self._completion = None
@@ -366,12 +380,26 @@ class FlowHandle(Generic[R]):
             self._app.services.say(describe(self._app.store, row), once=("waits", row.id, asked))
 
     def _say_abandoned(self, row: ExecutionRow) -> None:
-        if "abandoned" not in self._said:
-            self._said.add("abandoned")
-            self._app.services.say(
-                f"execution {self._exec_id} of flow {row.flow_name!r} is interrupted: the process "
-                f"that ran it is gone. Continue it with: kitaru executions resume {self._exec_id}"
-            )
+        now = self._app.env.monotonic()
+        if self._said & {"abandoned", "pending"} or self._look_at_workers > now:
+            return
+        is_first, self._look_at_workers = not self._look_at_workers, now + _WORKERS_SECONDS
+        alive = self._app.runner.ownership.is_alive
+        pending = Pending(
+            self._app.store, self._app.project, now=self._app.env.now(), is_alive=alive
+        )
+        if row.status is State.PENDING and (row.epoch == 0 or pending.workers):
+            # Whoever starts programs and workers together is given a moment to do so.
+            if not is_first:
+                self._say_why_pending(row, pending)
+            return
+        if pending.workers and pending.missing(row) is None:
+            return  # a worker goes on with it
+        self._said.add("abandoned")
+        self._app.services.say(
+            f"execution {self._exec_id} of flow {row.flow_name!r} is interrupted: the process "
+            f"that ran it is gone. Continue it with: kitaru executions resume {self._exec_id}"
+        )
 
     def _row(self) -> ExecutionRow:
         row = self._app.store.find_execution(self._exec_id)

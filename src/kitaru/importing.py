@@ -36,14 +36,18 @@ class ModuleFailed(KitaruStateError):
 
 def import_target(where: str, name: str, *, cwd: str) -> Flow[Any, Any]:
     """The flow ``name`` of a module (found from ``cwd``) or of a file."""
-    if is_file(where):
-        path = file_of(where, cwd)
-        module_id, folder = module_name_of_file(path)
-        module = import_from(folder, module_id)
-        _check_came_from(module, os.path.realpath(path), "this file")
-    else:
-        module = import_from(cwd, where)
-    return flow_in(module, name)
+    return flow_in(import_named(where, cwd=cwd), name)
+
+
+def import_named(where: str, *, cwd: str) -> ModuleType:
+    """A module, found from ``cwd``, or a file as the module that it is."""
+    if not is_file(where):
+        return import_from(cwd, where)
+    path = file_of(where, cwd)
+    module_id, folder = module_name_of_file(path)
+    module = import_from(folder, module_id)
+    _check_came_from(module, os.path.realpath(path), "this file")
+    return module
 
 
 def flow_in(module: ModuleType, name: str) -> Flow[Any, Any]:

@@ -16,6 +16,7 @@ from kitaru._core.names import shortened
 from kitaru._store.logs import LogStore
 from kitaru._store.protocol import ExecutionRow, Head, Store
 from kitaru.decoration import check_strings
+from kitaru.env import SystemEnv
 from kitaru.errors import KitaruNotFoundError, KitaruUsageError
 from kitaru.lookup import checked_limit, checked_status, find_row, id_prefix_at, stored_as
 from kitaru.model import (
@@ -27,6 +28,7 @@ from kitaru.model import (
     PendingWait,
     Why,
 )
+from kitaru.pending import Pending
 from kitaru.records import (
     artifacts_of,
     calls_of,
@@ -118,6 +120,7 @@ class Looking:
         first = None if since is None else self._row_at(since)
         if since is not None and first is None:
             return []
+        pending = self._pending(alive)
         while len(found) < limit:
             rows = self._store.list_executions(
                 project=self._project,
@@ -131,7 +134,7 @@ class Looking:
             for row in rows:
                 if wanted is not None and status_of(row, alive) is not wanted:
                     continue
-                execution = self._record(row, alive)
+                execution = self._record(row, alive, pending)
                 if set(tags) <= set(execution.tags):
                     found.append(execution)
                     if len(found) == limit:
@@ -299,7 +302,18 @@ class Looking:
         """The row of the one execution whose id is, or contains, ``exec_id``."""
         return find_row(self._store, self._project, exec_id)
 
-    def _record(self, row: ExecutionRow, alive: Callable[[int | None], bool]) -> Execution:
+    def _now(self) -> int:
+        return SystemEnv().now()
+
+    def _pending(self, alive: Callable[[int | None], bool]) -> Pending:
+        return Pending(self._store, self._project, now=self._now(), is_alive=alive)
+
+    def _record(
+        self,
+        row: ExecutionRow,
+        alive: Callable[[int | None], bool],
+        pending: Pending | None = None,
+    ) -> Execution:
         return execution_of(
             row,
             status=status_of(row, alive),
@@ -308,6 +322,7 @@ class Looking:
             attempts=self._store.list_attempts(row.id),
             client=self,
             waits=self._store.list_waits(row.id),
+            waits_for=(pending or self._pending(alive)).reason(row),
         )
 
     def _liveness(self) -> Callable[[int | None], bool]:

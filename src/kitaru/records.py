@@ -92,6 +92,7 @@ def execution_of(
     client: Any,
     is_left: bool = False,
     waits: Sequence[RecordedWait] = (),
+    waits_for: str | None = None,
 ) -> Execution:
     """The record of an execution; its calls are read when they are asked for."""
     return Execution(
@@ -99,7 +100,7 @@ def execution_of(
         flow_id=row.flow_id,
         flow_name=row.flow_name,
         status=status,
-        status_reason=_reason(row, status, is_left),
+        status_reason=waits_for or _reason(row, status, is_left),
         created_at=instant(row.created_at),
         started_at=_instant_or_none(row.started_at),
         ended_at=_instant_or_none(row.ended_at),

@@ -23,7 +23,7 @@ from kitaru._core.names import check_name, shortened
 from kitaru._core.retry import check_retries
 from kitaru._store import project as projects
 from kitaru._store.address import Address, is_address, masked
-from kitaru.errors import KitaruFeatureNotAvailableError, KitaruUsageError
+from kitaru.errors import KitaruUsageError
 from kitaru.notices import notice_once
 
 Cache = bool | Literal["refresh"]
@@ -48,6 +48,7 @@ class Settings:
     retries: int
     """Of flows: extra tries."""
     runner: str
+    """``thread``: run() runs here; ``worker``: it records, and a worker runs."""
     max_concurrency: int
     at_exit: Literal["finish", "leave"]
     at_exit_seconds: float | None
@@ -340,12 +341,7 @@ def _checked_project(value: object, said_by: str) -> str:
 
 
 def _checked_runner(value: object, said_by: str) -> str:
-    if value == "worker" and type(value) is str:
-        raise KitaruFeatureNotAvailableError(
-            f'{said_by}="worker": workers come with a later release; leave it at "thread"',
-            code="not-yet-available",
-        )
-    return _one_of(value, said_by, "thread")
+    return _one_of(value, said_by, "thread", "worker")
 
 
 def _checked_at_exit(value: object, said_by: str) -> str:

@@ -23,6 +23,12 @@ def split_target(target: str, *, cwd: str) -> tuple[str, str]:
             "`kitaru run my_flows.py:hello`",
             code="flow-target-invalid",
         )
+    check_where(where, cwd=cwd)
+    return where, name
+
+
+def check_where(where: str, *, cwd: str) -> None:
+    """Raise ``KitaruUsageError`` if this is neither a file that is there nor a module's name."""
     if is_file(where):
         file_of(where, cwd)
     elif not all(part.isidentifier() for part in where.split(".")):
@@ -30,7 +36,6 @@ def split_target(target: str, *, cwd: str) -> tuple[str, str]:
             f"{where!r} is no module's name and no file: write my.module",
             code="flow-target-invalid",
         )
-    return where, name
 
 
 def is_file(where: str) -> bool:

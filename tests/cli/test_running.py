@@ -411,7 +411,7 @@ def test_a_named_store_believes_its_folders_where_it_was_made_and_nowhere_else(
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "33"), done.stderr
 
 
-@pytest.mark.parametrize("words", [["worker", "shop"], ["mcp"], ["ui"]])
+@pytest.mark.parametrize("words", [["mcp"], ["ui"]])
 def test_a_command_of_a_later_release_says_so(project: Project, words: list[str]) -> None:
     done = project.run(*words, "-o", "json")
     assert done.returncode == 1

@@ -6,12 +6,12 @@ queries; how often it is taken is the runner's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kitaru._core.lifecycle import State
 from kitaru._engine.execution import FlowSpec
-from kitaru._store.protocol import Refused, Wake
+from kitaru._store.protocol import ExecutionRow, Refused, Wake
 
 if TYPE_CHECKING:
     from kitaru._engine.runner import Runner
@@ -22,25 +22,44 @@ ADOPT_POLL_SECONDS = 0.5
 MAX_ADOPT = 100
 """Executions looked at in one scan; the next scan comes half a second later."""
 
+_SOON = 1_000_000
+
+MAX_RUNNING = 1000
+"""Running executions looked at by a worker after a death, for those whose owner is dead."""
+
 
 def adopt(runner: Runner, flows: Mapping[str, FlowSpec]) -> None:
     """Take what is abandoned of these flows, and what is due and has no home any more."""
-    alive = _Alive(runner)
-    for row in runner.store.list_unfinished(
+    rows = runner.store.list_unfinished(
         project=runner.services.project, flow_ids=list(flows), limit=MAX_ADOPT
-    ):
-        keeper = row.home if row.status is State.PENDING else row.owner
-        if not alive[keeper]:
+    )
+    _take_abandoned(runner, flows, rows)
+    wake_abandoned(runner, flows)
+
+
+def adopt_running(runner: Runner, flows: Mapping[str, FlowSpec]) -> None:
+    """Take what the dead ran of these flows: what is pending is claimed from the queues."""
+    rows = runner.store.list_running(
+        project=runner.services.project, flow_ids=list(flows), limit=MAX_RUNNING
+    )
+    _take_abandoned(runner, flows, rows)
+
+
+def _take_abandoned(
+    runner: Runner, flows: Mapping[str, FlowSpec], rows: Sequence[ExecutionRow]
+) -> None:
+    alive = _Alive(runner)
+    for row in rows:
+        if not alive[row.home if row.status is State.PENDING else row.owner]:
             runner.take(flows[row.flow_id], row)
-    _wake_abandoned(runner, flows)
 
 
-def _wake_abandoned(runner: Runner, flows: Mapping[str, FlowSpec]) -> None:
-    """Go on with what is due, and was parked by a process that is dead."""
+def wake_abandoned(runner: Runner, flows: Mapping[str, FlowSpec]) -> int | None:
+    """Go on with what is due, and was parked by a process that is dead -> what is due next."""
     now, project = runner.services.env.now(), runner.services.project
     next_due = runner.store.next_due(project=project)
     if next_due is None or next_due > now:
-        return
+        return next_due
     alive = _Alive(runner)
     for row in runner.store.list_due(project=project, at=now, limit=MAX_ADOPT):
         if alive[row.home]:
@@ -53,6 +72,7 @@ def _wake_abandoned(runner: Runner, flows: Mapping[str, FlowSpec]) -> None:
         woken = runner.store.find_execution(row.exec_id)
         if woken is not None and woken.flow_id in flows:
             runner.take(flows[woken.flow_id], woken)
+    return now + _SOON  # behind those there may be others
 
 
 class _Alive(dict[int | None, bool]):

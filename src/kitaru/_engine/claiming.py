@@ -71,6 +71,27 @@ def _claim_and_launch(runner: Runner, candidate: Candidate) -> None:
     runner.events.written(row, write, row)
     if candidate.row.status is State.RUNNING and candidate.row.owner is not None:
         runner.ownership.forget(candidate.row.owner)
+    _launch(runner, candidate, row)
+
+
+def begin_claimed(runner: Runner, candidate: Candidate) -> None:
+    """Begin what was claimed from the queues: it is this process's own already."""
+    row = candidate.row
+    runner.accept(candidate)
+    try:
+        if is_over(row, runner.services.env.now()):
+            fail_late(runner, row)
+            runner.forget(candidate.completion)
+            return
+    except (Refused, KitaruBackendError) as error:
+        _give_up(runner, candidate, error)
+        return
+    runner.events.look()
+    runner.events.claimed(row)
+    _launch(runner, candidate, row)
+
+
+def _launch(runner: Runner, candidate: Candidate, row: ExecutionRow) -> None:
     if row.deaths >= MAX_DEATHS and not dies_with_child(runner.store, row):
         _fail_poisoned(runner, candidate, row)
         return

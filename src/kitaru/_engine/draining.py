@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
+from kitaru._core.lifecycle import State
 from kitaru._engine.execution import Life
 from kitaru._engine.unwind import Unwind, Why
-from kitaru._store.protocol import Refused
+from kitaru._store.protocol import ExecutionRow, Refused
 from kitaru.errors import KitaruBackendError
 
 if TYPE_CHECKING:
@@ -15,16 +17,18 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.02
 
 
-def drain(runner: Runner, seconds: float) -> None:
+def drain(runner: Runner, seconds: float) -> list[str]:
     """Start nothing new, let bodies finish and record for ``seconds``, hand back the rest.
 
     What is handed back is pending, with no owner and a higher epoch: a
-    body that still runs is fenced, and its death is nobody's.
+    body that still runs is fenced, and its death is nobody's. -> what is pending now of
+    what ran here.
     """
     env = runner.services.env
     runner.services.draining = True
     deadline = env.monotonic() + seconds
     considered: set[str] = set()
+    ran = [life.row for life in runner.launched()]
     while not runner.wait_idle(0.0):
         _end_those_without_bodies(runner.launched(), considered)
         left = deadline - env.monotonic()
@@ -33,6 +37,20 @@ def drain(runner: Runner, seconds: float) -> None:
     runner.services.gone = True
     for life in runner.launched():
         _hand_back(runner, life)
+    return _pending(runner, ran)
+
+
+def _pending(runner: Runner, rows: list[ExecutionRow]) -> list[str]:
+    """Those that are for others to go on with; of a store that is away nothing is known."""
+    with contextlib.suppress(KitaruBackendError):
+        states = [(row, *runner.store.get_status(row.id)) for row in rows]
+        # By now somebody may have gone on with it.
+        return [
+            row.exec_id
+            for row, state, epoch, _ in states
+            if epoch > row.epoch and state in (State.PENDING, State.RUNNING)
+        ]
+    return []
 
 
 def _end_those_without_bodies(lives: list[Life], considered: set[str]) -> None:

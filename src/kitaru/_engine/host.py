@@ -40,6 +40,7 @@ class Host:
         self._wake = threading.Event()
         self._stop = False
         self._ticker: threading.Thread | None = None
+        self._starting = threading.RLock()
         self._draining = False
         self._debugger_told_at = -AGAIN_SECONDS
         self.interrupted = False
@@ -49,13 +50,15 @@ class Host:
 
     def keep_ticking(self) -> None:
         """Start the thread that ticks, or wake it; it ends with the process."""
-        if self._ticker is None:
-            ticker = threading.Thread(target=self._tick, name="kitaru-host", daemon=True)
-            try:
-                ticker.start()
-            except RuntimeError:
-                return  # The interpreter is ending; what runs here ends by itself.
-            self._ticker = ticker
+        with self._starting:
+            if self._ticker is None:
+                # Listed before it starts: it may ask for another tick at once.
+                self._ticker = threading.Thread(target=self._tick, name="kitaru-host", daemon=True)
+                try:
+                    self._ticker.start()
+                except RuntimeError:
+                    self._ticker = None
+                    return  # The interpreter is ending; what runs here ends by itself.
         self._wake.set()
 
     def _tick(self) -> None:

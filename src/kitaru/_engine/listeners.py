@@ -80,6 +80,11 @@ class Events:
         if self.active and (self._wants_calls() or _is_news(write)):
             self.tell(*of_write(row, write, answer))
 
+    def claimed(self, row: ExecutionRow) -> None:
+        """Tell that an execution was taken from a queue, with others in one write."""
+        if self.active:
+            self.tell(of_execution(row, "execution.claimed"))
+
     def lost(self, row: ExecutionRow, reason: str) -> None:
         """Tell that an execution left this process without our having written that."""
         self.tell(of_execution(row, "execution.lost", reason=reason))

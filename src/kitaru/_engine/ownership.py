@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from kitaru._core.lifecycle import State
 from kitaru._engine.leases import Lease, Leases, why_over
@@ -172,6 +172,22 @@ class Ownership:
         if row.status in (State.RUNNING, State.CANCELLING):
             return self.is_gone(row.owner)
         return row.status is State.PENDING and self.is_gone(row.home)
+
+    def bury(self, owners: Iterable[Owner]) -> list[int]:
+        """Have the store declare dead whose lock nobody holds any more -> who was, just now.
+
+        Whoever has a lease is judged by the store's clock, and not by us.
+        """
+        buried = list(self.reap())
+        for owner in owners:
+            if owner.id == self._number or owner.lease_until is not None:
+                continue
+            if self._liveness.alive(owner.lock_name):
+                continue
+            if self._store.apply(DeclareDead(owner.id, self._env.now())):
+                buried.append(owner.id)
+            self._liveness.forget(owner.lock_name)
+        return buried
 
     def forget(self, owner: int) -> None:
         """Another's death is committed; what it left beside the store can go."""

@@ -30,6 +30,9 @@ class Places:
         self.starting = 0
         """Being recorded or claimed, and not among the active yet."""
         self._sync_active = 0
+        self.max_active: int | None = None
+        """Of a worker: executions at once. Children of what runs here come on top, because
+        their parents wait for them."""
         self._alone: str | None = None
         """The suspect that runs by itself."""
 
@@ -39,9 +42,18 @@ class Places:
 
     # --- who may begin -------------------------------------------------------------------
 
-    def has_thread(self, flow: FlowSpec) -> bool:
-        """Whether a flow of its kind finds a thread or, on the loop, needs none."""
+    def has_room(self, flow: FlowSpec, parent: str | None) -> bool:
+        """Whether one more may run, and finds a thread or, on the loop, needs none."""
+        is_child = parent in self.active
+        if self.max_active is not None and not is_child and self.room(self.max_active) <= 0:
+            return False
         return flow.is_async or self._sync_active + self.starting < self._max_sync
+
+    def room(self, most: int) -> int:
+        """How many more may be claimed so that ``most`` run; none beside a suspect."""
+        if self._alone is not None:
+            return 0
+        return most - len(self.active) - self.starting
 
     def may_begin(self, row: ExecutionRow, flow: FlowSpec) -> bool:
         """Whether it may be claimed now; a suspect has all places from then on."""
@@ -53,7 +65,7 @@ class Places:
                 return False
             self._alone = self._alone or row.exec_id
             return True
-        return self.has_thread(flow)
+        return self.has_room(flow, row.parent_exec_id)
 
     def may_join(self, parent: str | None) -> bool:
         """Whether a child of ``parent`` may run beside what runs: a suspect has its own only."""
@@ -68,6 +80,10 @@ class Places:
     def is_alone(self, exec_id: str) -> bool:
         """Whether it is the suspect that runs by itself."""
         return self._alone == exec_id
+
+    def isolate(self, exec_id: str) -> None:
+        """It has been claimed as a suspect, while nothing ran here."""
+        self._alone = exec_id
 
     def no_suspect(self, exec_id: str) -> None:
         """Others may run beside it: it has recorded something, has ended, or was not claimed."""

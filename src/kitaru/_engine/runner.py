@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 
-from kitaru._core.lifecycle import State
+from kitaru._core.lifecycle import SUSPECT_DEATHS, State
 from kitaru._engine.adopting import ADOPT_POLL_SECONDS, MAX_ADOPT, adopt
 from kitaru._engine.cancelling import settle
 from kitaru._engine.children import abandoned_children
@@ -33,6 +33,7 @@ from kitaru._engine.places import Places
 from kitaru._engine.pool import Pool
 from kitaru._engine.run import Run
 from kitaru._engine.services import Services
+from kitaru._engine.serving import Serving
 from kitaru._store.protocol import (
     NO_FACTS,
     ExecutionRow,
@@ -67,6 +68,8 @@ class Runner:
         """The flows that this process knows."""
         self.adopting: Callable[[], Mapping[str, FlowSpec]] | None = None
         """Set by recover(): the flows whose abandoned executions are adopted."""
+        self.serving: Serving | None = None
+        """Set by a worker: it claims what is queued."""
         self.noticing = Noticing(self)
         self.launching = Launching(self, self._flows)
         self.alarm: Callable[[], None] | None = None
@@ -114,16 +117,22 @@ class Runner:
             return row, self.take_by_key(flow, row, new, context)
         return row, completion
 
+    def enqueue(
+        self, flow: FlowSpec, new: Start, context: Context | None = None
+    ) -> tuple[ExecutionRow, None]:
+        """Record a new execution for a worker to run; with a key, find the one that has it."""
+        self.events.look()
+        started: Started = self.store.apply(new._replace(owner=None, home=None))
+        if not started.created:
+            _check_inputs(flow, started.row, new)
+        self.events.written(started.row, new, started)
+        return started.row, None
+
     def take_by_key(
         self, flow: FlowSpec, row: ExecutionRow, new: Start, context: Context | None = None
     ) -> Completion | None:
         """Run the execution that has the key, if nobody does; refuse other inputs."""
-        if row.inputs_digest != new.inputs_digest:
-            raise KitaruStateError(
-                f"key {new.key!r} of flow {flow.name!r} belongs to execution {row.exec_id}, which "
-                "was started with other inputs: use another key, or the same inputs",
-                code="key-used-with-other-inputs",
-            )
+        _check_inputs(flow, row, new)
         return self.take(flow, row, context)
 
     def _record_new(
@@ -182,7 +191,7 @@ class Runner:
             return False
         if self.ownership.is_suspended:
             return False
-        return self.places.has_thread(flow)
+        return self.places.has_room(flow, parent)
 
     def take(
         self,
@@ -267,6 +276,13 @@ class Runner:
         """List what was parked among those that are to run here. Called with the lock held."""
         self._completions[row.exec_id] = completion
         self._candidates.append(Candidate(row, parked.flow, parked.context, completion, parked))
+
+    def accept(self, candidate: Candidate) -> None:
+        """It was claimed from the queues: whoever asks here finds that it runs, or will."""
+        with self._lock:
+            self._completions[candidate.row.exec_id] = candidate.completion
+            if candidate.row.deaths >= SUSPECT_DEATHS:
+                self.places.isolate(candidate.row.exec_id)
 
     def first(self, candidate: Candidate) -> None:
         """It could not be claimed just now: it is the next. Called with the lock held."""
@@ -436,6 +452,9 @@ class Runner:
             if life.parked_as in (State.WAITING, State.PENDING):
                 self.noticing.keep(life)
             self._idle.notify_all()
+        if self.serving is not None:
+            self.serving.look()
+            self.ring()  # there is room for another one
 
     # --- adopting ----------------------------------------------------------------------------
 
@@ -445,12 +464,15 @@ class Runner:
         -> seconds with nothing to do; None: until somebody is alarmed.
         """
         with self._lock:
-            if not (self.places.active or self.noticing or self.adopting or self._candidates):
+            looks = self.noticing or self.adopting or self.serving
+            if not (self.places.active or looks or self._candidates):
                 self._asleep = True
                 return None
         if self.queued:
             self.dispatch()  # they may have waited for the lease to be renewed
         pause_seconds = self.noticing.tick()
+        if self.serving is not None:
+            pause_seconds = min(pause_seconds, self.serving.tick())
         if self.adopting is None or self.services.draining:
             return pause_seconds
         flows = self.adopting()
@@ -486,3 +508,12 @@ class Runner:
             completions = list(self._completions.values())
             self._completions.clear()
         return completions
+
+
+def _check_inputs(flow: FlowSpec, row: ExecutionRow, new: Start) -> None:
+    if row.inputs_digest != new.inputs_digest:
+        raise KitaruStateError(
+            f"key {new.key!r} of flow {flow.name!r} belongs to execution {row.exec_id}, which "
+            "was started with other inputs: use another key, or the same inputs",
+            code="key-used-with-other-inputs",
+        )

@@ -45,8 +45,12 @@ def start_execution(
     retries: int | None,
     replay: Replay | None = None,
     timeout_seconds: float | None = None,
+    enqueue: bool = False,
 ) -> tuple[ExecutionRow, Completion | None, Child | None]:
-    """Check the inputs, record the execution and launch it; or find the one with its key."""
+    """Check the inputs, record the execution and launch it; or find the one with its key.
+
+    ``enqueue``: it is only recorded, for a worker to run.
+    """
     _refuse_importing(services, flow)
     place = place_for_child(flow)
     child = None
@@ -81,10 +85,11 @@ def start_execution(
         deadline_at=deadline_of(seconds, now),
         keep_seconds=flow.keep_seconds,
     )
-    start = partial(_start, runner, flow)
+    enqueue = enqueue or resolved.runner == "worker"
+    start = partial(_start, runner, flow, enqueue)
     if child is not None:
         return *start_child(runner, child, child.born(new, spec), start), child
-    if key is None and replay is None:
+    if key is None and replay is None and not enqueue:
         _say_interrupted(services, runner, flow, new)
     try:
         row, completion = start(new)
@@ -94,9 +99,12 @@ def start_execution(
 
 
 def _start(
-    runner: Runner, flow: FlowSpec, new: Start, context: Context | None = None
+    runner: Runner, flow: FlowSpec, enqueue: bool, new: Start, context: Context | None = None
 ) -> tuple[ExecutionRow, Completion | None]:
-    return _find_by_alias(runner, flow, new) or runner.start(flow, new, context)
+    found = _find_by_alias(runner, flow, new)
+    if found is not None:
+        return found
+    return (runner.enqueue if enqueue else runner.start)(flow, new, context)
 
 
 def _bound(flow: FlowSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

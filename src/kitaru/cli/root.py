@@ -110,6 +110,7 @@ kitaru = Group(
     lazy={
         "init": ("kitaru.cli.init", "Make the store of the project here."),
         "run": ("kitaru.cli.run", "Run a flow and print its result."),
+        "worker": ("kitaru.cli.worker", "Run what is enqueued, until it is told to stop."),
         "executions": ("kitaru.cli.root", "List, show, resume, retry and explain."),
         "status": ("kitaru.cli.status", "Show the store, and who runs what."),
         "doctor": ("kitaru.cli.doctor", "Check the store, the settings and the machine."),
@@ -121,7 +122,6 @@ kitaru = Group(
         "completion": ("kitaru.cli.completion", "Print what makes a shell complete our words."),
     },
     later={
-        "worker": "a program that imports your flows and calls kitaru.recover() adopts today",
         "ui": "",
         "mcp": "",
     },

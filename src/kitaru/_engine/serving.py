@@ -1,0 +1,252 @@
+"""What a worker does beside running: it claims what is queued, and looks after the dead.
+
+One poller a process, ticked by the host: whoever commits anything wakes it (``changes()``
+says so), and where that is missed, or an hour comes, it looks by itself every two seconds.
+An idle worker reads one thing in each of these looks. Decides nothing about what may run
+together: that is the runner's, and what is fair and within limits is the store's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context
+from typing import TYPE_CHECKING, NamedTuple
+
+from kitaru._engine.adopting import adopt_running, wake_abandoned
+from kitaru._engine.claiming import Candidate, begin_claimed
+from kitaru._engine.execution import Completion, FlowSpec
+from kitaru._engine.places import is_suspect
+from kitaru._store.protocol import ClaimNext, Draining, Enlist, ExecutionRow, Owner
+
+if TYPE_CHECKING:
+    from kitaru._engine.runner import Runner
+
+POLL_SECONDS = 2.0
+"""How long what is queued may go unseen where nothing tells of it."""
+
+DEAD_POLL_SECONDS = 0.5
+"""How often it is asked who has died: on one host no query, a look at lock files (O3: 2 s)."""
+
+CARE_SECONDS = 10.0
+"""How often it looks, untold, for what the dead have left and for what is due."""
+
+SUSPECTS_SECONDS = 30.0
+"""How long a suspect waits, at most, before a busy worker lets its others end for it."""
+
+MAX_CLAIM = 16
+"""Executions in one claim: a worker that has room for more claims again."""
+
+
+class Wanted(NamedTuple):
+    """What a worker takes."""
+
+    name: str
+    flows: Callable[[], Mapping[str, FlowSpec]]
+    queues: Sequence[str]
+    """None named: all of them."""
+    concurrency: int
+    fire_due: Callable[[], float] = lambda: POLL_SECONDS
+    """Starts what is scheduled -> seconds until it is to be asked again."""
+
+
+class Tally:
+    """What this process has done since it began: for its metrics and its last words."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+        self.claims = 0
+        self.claimed = 0
+        self.claim_seconds = 0.0
+
+
+class Serving:
+    """Belongs to a runner, and is called on the thread that ticks it."""
+
+    def __init__(self, runner: Runner, wanted: Wanted) -> None:
+        self._runner = runner
+        self._store = runner.store
+        self._env = runner.services.env
+        self.wanted = wanted
+        self.tally = Tally()
+        self._enlisted: int | None = None
+        """As which owner: another one, once this process was declared dead and went on."""
+        self._turns = list(wanted.flows())
+        """Whose turn it is: a flow of which something was claimed goes to the end."""
+        self._changes: int | None = None
+        self._owners: list[Owner] = []
+        self._look_at_owners = True
+        self._due_at: int | None = None
+        """When the next execution that waits goes on by itself; of the living it is no affair."""
+        self._queued_at: int | None = None
+        """When the first of what is delayed may be claimed."""
+        self._claim_at = 0.0
+        self._dead_at = 0.0
+        self._care_at = 0.0
+        self._suspects_at = 0.0
+        self._is_clearing = False
+        """A suspect waits: nothing else is claimed until nothing runs here."""
+
+    def enlist(self) -> None:
+        """Have the store name this process among its workers."""
+        wanted = self.wanted
+        self._enlisted = self._runner.ownership.number()
+        self._store.apply(
+            Enlist(
+                self._enlisted,
+                self._runner.services.project,
+                wanted.name,
+                sorted(wanted.flows()),
+                list(wanted.queues),
+                wanted.concurrency,
+                self._env.now(),
+            )
+        )
+
+    def drain(self) -> None:
+        """Say that nothing more is claimed here."""
+        self._store.apply(Draining(self._runner.ownership.number(), self._env.now()))
+
+    # --- looking -------------------------------------------------------------------------
+
+    def tick(self) -> float:
+        """Look at what is to be looked at by now -> seconds with nothing to do."""
+        if self._runner.is_leaving or self._runner.ownership.is_suspended:
+            return POLL_SECONDS
+        if self._runner.ownership.number() != self._enlisted:
+            self.enlist()
+        now = self._env.monotonic()
+        changes = self._store.changes()
+        if changes != self._changes:
+            self._changes = changes
+            self._claim_at = now
+            if self._is_empty():
+                self._suspects_at = now
+            self._look_at_owners = True
+        if now >= self._dead_at:
+            self._dead_at = now + DEAD_POLL_SECONDS
+            self._bury_the_dead(now)
+        if now >= self._care_at or self._is_past(self._due_at):
+            self._care_at = now + CARE_SECONDS
+            self._take_care()
+        # Before claiming: what is started here may be claimed here at once.
+        fire_seconds = self.wanted.fire_due()
+        again = self._claim(now)
+        self._runner.dispatch()
+        left = min(self._dead_at, self._claim_at) - now
+        if self._queued_at is not None:
+            left = min(left, (self._queued_at - self._env.now()) / 1e6)
+        return 0.0 if again else max(0.0, min(left, fire_seconds))
+
+    def _bury_the_dead(self, now: float) -> None:
+        """What somebody who has died ran is looked for at once, whoever found out."""
+        if self._look_at_owners:
+            self._look_at_owners = False
+            before, self._owners = self._owners, self._store.list_owners()
+            living = {owner.id for owner in self._owners}
+            if any(owner.id not in living for owner in before):
+                self._care_at = self._claim_at = now
+        if self._runner.ownership.bury(self._owners):
+            self._look_at_owners = True
+            self._care_at = self._claim_at = now
+
+    def _is_past(self, instant: int | None) -> bool:
+        return instant is not None and instant <= self._env.now()
+
+    def look(self) -> None:
+        """There may be room for more, or more to claim: at the next tick."""
+        self._claim_at = 0.0
+
+    def _take_care(self) -> None:
+        """Go on with what the dead ran, and with what is due and was parked by them."""
+        flows = self.wanted.flows()
+        adopt_running(self._runner, flows)
+        self._due_at = wake_abandoned(self._runner, flows)
+
+    # --- claiming ------------------------------------------------------------------------
+
+    def _claim(self, now: float) -> bool:
+        """Claim what there is room for -> whether there may be more."""
+        if now < self._claim_at and not self._is_past(self._queued_at):
+            return False
+        room = self._room()
+        if room <= 0:
+            self._claim_at = now + POLL_SECONDS  # or as soon as something ends here
+            return False
+        self._claim_at = now + POLL_SECONDS
+        self.tally.looks += 1
+        if self._may_be_suspects(now):
+            return self._claim_suspect()
+        due_at = self._next_queued()
+        if due_at is None:
+            return False
+        if due_at > self._env.now():
+            self._queued_at = due_at
+            return False
+        self._queued_at = None
+        limit = min(room, MAX_CLAIM)
+        return len(self._claim_next(limit)) == limit and room > limit
+
+    def _room(self) -> int:
+        runner = self._runner
+        with runner.lock:
+            if any(is_suspect(row) for row in runner.candidates()):
+                return 0  # one that was taken over waits until nothing else runs here
+            return runner.places.room(self.wanted.concurrency) - runner.queued
+
+    def _next_queued(self) -> int | None:
+        return self._store.next_queued(
+            project=self._runner.services.project,
+            flow_ids=self._turns,
+            queues=self.wanted.queues,
+        )
+
+    def _claim_next(self, limit: int, *, alone: bool = False) -> list[ExecutionRow]:
+        runner, began = self._runner, self._env.monotonic()
+        write = ClaimNext(
+            runner.services.project,
+            self._turns,
+            self.wanted.queues,
+            runner.ownership.number(),
+            limit,
+            self._env.now(),
+            alone,
+        )
+        rows: list[ExecutionRow] = self._store.apply(write)
+        self.tally.claims += 1
+        self.tally.claimed += len(rows)
+        self.tally.claim_seconds += self._env.monotonic() - began
+        self._begin(rows)
+        return rows
+
+    def _begin(self, rows: Sequence[ExecutionRow]) -> None:
+        flows = self.wanted.flows()
+        for row in rows:
+            candidate = Candidate(row, flows[row.flow_id], Context(), Completion(row.exec_id))
+            begin_claimed(self._runner, candidate)
+        claimed = {row.flow_id for row in rows}
+        self._turns = [
+            *(turn for turn in self._turns if turn not in claimed),
+            *(turn for turn in self._turns if turn in claimed),
+        ]
+
+    # --- what may kill its process -----------------------------------------------------------
+
+    def _may_be_suspects(self, now: float) -> bool:
+        """Whether one is to be claimed now, or is waited for."""
+        if not self._is_clearing and now >= self._suspects_at:
+            self._suspects_at = now + SUSPECTS_SECONDS
+            self._is_clearing = self._store.has_suspects(
+                project=self._runner.services.project, flow_ids=self._turns
+            )
+        return self._is_clearing
+
+    def _is_empty(self) -> bool:
+        runner = self._runner
+        with runner.lock:
+            return runner.places.are_empty and not runner.queued
+
+    def _claim_suspect(self) -> bool:
+        if not self._is_empty():
+            return False
+        self._is_clearing = False
+        return not self._claim_next(1, alone=True)
