@@ -12,10 +12,21 @@ import pytest
 import kitaru
 from kitaru import app, checkpoint, flow
 from kitaru._core.lifecycle import State
+from kitaru._core.payload import seal
 from kitaru._core.schedules import MAX_MISSED, Schedule, next_fire
 from kitaru._engine.execution import FlowSpec
 from kitaru._engine.schedules import LOOK_SECONDS, Schedules
-from kitaru._store.protocol import ExecutionRow, Fenced, PauseSchedule, ScheduleRow
+from kitaru._store.protocol import (
+    NO_FACTS,
+    Claim,
+    ExecutionRow,
+    Fenced,
+    Finish,
+    NoRoom,
+    PauseSchedule,
+    ScheduleRow,
+    SetLimits,
+)
 from kitaru.errors import KitaruUsageError
 from kitaru.flows import Flow
 from kitaru.testing import in_memory
@@ -331,6 +342,24 @@ def _register_and_fire(world: World) -> bool:
     return False
 
 
+def test_with_a_limit_of_one_for_the_flow_they_run_one_after_the_other() -> None:
+    with in_memory(clock="manual", now=datetime(2026, 3, 1, tzinfo=UTC)) as world:
+        worker = schedules_of(every.spec)  # nobody adopts here: what is claimed is claimed by hand
+        project, me = app.current().project, app.current().runner.ownership.number()
+        world.store.apply(SetLimits(project, {"every": 1}))
+        world.clock.move_to(world.clock.now() + 3 * 3_600_000_000)
+        worker.fire_due()
+        now = world.clock.now()
+        oldest, *others = executions(world)
+        row = world.store.apply(Claim(oldest.id, 0, me, None, now))
+        with pytest.raises(NoRoom):
+            world.store.apply(Claim(others[0].id, 0, me, None, now))
+        done = seal("json", b"1")
+        world.store.apply(Finish(row.id, row.epoch, done, None, (), None, NO_FACTS, now))
+        world.store.apply(Claim(others[0].id, 0, me, None, now))
+        assert len(others) == 2
+
+
 # --- what a scheduled execution is born with -----------------------------------------------------
 
 
@@ -357,6 +386,7 @@ def test_it_is_born_with_what_the_flow_says(world: World) -> None:
     assert row.flow_id == by_hand.flow_id
     assert (row.keep_seconds, row.code_module) == (by_hand.keep_seconds, by_hand.code_module)
     assert row.deadline_at is not None
+    assert (row.queue, row.priority, row.limit_key) == ("default", 0, "careful")
     spec = kitaru.KitaruClient().executions.get(row.exec_id).frozen_execution_spec
     same = kitaru.KitaruClient().executions.get(fresh.exec_id).frozen_execution_spec
     at = int(datetime(2026, 3, 1, 7, tzinfo=UTC).timestamp() * 1e6)

@@ -193,6 +193,8 @@ def scheduled_start(row: ScheduleRow, env: Env, at: int, *, skipped: int = 0) ->
         at=now,
         deadline_at=deadline_of(spec.get("timeout_seconds"), now),
         keep_seconds=row.keep_seconds,
+        # So that a limit can say how many of them run at once; without one it costs nothing.
+        limit_key=row.flow_name,
     )
 
 
