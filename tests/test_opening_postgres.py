@@ -146,3 +146,15 @@ def test_without_the_driver_the_command_that_installs_it_is_named(tmp_path: Path
 def test_settings_show_the_address_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KITARU_STORE", "postgresql://me:s3cret@db/app")
     assert str(settings.resolve().store) == "postgresql://me:***@db/app"
+
+
+@pytest.mark.slow
+def test_what_was_printed_on_one_machine_is_read_on_another(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    one = Machine(tmp_path / "one", postgres_url)
+    assert one.python("program.py").returncode == 0
+    two = Machine(tmp_path / "two", postgres_url)
+    listed = json.loads(two.kitaru("executions", "list", "-o", "json").stdout)
+    exec_id = listed["items"][0]["exec_id"]
+    assert "body 21" in two.kitaru("executions", "logs", exec_id).stdout

@@ -89,6 +89,7 @@ def test_every_option_can_be_said_in_every_place(root: Path) -> None:
         "logs": False,
         "max_log_bytes": 100_000,
         "max_log_folder_bytes": 1_000_000,
+        "objects": "s3://bucket/prefix",
         "limits": {"max_depth": 150},
     }
     assert set(values) == set(BUILT_IN)

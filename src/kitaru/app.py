@@ -139,9 +139,10 @@ def _make() -> Kitaru:
 
 def _compose() -> Kitaru:
     # Not at the top: `import kitaru` must not load the database driver.
-    from kitaru.opening import logs_beside, open_store
+    from kitaru.opening import logs_of, open_store
 
-    settings, location, store = open_store(_env)
+    opened = open_store(_env)
+    settings, location, store = opened
     _settings.hold(
         store=location.place,
         project=store.project,
@@ -149,6 +150,7 @@ def _compose() -> Kitaru:
         logs=settings.logs,
         max_log_bytes=settings.max_log_bytes,
         max_log_folder_bytes=settings.max_log_folder_bytes,
+        objects=settings.objects,
     )
     return Kitaru(
         settings=settings,
@@ -157,7 +159,7 @@ def _compose() -> Kitaru:
         env=_env,
         project=store.project,
         root=location.root,
-        logs=logs_beside(location, settings),
+        logs=logs_of(opened),
     )
 
 

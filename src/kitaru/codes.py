@@ -173,6 +173,8 @@ _MACHINE = {
     "row-gone": "A row of the store was deleted meanwhile.",
     "sqlite-too-old": "The installed SQLite can damage the store.",
     "server-unfit": "A database server on which a store cannot be kept.",
+    "objects-refused": "The object store refuses what is to be read or written there.",
+    "objects-unknown": "A value stands in an object store that this process was not told of.",
     "store-away": "The database server is not to be had for now.",
     "store-closed": "The store was closed before.",
     "store-damaged": "The database file is damaged.",

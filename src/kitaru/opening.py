@@ -16,26 +16,30 @@ from kitaru._core.limits import use as use_limits
 from kitaru._store.address import Address
 from kitaru._store.location import Location, find_store, prepare, project_name
 from kitaru._store.logfiles import LogFiles
+from kitaru._store.logs import LogStore
+from kitaru._store.objects import Objects
+from kitaru._store.objects import Place as ObjectPlace
 from kitaru._store.project import main_file
 from kitaru._store.protocol import Store
 from kitaru._store.sqlite.store import SqliteStore
 from kitaru.env import Env
-from kitaru.errors import KitaruFeatureNotAvailableError
-
-
-def logs_beside(location: Location, settings: _settings.Settings) -> LogFiles:
-    """Where the logs of executions in that store are, whether or not any are kept now."""
-    return LogFiles(
-        location.folder,
-        max_bytes=settings.max_log_bytes,
-        max_folder_bytes=settings.max_log_folder_bytes,
-    )
+from kitaru.errors import KitaruFeatureNotAvailableError, KitaruUsageError
 
 
 class Opened(NamedTuple):
     settings: _settings.Settings
     location: Location
     store: Store
+
+
+def logs_of(opened: Opened) -> LogStore:
+    """Where the logs of executions in that store are, whether or not any are kept now."""
+    settings, location, store = opened
+    max_bytes, max_all_bytes = settings.max_log_bytes, settings.max_log_folder_bytes
+    if location.address is not None:
+        table: LogStore = store.logs(max_bytes=max_bytes, max_total_bytes=max_all_bytes)  # type: ignore[attr-defined]
+        return table
+    return LogFiles(location.folder, max_bytes=max_bytes, max_folder_bytes=max_all_bytes)
 
 
 def open_store(env: Env) -> Opened:
@@ -50,6 +54,13 @@ def open_store(env: Env) -> Opened:
     )
     if location.address is not None:
         return Opened(settings, location, _on_server(location, location.address, settings, env))
+    if settings.objects is not None:
+        raise KitaruUsageError(
+            f"{settings.origin['objects']} is {settings.objects!r}, and the store is the folder "
+            f"{location.folder!r}: large values of a SQLite store lie in files beside it, where a "
+            "backup takes them along. Name a PostgreSQL database as the store, or leave it out",
+            code="option-invalid",
+        )
     prepare(location)
     project = project_name(settings.project, location)
     store = SqliteStore.open(location.folder, env=env, project=project, root=location.root)
@@ -60,8 +71,13 @@ def _on_server(
     location: Location, address: Address, settings: _settings.Settings, env: Env
 ) -> Store:
     project = project_name(settings.project, location)
-    store: Store = _postgres(location).PostgresStore.open(address, env=env, project=project)
-    # For logs; where it cannot be made there are none, and whoever writes them says so.
+    objects = None
+    if settings.objects is not None:
+        objects = Objects(ObjectPlace.parse(settings.objects, settings.origin["objects"]))
+    store: Store = _postgres(location).PostgresStore.open(
+        address, env=env, project=project, objects=objects
+    )
+    # For what this machine alone keeps; where it cannot be made, whoever needs it says so.
     with contextlib.suppress(OSError):
         os.makedirs(location.folder, mode=0o700, exist_ok=True)
     return store

@@ -23,6 +23,7 @@ from kitaru._core.names import check_name, shortened
 from kitaru._core.retry import check_retries
 from kitaru._store import project as projects
 from kitaru._store.address import Address, is_address, masked
+from kitaru._store.objects import Place
 from kitaru.errors import KitaruUsageError
 from kitaru.notices import notice_once
 
@@ -61,6 +62,8 @@ class Settings:
     """Of one execution: what is older goes."""
     max_log_folder_bytes: int
     """Of all executions together: logs of the oldest go."""
+    objects: str | None
+    """The address of a bucket for large values; None: they lie with the store."""
     limits: Limits
     """What values and names may measure."""
     origin: Mapping[str, str]
@@ -86,6 +89,7 @@ BUILT_IN: Mapping[str, Any] = {
     "logs": True,
     "max_log_bytes": 16 * 1024 * 1024,
     "max_log_folder_bytes": 512 * 1024 * 1024,
+    "objects": None,
     "limits": DEFAULT_LIMITS._asdict(),
 }
 
@@ -109,6 +113,7 @@ def configure(
     logs: bool | None = None,
     max_log_bytes: int | None = None,
     max_log_folder_bytes: int | None = None,
+    objects: str | None = None,
     limits: Mapping[str, int] | None = None,
     **unknown: Never,
 ) -> None:
@@ -139,6 +144,7 @@ def configure(
             "logs": logs,
             "max_log_bytes": max_log_bytes,
             "max_log_folder_bytes": max_log_folder_bytes,
+            "objects": objects,
             "limits": limits,
             **unknown,
         },
@@ -333,6 +339,10 @@ def _checked_store(value: object, said_by: str) -> str:
     )
 
 
+def _checked_objects(value: object, said_by: str) -> str:
+    return str(Place.parse(value, said_by))
+
+
 def _checked_project(value: object, said_by: str) -> str:
     try:
         return check_name("project", value)
@@ -418,6 +428,7 @@ _CHECKS: Mapping[str, Callable[[object, str], Any]] = {
     "logs": _checked_switch,
     "max_log_bytes": _checked_number(LEAST_LOG_BYTES, 1 << 34),
     "max_log_folder_bytes": _checked_number(LEAST_LOG_BYTES, 1 << 44),
+    "objects": _checked_objects,
     "limits": _checked_limits,
 }
 

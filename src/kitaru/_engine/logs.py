@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 WRITE_SECONDS = 0.1
 """How long what was printed may stand in memory only: a kill loses that much."""
 
+CLOSE_SECONDS = 15.0
+"""How long the end of a program waits for the thread that is writing."""
+
 SHORT = 1000
 """A piece of up to so many characters is taken without counting them."""
 
@@ -200,6 +203,8 @@ class LogWriter:
             self._is_awake = False
             if self._waiting:
                 self._wake.set()  # it came after we had looked
+            elif self._logs.is_written_by_tidy:
+                self._tidy()  # what an execution that ended has taken out of the queue
 
     def _tidy(self) -> None:
         try:
@@ -211,6 +216,8 @@ class LogWriter:
         """Write all that this execution has printed, beginnings of lines included."""
         if process.id == self._pid and (self._waiting or self._begun or self._lost):
             self._empty(ending=run)
+            if self._logs.is_written_by_tidy and self._thread is not None:
+                self._wake.set()
 
     def ended(self, run: Run) -> None:
         """The execution has left this process."""
@@ -225,6 +232,15 @@ class LogWriter:
             self._closed.set()
             self._wake.set()
             self._empty()
+            if self._logs.is_written_by_tidy:
+                self._finish()
+
+    def _finish(self) -> None:
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(CLOSE_SECONDS)
+        if thread is None or not thread.is_alive():
+            self._tidy()
 
     def _empty(self, *, ending: Run | None = None) -> None:
         try:

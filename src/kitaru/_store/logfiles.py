@@ -60,6 +60,8 @@ class LogFiles:
     ``max_bytes``: of one execution; ``max_folder_bytes``: of all.
     """
 
+    is_written_by_tidy = False
+
     def __init__(self, store_folder: str, *, max_bytes: int, max_folder_bytes: int) -> None:
         self._folder = os.path.join(store_folder, FOLDER)
         self._max_bytes = max_bytes
@@ -77,7 +79,7 @@ class LogFiles:
             writing = self._writing[exec_id] = self._begin(exec_id, epoch)
         data = bytearray()
         for chunk in chunks:
-            line = _encoded(chunk)
+            line = encode_line(chunk)
             if writing.size + len(data) + len(line) > self._segment_bytes:
                 if data:
                     self._write(exec_id, writing, data)
@@ -323,7 +325,8 @@ def _before(path: str) -> int:
         return 0
 
 
-def _encoded(chunk: Chunk) -> bytes:
+def encode_line(chunk: Chunk) -> bytes:
+    """One line of a log, ASCII only."""
     parts = {name: part for name, part in zip(Chunk._fields, chunk, strict=True) if part}
     return _encode(parts).encode("ascii") + b"\n"
 
@@ -340,14 +343,19 @@ def _decoded(data: bytes, at: _Place) -> tuple[list[Chunk], int]:
         del lines[0]
         missing = max(0, before - at.reached)
         if missing:
-            chunks.append(note(0, _dropped(missing)))
+            chunks.append(note(0, said_dropped(missing)))
     for line in lines:
         if line:
-            chunks.append(_chunk(line) or note(0, "a line of this log is damaged: left out"))
+            chunks.append(decode_line(line))
     return chunks, missing
 
 
-def _dropped(count: int) -> str:
+def decode_line(line: bytes) -> Chunk:
+    """What the line says, or that it says nothing."""
+    return _chunk(line) or note(0, "a line of this log is damaged: left out")
+
+
+def said_dropped(count: int) -> str:
     return (
         f"{count:,} bytes of the log were dropped here, to keep that of one execution within its "
         "bound (max_log_bytes)"

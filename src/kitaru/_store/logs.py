@@ -1,8 +1,8 @@
 """What code printed and logged while it ran: the records of it, and what a keeper of them can do.
 
 Logs are no part of what is promised: nothing is decided by them, and they may be
-cut short or gone. So they stand beside the database and not in it. ``logfiles.py``
-keeps them in files; a store on a server would keep them in its own way.
+cut short or gone. ``logfiles.py``
+keeps them in files, ``postgres/logs.py`` in a table.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ class Page(NamedTuple):
 class LogStore(Protocol):
     """Keeps the logs of executions. Only their owner appends, so that no two do at once."""
 
+    is_written_by_tidy: bool
+    """Whether ``append`` only takes, and ``tidy`` writes: where writing waits for a network."""
+
     def append(self, exec_id: str, epoch: int, chunks: Sequence[Chunk]) -> None:
         """Keep these; may raise ``OSError`` or ``KitaruBackendError``, and has then kept a part."""
         ...
@@ -61,7 +64,8 @@ class LogStore(Protocol):
         ...
 
     def tidy(self) -> None:
-        """Keep all logs together within their bound; called now and then, off every hot path."""
+        """Keep all logs together within their bound; called now and then, off every hot path,
+        by the thread that writes and at the very end."""
         ...
 
     def read(self, exec_id: str, after: str | None = None) -> Page:

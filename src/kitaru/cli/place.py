@@ -17,7 +17,7 @@ from kitaru.env import Env, SystemEnv
 from kitaru.errors import KitaruNotFoundError
 from kitaru.housekeeping import Housekeeper
 from kitaru.looking import Looking
-from kitaru.opening import is_made, logs_beside, open_store
+from kitaru.opening import is_made, logs_of, open_store
 from kitaru.records import instant
 
 
@@ -67,11 +67,12 @@ def existing() -> Place:
     """The store that is there, to look at."""
     insist_on_store()
     env = SystemEnv()
-    chosen, location, store = open_store(env)
+    opened = open_store(env)
+    _, location, store = opened
     liveness = LockFiles(location.folder, env=env)
     # It registers nothing, so it needs no name of its own (and no socket library for it).
     others = Ownership(store, liveness, env, host="", pid=os.getpid())
-    logs = logs_beside(location, chosen)
+    logs = logs_of(opened)
     looking = Looking(
         store,
         project=store.project,

@@ -1,8 +1,12 @@
-"""Large payloads in a table of the database: compressed, named by their digest, never changed.
+"""Large payloads of a database: compressed, named by their digest, never changed.
 
-Committed by itself before the transaction that names it begins, so a crash leaves at worst
-a row that nobody names; inside that transaction the row is locked, so that a housekeeper
-who is about to drop it waits and looks again.
+Each has a row in the table ``blobs``; the bytes stand in it, or in an object store. The row
+is committed by itself before the transaction that names it begins, so a crash leaves at
+worst a row that nobody names; inside that transaction the row is locked, so that a
+housekeeper who is about to drop it waits and looks again.
+
+An object has its row before it is there, and a name that is never used again: so one without
+a row is nobody's, for ever, and may be removed at any time and however late.
 """
 
 from __future__ import annotations
@@ -12,40 +16,82 @@ from hashlib import blake2b
 
 from kitaru._core.payload import Payload
 from kitaru._store.blobs import compressed, unpacked
+from kitaru._store.objects import Objects
 from kitaru._store.postgres.database import Database
 from kitaru._store.queries import Queries
 from kitaru.env import Env
+from kitaru.errors import KitaruBackendError
 
 
 class TableBlobs:
-    """What :class:`kitaru._store.blobs.Blobs` is in a folder, in the table ``blobs``."""
+    """What :class:`kitaru._store.blobs.Blobs` is in a folder, in the table ``blobs``.
 
-    def __init__(self, database: Database, queries: Queries, env: Env) -> None:
+    ``objects``: where new ones are put; None: into the table. Either way those that stand
+    elsewhere already are found.
+    """
+
+    def __init__(
+        self, database: Database, queries: Queries, env: Env, objects: Objects | None = None
+    ) -> None:
         self._database = database
         self._queries = queries
         self._env = env
+        self._objects = objects
 
     def path(self, digest: bytes) -> str:
         """Where it is, in words."""
         return f"blob {digest.hex()} of {self._database.place}"
 
     def keep(self, payload: Payload) -> None:
-        values = (payload.digest, compressed(payload.data), self._env.now())
-        self._database.read(self._queries.keep_blob, values)
+        packed = compressed(payload.data)
+        if self._objects is not None:
+            self._keep_object(self._objects, payload.digest, packed)
+        else:
+            self._keep_row(payload.digest, packed, None, len(packed))
         self._env.crash_point("blob_written")
+
+    def _keep_row(
+        self, digest: bytes, data: bytes | None, address: str | None, size: int
+    ) -> str | None:
+        """Make its row if there is none -> where the bytes stand by that row; None: in it."""
+        values = (digest, data, address, size, self._env.now())
+        ((address,),) = self._database.read(self._queries.keep_blob, values)
+        return address
+
+    def _keep_object(self, objects: Objects, digest: bytes, packed: bytes) -> None:
+        name = f"{digest.hex()[:2]}/{digest.hex()[2:]}-{self._env.random_bytes(8).hex()}"
+        address = self._keep_row(digest, None, objects.address(name), len(packed))
+        self._env.crash_point("blob_named")
+        # Somebody else's object may be on its way, or never have come.
+        if address is not None and objects.size(address) is None:
+            objects.put(address, packed)
 
     def find(self, digest: bytes) -> bytes | None:
         found = self._database.read(self._queries.find_blob, (digest,))
         if not found:
             return None
-        data = unpacked(found[0][0])
+        packed, address = found[0]
+        if packed is None:
+            packed = self._fetch(address)
+        data = unpacked(packed) if packed is not None else None
         return data if data is not None and _names(digest, data) else None
+
+    def _fetch(self, address: str) -> bytes | None:
+        if self._objects is None:
+            raise KitaruBackendError(
+                f"a large value stands in {address}, and this process was not told of an object "
+                "store: set KITARU_OBJECTS (or objects= of kitaru.configure) and the credentials "
+                "as they are where flows run",
+                code="objects-unknown",
+            )
+        return self._objects.get(address)
 
     def is_there(self, digest: bytes) -> bool:
         """Inside the transaction that is about to name it; it stays until that ends."""
         return bool(self._database.rows(self._queries.lock_blob, (digest,)))
 
     def drop(self, digest: bytes) -> None:
+        """Its row only: the object goes when that is committed, with the leftovers."""
         self._database.change(self._queries.drop_blob, (digest,))
         self._env.crash_point("blob_dropped")
 
@@ -54,7 +100,18 @@ class TableBlobs:
             yield bytes(digest), int(size)
 
     def drop_leftovers(self, *, before: int) -> int:
-        return 0  # a row is whole or not there
+        """Remove objects without a row -> how many. (A row is whole or not there.)"""
+        if self._objects is None:
+            return 0
+        count = 0
+        for page in self._objects.list(before=before):
+            known = {
+                address for (address,) in self._database.read(self._queries.known_objects, (page,))
+            }
+            left = [address for address in page if address not in known]
+            self._objects.remove(left)
+            count += len(left)
+        return count
 
 
 def _names(digest: bytes, data: bytes) -> bool:

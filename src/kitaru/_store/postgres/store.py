@@ -10,10 +10,12 @@ import psycopg
 
 from kitaru._store import commit
 from kitaru._store.migrations import Migration, load_migrations
+from kitaru._store.objects import Objects
 from kitaru._store.postgres import migrate
 from kitaru._store.postgres.blobs import TableBlobs
 from kitaru._store.postgres.connecting import BOUNDS, Bounds
 from kitaru._store.postgres.database import LOOK_SECONDS, Database
+from kitaru._store.postgres.logs import LogTable
 from kitaru._store.postgres.migrate import Meta, find_meta, prepare
 from kitaru._store.postgres.writes import PostgresWrites
 from kitaru._store.queries import Queries
@@ -47,7 +49,13 @@ class PostgresStore(SqlStore):
     """A :class:`kitaru._store.protocol.Store` in a database that many machines share."""
 
     def __init__(
-        self, database: Database, meta: Meta, queries: Queries, env: Env, project: str
+        self,
+        database: Database,
+        meta: Meta,
+        queries: Queries,
+        env: Env,
+        project: str,
+        objects: Objects | None = None,
     ) -> None:
         super().__init__(
             writer=database,
@@ -55,12 +63,13 @@ class PostgresStore(SqlStore):
             changes=database.changes,
             check_use=database.check_use,
             queries=queries,
-            blobs=TableBlobs(database, queries, env),
+            blobs=TableBlobs(database, queries, env, objects),
             env=env,
             project=project,
             writes=PostgresWrites,
         )
         self._database = database
+        self._env = env
         self._meta = meta
 
     @classmethod
@@ -70,13 +79,15 @@ class PostgresStore(SqlStore):
         *,
         env: Env,
         project: str,
+        objects: Objects | None = None,
         migrations: Sequence[Migration] | None = None,
         bounds: Bounds = BOUNDS,
         look_seconds: float = LOOK_SECONDS,
     ) -> PostgresStore:
         """Open the store in the database of that libpq URL; make or upgrade it if need be.
 
-        ``look_seconds``: how old an answer of ``changes()`` may be.
+        ``look_seconds``: how old an answer of ``changes()`` may be; ``objects``: where large
+        values go; None: into a table.
         """
         queries = Queries(os.path.join(_HERE, "queries"))
         database = Database(url, env, bounds=bounds, look_seconds=look_seconds)
@@ -90,7 +101,12 @@ class PostgresStore(SqlStore):
         except BaseException:
             database.close()
             raise
-        return cls(database, meta, queries, env, project)
+        return cls(database, meta, queries, env, project, objects)
+
+    def logs(self, *, max_bytes: int, max_total_bytes: int) -> LogTable:
+        """Where the logs of executions in this store are."""
+        bounds = {"max_bytes": max_bytes, "max_total_bytes": max_total_bytes}
+        return LogTable(self._database, self._queries, self._env, **bounds)
 
     def info(self) -> dict[str, Any]:
         """Where the store is, its schema version, size in bytes, project, PostgreSQL version."""

@@ -455,8 +455,11 @@ from kitaru.owners as o;
 -- SQLite store are.
 create table kitaru.blobs (
     digest bytea primary key,
-    data bytea not null,
-    written_at bigint not null
+    data bytea,
+    address text unique,  -- of the object that holds the bytes, if they are not here
+    size bigint not null,
+    written_at bigint not null,
+    check ((data is null) <> (address is null))
 );
 alter table kitaru.blobs alter column data set storage external;
 
@@ -475,3 +478,18 @@ create function kitaru.new_generation() returns bigint language sql as $$
         owner = null;
     update kitaru.meta set generation = generation + 1 returning generation;
 $$;
+
+-- What executions printed and logged: JSON lines, some of one execution in each row. Nothing is
+-- decided by them.
+create table kitaru.logs (
+    exec_id text not null,
+    epoch bigint not null,
+    number bigint not null,
+    before bigint not null,  -- bytes of all rows before this one, also of those that are gone
+    data text not null,
+    size bigint not null,
+    written_at bigint not null,
+    primary key (exec_id, epoch, number)
+);
+
+create index logs_by_age on kitaru.logs (written_at);

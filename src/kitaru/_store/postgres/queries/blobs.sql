@@ -1,12 +1,17 @@
--- Blobs: large values. Only PostgreSQL keeps them in a table.
+-- Blobs: large values. Only PostgreSQL keeps them, or where they are, in a table.
 
 -- name: keep_blob
-insert into kitaru.blobs (digest, data, written_at) values ($1, $2, $3)
-on conflict (digest) do update set written_at = greatest(kitaru.blobs.written_at, excluded.written_at)
-returning 1
+-- A row that is there counts as new again, and takes the bytes in if it had an address only:
+-- who brings bytes may not be able to look whether the object is there.
+insert into kitaru.blobs as b (digest, data, address, size, written_at) values ($1, $2, $3, $4, $5)
+on conflict (digest) do update set
+    data = coalesce(b.data, excluded.data),
+    address = case when coalesce(b.data, excluded.data) is null then b.address end,
+    written_at = greatest(b.written_at, excluded.written_at)
+returning address
 
 -- name: find_blob
-select data from kitaru.blobs where digest = $1
+select data, address from kitaru.blobs where digest = $1
 
 -- name: lock_blob
 select 1 from kitaru.blobs where digest = $1 for share
@@ -18,4 +23,7 @@ select 1 from kitaru.blobs where digest = $1 for update
 delete from kitaru.blobs where digest = $1
 
 -- name: list_blobs
-select digest, octet_length(data)::int8 from kitaru.blobs where written_at < $1
+select digest, size from kitaru.blobs where written_at < $1
+
+-- name: known_objects
+select address from kitaru.blobs where address = any ($1::text[])
