@@ -91,6 +91,8 @@ class Kitaru:
             self.services.logs.close()
         self.store.close()
         self.services.loop.stop()
+        if self.services.remote is not None:
+            self.services.remote.close()
         return left
 
     def be_silent(self) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -34,11 +35,11 @@ from kitaru._engine.children import (
 )
 from kitaru._engine.context import here
 from kitaru._engine.debugging import was_quit
-from kitaru._engine.drivers import drive, drive_async
 from kitaru._engine.effects import Ask
 from kitaru._engine.execution import FlowSpec
 from kitaru._engine.frames import fold
 from kitaru._engine.futures import asyncio_running
+from kitaru._engine.outage import is_away
 from kitaru._engine.outcomes import open_result, raise_failure
 from kitaru._engine.unwind import Why
 from kitaru.cancels import checked_reason
@@ -188,7 +189,8 @@ class FlowHandle(Generic[R]):
     def _wait(self, timeout: float | None) -> R:
         place = here.get()
         if place is not None:
-            return self._give(drive(self._follow_inside(place, timeout), self._app.env), place)
+            following = self._follow_inside(place, timeout)
+            return self._give(self._app.services.drive(following, self._app.env), place)
         began = self._app.env.monotonic()
         host = self._app.host
         host.go_on()
@@ -198,7 +200,7 @@ class FlowHandle(Generic[R]):
             if left is not None and left <= 0:
                 raise self._timed_out(timeout, self._app.env.monotonic() - began)
             try:
-                finished = self._look()
+                finished = self._look_if_there(left)
                 if finished is not None:
                     return self._open(finished)
                 pause_seconds = self._pause(pause_seconds, left)
@@ -230,13 +232,14 @@ class FlowHandle(Generic[R]):
     async def _follow_async(self) -> R:
         place = here.get()
         if place is not None:
-            found = await drive_async(self._follow_inside(place, None), self._app.env)
-            return self._give(found, place)
+            following = self._follow_inside(place, None)
+            found = await self._app.services.drive_async(following, self._app.env)
+            return await self._elsewhere(lambda: self._give(found, place))
         pause_seconds = _FIRST_POLL_SECONDS
         while True:
-            finished = self._look()
+            finished = await self._look_async()
             if finished is not None:
-                return self._open(finished)
+                return await self._elsewhere(partial(self._open, finished))
             completion = self._completion
             if completion is None:
                 await asyncio.sleep(pause_seconds)
@@ -348,6 +351,30 @@ class FlowHandle(Generic[R]):
             self._app.services.say(
                 f"execution {self._exec_id} of flow {row.flow_name!r} is pending: {missing}"
             )
+
+    def _look_if_there(self, left: float | None) -> ExecutionRow | Payload | None:
+        """Look; while the store is away, which is said once, wait for it instead."""
+        try:
+            return self._look()
+        except KitaruBackendError as error:
+            if not is_away(error):
+                raise
+            # In slices, so that Ctrl-C is seen everywhere.
+            slice_seconds = POLL_SECONDS if left is None else min(POLL_SECONDS, left)
+            self._app.services.outage.wait(error, slice_seconds)
+            return None
+
+    async def _look_async(self) -> ExecutionRow | Payload | None:
+        """Look, on a thread where that is a wait for the network: not on the caller's loop."""
+        completion, remote = self._completion, self._app.services.remote
+        if remote is None or (completion is not None and not completion.is_over):
+            return self._look()
+        return await remote.ask(self._look)
+
+    async def _elsewhere(self, function: Callable[[], R]) -> R:
+        """Call what may ask the store: here if that costs nothing, else on a thread."""
+        remote = self._app.services.remote
+        return function() if remote is None else await remote.ask(function)
 
     def _left_here(self, completion: Completion) -> None:
         """It is over in this process: recorded, or lost, or the store is gone."""

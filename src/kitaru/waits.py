@@ -9,7 +9,7 @@ import asyncio
 import math
 from collections.abc import Awaitable
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kitaru._core.checks import check_text, check_timeout
 from kitaru._core.metadata import checked_metadata
@@ -17,13 +17,14 @@ from kitaru._core.names import check_name, shortened
 from kitaru._engine import schemas
 from kitaru._engine.awaiting import Promised
 from kitaru._engine.context import here
-from kitaru._engine.drivers import drive, drive_async
 from kitaru._engine.effects import Steps
 from kitaru._engine.loop import our_coroutines
 from kitaru._engine.waiting import Asked, Terms, ask, flow_place, metadata_json
 from kitaru._engine.waiting import sleep as sleep_steps
-from kitaru.env import Env
 from kitaru.errors import KitaruUsageError
+
+if TYPE_CHECKING:
+    from kitaru._engine.run import Run
 
 _MAX_SECONDS = 100 * 365.25 * 86_400
 """A century: what is meant to be longer is a mistake."""
@@ -63,14 +64,14 @@ def wait(
     )
     terms = _terms(schema, name, question, timeout, metadata, expires, on_expire)
     asked = Asked(place, terms)
-    env = place.run.env
+    run = place.run
     if asyncio._get_running_loop() is not None:
-        return Promised("wait", _answer(asked, env))
-    return asked.value(drive(ask(asked), env))
+        return Promised("wait", _answer(asked, run))
+    return asked.value(run.services.drive(ask(asked), run.env))
 
 
-async def _answer(asked: Asked, env: Env) -> Any:
-    return asked.value(await drive_async(ask(asked), env))
+async def _answer(asked: Asked, run: Run) -> Any:
+    return asked.value(await run.services.drive_async(ask(asked), run.env))
 
 
 def sleep(seconds: float | timedelta) -> Awaitable[None]:
@@ -91,15 +92,15 @@ def sleep(seconds: float | timedelta) -> Awaitable[None]:
         here.get(), "sleep()", "Sleep in the flow that called it, or use time.sleep() here"
     )
     steps = sleep_steps(place, _seconds("sleep", seconds, at_least=0.0))
-    env = place.run.env
+    run = place.run
     if asyncio._get_running_loop() is not None:
-        return Promised("sleep", _slept(steps, env))
-    drive(steps, env)
+        return Promised("sleep", _slept(steps, run))
+    run.services.drive(steps, run.env)
     return _NOTHING
 
 
-async def _slept(steps: Steps[None], env: Env) -> None:
-    await drive_async(steps, env)
+async def _slept(steps: Steps[None], run: Run) -> None:
+    await run.services.drive_async(steps, run.env)
 
 
 class _Nothing:

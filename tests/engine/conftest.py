@@ -1,11 +1,60 @@
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kitaru import opening
+from kitaru._store.postgres.store import PostgresStore
+
+from .far import FarStore
+
+STORE = os.environ.get("ENGINE_STORE", "sqlite")
+"""Over which store these tests run: ``sqlite``, ``far`` (the same behind a network) or
+``postgres``. The usual run takes the first, and ``test_over_a_network.py`` the others."""
+
 
 @pytest.fixture(autouse=True)
-def store(own_store: Path) -> Path:
+def store(own_store: Path, request: pytest.FixtureRequest) -> Path:
     """Every test here works in a store of its own."""
+    if STORE != "sqlite":
+        request.getfixturevalue("far_store" if STORE == "far" else "postgres_store")
     return own_store
+
+
+@pytest.fixture
+def far_store(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], FarStore]:
+    """This process's Kitaru has its store behind a network -> that store, once it is open."""
+    opened: list[FarStore] = []
+    open_store = opening.open_store
+
+    def open_far(env: Any) -> Any:
+        found = open_store(env)
+        opened.append(FarStore(found.store))
+        return found._replace(store=opened[-1])
+
+    monkeypatch.setattr(opening, "open_store", open_far)
+    return lambda: opened[-1]
+
+
+@pytest.fixture
+def postgres_store(
+    own_store: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], FarStore]:
+    """The same, and what is behind the network is PostgreSQL."""
+    opened: list[FarStore] = []
+    open_store = opening.open_store
+
+    def open_postgres(env: Any) -> Any:
+        found = open_store(env)
+        project = found.store.project
+        found.store.close()
+        store = PostgresStore.open(postgres_url, env=env, project=project)
+        opened.append(FarStore(store))
+        return found._replace(store=opened[-1])
+
+    monkeypatch.setattr(opening, "open_store", open_postgres)
+    return lambda: opened[-1]

@@ -20,6 +20,7 @@ from kitaru.errors import KitaruContextError
 
 if TYPE_CHECKING:
     from kitaru._engine.call import Call
+    from kitaru._engine.remote import Remote
     from kitaru._engine.run import Run
 
 R = TypeVar("R")
@@ -61,10 +62,27 @@ class Await(Effect):
         return answer
 
     async def perform_async(self) -> Any:
+        async def look() -> Any:
+            return self.look()
+
+        return await self._stand(look)
+
+    async def perform_remote_async(self, remote: Remote) -> Any:
+        return await self._stand(lambda: remote.ask(self.look))
+
+    def perform_remote(self, remote: Remote) -> Any:
+        look = self.look
+        self.look = lambda: remote.through(look)
+        return self.perform()
+
+    async def _stand(self, look: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         run, stand = self.run, self.stand
         loop = asyncio.get_running_loop()
+        woken = False
 
         def complete() -> None:
+            nonlocal woken
+            woken = True
             if stand.future is not None and not stand.future.done():
                 stand.future.set_result(None)
 
@@ -73,8 +91,14 @@ class Await(Effect):
         run.standing.enter(stand)
         try:
             with run.waking(stand.wake):
-                while (answer := self.look()) is None:
+                while True:
+                    woken = False
+                    answer = await look()
+                    if answer is not None:
+                        break
                     self._check_on_loop()
+                    if woken:
+                        continue  # while it looked
                     stand.future = loop.create_future()
                     seconds = self._seconds()
                     timer = None if seconds is None else loop.call_later(seconds, complete)

@@ -14,7 +14,6 @@ from kitaru import settings
 from kitaru._core.names import check_name
 from kitaru._engine.call import Call, CheckpointSpec
 from kitaru._engine.context import Place, here
-from kitaru._engine.drivers import drive
 from kitaru._engine.effects import SLOW_ON_LOOP_SECONDS
 from kitaru._engine.futures import Deferred, FutureBase, Submitted, call_on_loop, start
 from kitaru._engine.once import steps_of
@@ -120,10 +119,10 @@ def call_sync(
         )
     call = new_call(spec, place, args, kwargs, options)
     if not on_loop:
-        return drive(steps_of(call), run.env).open(call)
+        return run.services.drive(steps_of(call), run.env).open(call)
     began = run.env.monotonic()
     try:
-        return drive(steps_of(call), run.env).open(call)
+        return run.services.drive(steps_of(call), run.env).open(call)
     finally:
         if run.env.monotonic() - began > SLOW_ON_LOOP_SECONDS:
             run.services.say(

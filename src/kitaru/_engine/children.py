@@ -23,7 +23,6 @@ from kitaru._engine.awaiting import Await
 from kitaru._engine.carrying import CHILD
 from kitaru._engine.context import Place, here
 from kitaru._engine.deadlines import fresh_deadline
-from kitaru._engine.drivers import drive
 from kitaru._engine.effects import Ask, Commit, Land, Steps
 from kitaru._engine.events import of_drifted_child
 from kitaru._engine.standing import Stand
@@ -137,7 +136,8 @@ StartIt = Callable[[Start, Context], Born]
 
 def start_child(runner: Runner, child: Child, new: Start, start: StartIt) -> Born:
     """The child of an earlier life, launched if nobody runs it; or a new one."""
-    return drive(_start(runner, child, new, start), child.run.env)
+    run = child.run
+    return run.services.drive(_start(runner, child, new, start), run.env)
 
 
 def _start(runner: Runner, child: Child, new: Start, start: StartIt) -> Steps[Born]:

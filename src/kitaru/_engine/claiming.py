@@ -103,14 +103,15 @@ def _launch(runner: Runner, candidate: Candidate, row: ExecutionRow) -> None:
 
 
 def _commit_claim(runner: Runner, row: ExecutionRow) -> tuple[Claim, ExecutionRow]:
+    through = runner.services.outage.through
     write = _claim_of(runner, row)
     try:
-        return write, runner.store.apply(write)
+        return write, through(lambda: runner.store.apply(write))
     except Fenced as refusal:
         if not runner.ownership.goes_on(refusal, write.owner):
             raise
-    write = _claim_of(runner, row)
-    return write, runner.store.apply(write)
+    again = _claim_of(runner, row)
+    return again, through(lambda: runner.store.apply(again))
 
 
 def _claim_of(runner: Runner, row: ExecutionRow) -> Claim:

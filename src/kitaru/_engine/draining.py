@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kitaru._core.lifecycle import State
 from kitaru._engine.execution import Life
+from kitaru._engine.outage import is_away
 from kitaru._engine.unwind import Unwind, Why
 from kitaru._store.protocol import ExecutionRow, Refused
 from kitaru.errors import KitaruBackendError
@@ -35,6 +36,7 @@ def drain(runner: Runner, seconds: float) -> list[str]:
         if left <= 0 or runner.wait_idle(min(left, _POLL_SECONDS)):
             break
     runner.services.gone = True
+    runner.services.outage.stop()
     for life in runner.launched():
         _hand_back(runner, life)
     return _pending(runner, ran)
@@ -72,7 +74,13 @@ def _hand_back(runner: Runner, life: Life) -> None:
     epoch = life.run.epoch if life.began else life.row.epoch
     try:
         runner.release(life.row, epoch)
-    except (Refused, KitaruBackendError):
+    except (Refused, KitaruBackendError) as error:
+        if is_away(error):
+            runner.services.say(
+                f"execution {life.row.exec_id} could not be handed back, because the store is "
+                "away: others take it over once this process counts as dead; what had ended here "
+                "and was not recorded yet runs again there"
+            )
         # It ended meanwhile, or the store is gone: then the lock is the hand-back.
         return
 

@@ -23,6 +23,7 @@ from kitaru.errors import KitaruBackendError, KitaruContextError
 
 if TYPE_CHECKING:
     from kitaru._engine.call import Call
+    from kitaru._engine.remote import Remote
     from kitaru._engine.run import Run
 
 T = TypeVar("T")
@@ -43,6 +44,13 @@ class Effect:
 
     async def perform_async(self) -> Any:
         return self.perform()
+
+    def perform_remote(self, remote: Remote) -> Any:
+        """``perform`` where the store is reached over a network, and may be away."""
+        return self.perform()
+
+    async def perform_remote_async(self, remote: Remote) -> Any:
+        return await self.perform_async()
 
 
 Steps = Generator[Effect, Any, T]
@@ -85,8 +93,15 @@ class Commit(Effect):
         self.facts = facts
 
     def perform(self) -> Any:
+        return self._by(self.run.store.apply)
+
+    def perform_remote(self, remote: Remote) -> Any:
+        apply = self.run.store.apply
+        return self._by(lambda write: remote.through(lambda: apply(write)))
+
+    def _by(self, apply: Callable[[Write], Any]) -> Any:
         try:
-            answer = self.run.store.apply(self.write)
+            answer = apply(self.write)
         except BaseException as error:
             self._landed(None, error)
             if isinstance(error, (Refused, KitaruBackendError)):
@@ -178,6 +193,14 @@ class CallBody(Effect):
         finally:
             here.reset(token)
 
+    def perform_remote(self, remote: Remote) -> Any:
+        remote.be_there(self.call.run)
+        return self.perform()
+
+    async def perform_remote_async(self, remote: Remote) -> Any:
+        await remote.be_there_async(self.call.run)
+        return await self.perform_async()
+
     async def perform_async(self) -> Any:
         call = self.call
         token = self._enter()
@@ -227,7 +250,7 @@ def is_shutdown_error(run: Run, exc: BaseException) -> bool:
 
 
 class Ask(Effect):
-    """Call one of our own functions that may read the store, but never waits long."""
+    """Call one of our own functions that may ask the store, but never waits for anybody else."""
 
     __slots__ = ("fn", "name")
 
@@ -237,3 +260,9 @@ class Ask(Effect):
 
     def perform(self) -> Any:
         return self.fn()
+
+    def perform_remote(self, remote: Remote) -> Any:
+        return remote.through(self.fn)
+
+    async def perform_remote_async(self, remote: Remote) -> Any:
+        return await remote.ask(self.fn)

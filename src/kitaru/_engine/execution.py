@@ -324,9 +324,7 @@ def fail(life: Life, exc: BaseException) -> Steps[bool]:
             f"({type(exc).__name__}), attempt {run.attempt}; trying again: "
             + (f"{names} and what was not reached" if names else "the flow's own code")
         )
-        row = run.store.find_execution(run.exec_id)
-        assert row is not None
-        run.load(row)
+        yield Ask("again", lambda: _begin_again(run))
         return True
     life.completion.cause = exc
     reason = reason_of(exc, [name for _, name in calls if name is not None])
@@ -334,6 +332,12 @@ def fail(life: Life, exc: BaseException) -> Steps[bool]:
         run, Finish(run.id, run.epoch, None, failure, failed_calls, reason, facts, now), facts
     )
     return False
+
+
+def _begin_again(run: Run) -> None:
+    row = run.store.find_execution(run.exec_id)
+    assert row is not None
+    run.load(row)
 
 
 def keep_log(run: Run) -> Steps[None]:

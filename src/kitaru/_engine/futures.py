@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from kitaru._core.checks import check_timeout
 from kitaru._engine.context import Attempt, Place
-from kitaru._engine.drivers import drive, drive_async
 from kitaru._engine.loop import our_coroutines
 from kitaru._engine.once import steps_of
 from kitaru._engine.quiet import Following
@@ -111,7 +110,7 @@ class Submitted:
     def _run(self) -> None:
         call = self.call
         try:
-            self._value = drive(steps_of(call), call.run.env).open(call)
+            self._value = call.run.services.drive(steps_of(call), call.run.env).open(call)
         except BaseException as error:
             self._error = error
         self._state = _DONE
@@ -279,7 +278,7 @@ def submit(call: Call) -> Submitted:
 
 async def call_on_loop(call: Call) -> Any:
     """Run a call in a task of the loop -> its value, or its exception raised."""
-    outcome = await drive_async(steps_of(call), call.run.env)
+    outcome = await call.run.services.drive_async(steps_of(call), call.run.env)
     return outcome.open(call)
 
 

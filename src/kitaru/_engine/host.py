@@ -20,6 +20,7 @@ from kitaru._core.lifecycle import State
 from kitaru._engine.awaited import describe
 from kitaru._engine.debugging import AGAIN_SECONDS, prompt_is_open, restore_terminal
 from kitaru._engine.draining import drain
+from kitaru._engine.outage import is_away
 from kitaru._engine.runner import Runner
 from kitaru.errors import KitaruError
 from kitaru.notices import notice
@@ -28,6 +29,9 @@ DRAIN_SECONDS = 5.0
 """What bodies get to finish and record after Ctrl-C (DESIGN.md, section 7)."""
 
 _NOTICE_SECONDS = 2.0
+
+_AWAY_SECONDS = 5.0
+"""After this long the host looks again, whatever kept it from looking."""
 
 
 class Host:
@@ -66,11 +70,18 @@ class Host:
             try:
                 pause_seconds = self._runner.tick()
             except Exception as error:
-                text = f"cannot look for what has arrived: {error}"
-                self._runner.services.say(text, once=("tick", text))
-                pause_seconds = 5.0
+                pause_seconds = self._missed(error)
             self._wake.wait(pause_seconds)
             self._wake.clear()
+
+    def _missed(self, error: Exception) -> float:
+        """Nothing was seen: look again later, or once the store is back if it is only away."""
+        if is_away(error):
+            self._runner.services.outage.wait(error, _AWAY_SECONDS)
+            return 0.0
+        text = f"cannot look for what has arrived: {error}"
+        self._runner.services.say(text, once=("tick", text))
+        return _AWAY_SECONDS
 
     def stop(self) -> None:
         """Let the thread that ticks end."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from kitaru._core.values import encode_failure
 from kitaru._engine.capture import listen
-from kitaru._engine.drivers import drive, drive_async
 from kitaru._engine.execution import Life, run_flow
 from kitaru._engine.losing import end as end_lost
 from kitaru._engine.losing import take_up_again
@@ -51,7 +51,11 @@ class Launching:
         runner = self._runner
         if self._services.logs is not None:
             listen()
-        run = Run(self._services, life.row, json.loads(life.row.spec))
+        spec, remote = json.loads(life.row.spec), self._services.remote
+        if remote is None:
+            run = Run(self._services, life.row, spec)
+        else:
+            run = remote.through(lambda: Run(self._services, life.row, spec))
         if life.taken_from is not None:
             run.note(
                 "takeover",
@@ -67,7 +71,7 @@ class Launching:
     def _run_sync(self, life: Life) -> None:
         try:
             self.begin(life)
-            drive(run_flow(life), self._services.env)
+            self._services.drive(run_flow(life), self._services.env)
         except BaseException as error:
             self._broken(life, error)
         finally:
@@ -75,12 +79,21 @@ class Launching:
 
     async def _run_async(self, life: Life) -> None:
         try:
-            self.begin(life)
-            await drive_async(run_flow(life), self._services.env)
+            await self._elsewhere(lambda: self.begin(life))
+            await self._services.drive_async(run_flow(life), self._services.env)
         except BaseException as error:
-            self._broken(life, error)
+            broken = error  # the name of a handler is gone behind it
+            await self._elsewhere(lambda: self._broken(life, broken))
         finally:
-            self._ended(life)
+            await self._elsewhere(lambda: self._ended(life))
+
+    async def _elsewhere(self, function: Callable[[], None]) -> None:
+        """Call what asks the store: on the loop if that costs nothing, else on a thread."""
+        remote = self._services.remote
+        if remote is None:
+            function()
+        else:
+            await remote.elsewhere(function)
 
     # --- how it left ---------------------------------------------------------------------
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from kitaru._core.identity import asked_identity
 from kitaru._engine.context import Place
-from kitaru._engine.drivers import drive
 from kitaru._engine.effects import Commit, Land, Steps
 from kitaru._store.protocol import LearntRow, MemoryRow, Record
 from kitaru.errors import KitaruContextError
@@ -55,7 +54,7 @@ def write_once(place: Place, kind: str, name: str, row: MemoryRow) -> None:
     run = place.run
     identity = identity_of(place, kind, name)
     if identity not in run.learnt:
-        drive(_write(place, kind, row._replace(identity=identity)), run.env)
+        run.services.drive(_write(place, kind, row._replace(identity=identity)), run.env)
 
 
 def _write(place: Place, kind: str, row: MemoryRow) -> Steps[None]:

@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from contextvars import Context, copy_context
@@ -18,6 +19,7 @@ from typing import Any
 from kitaru._core.coroutines import coroutine_digest
 from kitaru._core.keeping import keep_for_ever
 from kitaru._engine.context import Place, here
+from kitaru._engine.outage import Outage, is_away
 from kitaru._store.protocol import Store, Write
 
 _STOP_SECONDS = 5.0
@@ -37,6 +39,10 @@ class LoopThread:
         self._flush_scheduled = False
         self._flusher_wake = threading.Event()
         self._flusher: threading.Thread | None = None
+        self.outage: Outage | None = None
+        """Holds what cannot be written while the store is away; handed in with the services."""
+        self._outgoing: deque[tuple[Write, Done]] = deque()
+        """For a remote store: handed to it by the thread that flushes, which may wait."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -134,6 +140,9 @@ class LoopThread:
         """
         loop = asyncio.get_running_loop()
         pending = _PendingWrite(loop, landed)
+        if self._store.is_remote:
+            self._send(write, pending.done)
+            return await pending.answer()
         self._store.post(write, pending.done)
         if not _others_ready(loop):
             # Alone on the loop: there is nobody to share the commit with.
@@ -147,6 +156,36 @@ class LoopThread:
         self._flush_scheduled = False
         if not self._store.flush(wait=False):
             self._flush_elsewhere()
+
+    def _send(self, write: Write, done: Done) -> None:
+        """Have it committed off the loop, and held while the store is away."""
+        outage, was_held = self.outage, False
+        assert outage is not None
+
+        def answered(answer: Any, error: BaseException | None) -> None:
+            nonlocal was_held
+            if error is not None and is_away(error) and not outage.is_given_up:
+                was_held = True
+                outage.hold(send, error)
+                return
+            if was_held:
+                outage.arrived()
+            done(answer, error)
+
+        def send() -> None:
+            self._outgoing.append((write, answered))
+            self._flush_elsewhere()
+
+        send()
+
+    def _hand_over(self) -> None:
+        """To the store, which may ask the network where to put a large value."""
+        while self._outgoing:
+            write, done = self._outgoing.popleft()
+            try:
+                self._store.post(write, done)
+            except Exception as error:
+                done(None, error)
 
     def _flush_elsewhere(self) -> None:
         """The write lock is taken: wait for it off the loop."""
@@ -163,6 +202,7 @@ class LoopThread:
             self._flusher_wake.clear()
             if self._stopping:
                 return
+            self._hand_over()
             try:
                 self._store.flush(wait=True)
             except Exception:
@@ -171,6 +211,7 @@ class LoopThread:
 
 
 Landed = Callable[[Any, BaseException | None], None]
+Done = Landed
 
 
 class _PendingWrite:

@@ -20,7 +20,7 @@ from kitaru._core.verdicts import Done, NotDone, Unknown
 from kitaru._engine.awaiting import back_off
 from kitaru._engine.context import Attempt, Place, here
 from kitaru._engine.deciding import Decision, decide, uncertain
-from kitaru._engine.effects import Commit, Effect, Raised, Steps
+from kitaru._engine.effects import Ask, Commit, Effect, Raised, Steps
 from kitaru._engine.procedures import (
     Outcome,
     attempt,
@@ -147,7 +147,8 @@ def _recall(call: Call) -> Steps[Outcome | None]:
     if call.spec.aliases and call.identity not in run.outcomes:
         recall_by_alias(call)
     found = run.outcomes.get(call.identity)
-    if found is not None and found.state is CallState.FAILED and _was_of_another_attempt(call):
+    failed = found is not None and found.state is CallState.FAILED
+    if failed and (yield Ask("recall", lambda: _was_of_another_attempt(call))):
         count_earlier_tries(call)
         call.round_attempts = 0
         run.claimed.add(call.identity)

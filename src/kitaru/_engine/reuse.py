@@ -45,6 +45,8 @@ def find_source(call: Call) -> Source | None:
     call.code = code_of(call)
     run, spec = call.run, call.spec
     call.reuse_key = key = _key(call, spec.id)
+    if run.store.is_remote:
+        run.services.history(spec.id)  # here, where the store may be waited for: `remember` asks
     if call.fresh or call.attempt > 1:
         call.inputs_reason = call.inputs_reason or rules.later_attempt(call.attempt)
         return None

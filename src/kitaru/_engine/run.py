@@ -131,6 +131,8 @@ class Run:
         self.used_sources: set[int] = set()
         """Including those of earlier lives: two samples stay two samples."""
         self._lock = threading.Lock()
+        self._places_lock = threading.Lock()
+        """Held while they are read: by those alone who ask for them."""
         self._queue: list[Fact] = []
         self._metadata_changed = False
         self._flights: dict[int, Latch] = {}
@@ -379,14 +381,15 @@ class Run:
         if isinstance(error, Refused) and _is_cancelling(error.row, self.epoch):
             return self.end(Why.CANCELLED, f"execution {self.exec_id} is cancelled", error)
         if isinstance(error, Fenced):
-            silence = self.services.silence()
-            because = "" if silence is None else f", because {silence}"
-            return self.end(
-                Why.LOST,
+            silence, outage = self.services.silence(), self.services.outage.said()
+            because = next((f", because {each}" for each in (silence, outage) if each), "")
+            message = (
                 f"execution {self.exec_id} was taken over by another process{because}: "
-                "what this one still does is not recorded",
-                error,
+                "what this one still does is not recorded"
             )
+            if outage is not None:
+                self.services.say(message, once=("late", self.exec_id, self.epoch))
+            return self.end(Why.LOST, message, error)
         if isinstance(error, (Refused, KitaruBackendError)):
             return self.end(
                 Why.STORE_FAILED,
@@ -398,6 +401,8 @@ class Run:
     # --- what earlier lives recorded ------------------------------------------------
 
     def payload_of(self, call: int) -> Payload:
+        if self.store.is_remote and self.events.active:
+            self._window.learn_seconds(call)  # its event is told where nobody may wait
         return self._window.payload_of(call)
 
     def seconds_of(self, call: int) -> float:
@@ -408,7 +413,7 @@ class Run:
         self, parent: bytes | None, parent_attempt: int, branch: str, checkpoint: str
     ) -> Places:
         """Successes that earlier lives recorded there; all are read at the first asking."""
-        with self._lock:
+        with self._places_lock:
             if self._places is None:
                 self._places = _by_where(self.store.list_places(self.id))
             where = (parent, parent_attempt, branch, checkpoint)

@@ -10,7 +10,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from kitaru._engine.asking import Asker
+from kitaru._engine.drivers import drive, drive_async
 from kitaru._engine.listeners import Events
+from kitaru._engine.outage import Outage
+from kitaru._engine.remote import Remote
 from kitaru._store.protocol import CodeRow, RecordedCode, Store
 from kitaru.env import Env
 from kitaru.notices import notice
@@ -110,6 +113,11 @@ class Services:
         """Where processes have leases: call something once it may be otherwise."""
         self.silence: Callable[[], str | None] = lambda: None
         """Why others may have taken over what this process owned, if it was silent too long."""
+        self.outage = loop.outage = Outage(self)
+        self.remote = Remote(self.outage) if store.is_remote else None
+        """None: the store is on this machine, and whoever asks it waits on the spot."""
+        self.drive = drive if self.remote is None else self.remote.drive
+        self.drive_async = drive_async if self.remote is None else self.remote.drive_async
         self.slot_lent: Callable[[Run], AbstractContextManager[None]] = lambda run: nullcontext()
         """While inside, something of the run waits: its places among those that run are free."""
         self.draining = False

@@ -239,7 +239,8 @@ def _once(question: Asked) -> Steps[RecordedWait]:
     if recorded is None:
         run.queue(question.row)
     yield from be_durable(run)
-    given = None if run.past is None else run.past.answer_to(question.row)
+    past = run.past
+    given = None if past is None else (yield Ask("given", lambda: past.answer_to(question.row)))
     if given is not None:
         yield from be_durable(run)
         found = yield Ask("given", lambda: _answered(run, question.row, given))

@@ -45,6 +45,12 @@ class Window:
             self._seconds = dict(self._store.load_seconds(self._execution, self._from(call)))
             return self._seconds.pop(call, 0.0)
 
+    def learn_seconds(self, call: int) -> None:
+        """Have what ``seconds_of`` answers for this one, so that it need not be read there."""
+        with self._lock:
+            if call not in self._seconds:
+                self._seconds = dict(self._store.load_seconds(self._execution, self._from(call)))
+
     def _from(self, call: int) -> Sequence[int]:
         """The ids of this call and those that were recorded next."""
         first = bisect_left(self._order, call)

@@ -50,6 +50,8 @@ class Call:
 
 
 class Tables:
+    is_remote = False
+
     def __init__(self, *, project: str, env: Env) -> None:
         self.project = project
         self._env = env

@@ -60,6 +60,8 @@ class Writer(Session, Transactions, Protocol):
 class SqlStore(ControlReads, HousekeepingReads, QueueReads):
     """A :class:`kitaru._store.protocol.Store` on a database that speaks SQL."""
 
+    is_remote = False
+
     def __init__(
         self,
         *,

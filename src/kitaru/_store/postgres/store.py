@@ -48,6 +48,8 @@ def is_made(url: str) -> bool:
 class PostgresStore(SqlStore):
     """A :class:`kitaru._store.protocol.Store` in a database that many machines share."""
 
+    is_remote = True
+
     def __init__(
         self,
         database: Database,

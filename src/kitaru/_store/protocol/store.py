@@ -43,6 +43,13 @@ class Store(Protocol):
     project: str
     """Whose executions it keeps: part of every flow's identity and of every reuse key."""
 
+    is_remote: bool
+    """Whether it is reached over a network: it makes whoever asks wait, and may be away.
+
+    It then raises ``KitaruBackendError`` with the code ``store-away``. A write that is
+    repeated after that, the very same object, is done once, and has its answer.
+    """
+
     def apply(self, write: Write) -> Any:
         """Commit a write and return its answer; everything queued rides along.
 
