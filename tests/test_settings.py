@@ -90,6 +90,8 @@ def test_every_option_can_be_said_in_every_place(root: Path) -> None:
         "max_log_bytes": 100_000,
         "max_log_folder_bytes": 1_000_000,
         "objects": "s3://bucket/prefix",
+        "lease_seconds": 2.0,
+        "poll_seconds": 0.25,
         "limits": {"max_depth": 150},
     }
     assert set(values) == set(BUILT_IN)
@@ -184,6 +186,8 @@ def test_who_runs_what_is_started_is_this_process_or_a_worker(root: Path) -> Non
         ("at_exit_seconds", 1e300, "0 to 1,000,000,000"),
         ("at_exit_seconds", True, "0 to 1,000,000,000"),
         ("at_exit_seconds", "5", "0 to 1,000,000,000"),
+        ("lease_seconds", 1.9, "2 to 3,600"),
+        ("poll_seconds", 0, "0.1 to 60"),
         ("full_traceback", "refresh", "True or False"),
         ("logs", "refresh", "True or False"),
         ("max_log_bytes", 1000, "from 65,536 to 17,179,869,184"),

@@ -24,6 +24,7 @@ from kitaru._engine.loop import LoopThread
 from kitaru._engine.pool import Pool
 from kitaru._engine.runner import Runner
 from kitaru._engine.services import Services
+from kitaru._engine.store_time import StoreTime
 from kitaru._store.logs import LogStore
 from kitaru._store.protocol import Store
 from kitaru.env import Env, SystemEnv
@@ -74,6 +75,7 @@ class Kitaru:
         if isinstance(liveness, Leases):
             self.services.when_renewed = self.runner.ownership.when_renewed
             self.services.silence = self.runner.ownership.silence
+            self.runner.poll_seconds = settings.poll_seconds
         self.runner.flows = known_flows
         asker = self.services.asker
         asker.answered = asker.left_open = lambda question: self.runner.look(question.exec_id)
@@ -153,12 +155,20 @@ def _compose() -> Kitaru:
         max_log_bytes=settings.max_log_bytes,
         max_log_folder_bytes=settings.max_log_folder_bytes,
         objects=settings.objects,
+        lease_seconds=settings.lease_seconds,
+        poll_seconds=settings.poll_seconds,
     )
+    env, liveness = _env, None
+    if location.address is not None:
+        env = StoreTime(_env)
+        env.measure(store)
+        liveness = Leases(store, env, lease_seconds=settings.lease_seconds)
+        liveness.measured = env.measured
     return Kitaru(
         settings=settings,
         store=store,
-        liveness=LockFiles(location.folder, env=_env),
-        env=_env,
+        liveness=liveness or LockFiles(location.folder, env=_env),
+        env=env,
         project=store.project,
         root=location.root,
         logs=logs_of(opened),

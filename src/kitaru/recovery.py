@@ -10,8 +10,9 @@ def recover() -> None:
 
     Abandoned are those that are interrupted (their owner died), and those that are
     pending, due or answered without a live process that serves them. Each is owned
-    again within 2 s of its owner's death on one host. Returns at once; import the
-    modules of the flows first, those defined later are served from then on.
+    again within 2 s of its owner's death on one host, and on PostgreSQL within the lease,
+    a poll and a second. Returns at once; import the modules of the flows first, those
+    defined later are served from then on.
 
     >>> import kitaru
     >>> kitaru.recover()

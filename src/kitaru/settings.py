@@ -64,6 +64,10 @@ class Settings:
     """Of all executions together: logs of the oldest go."""
     objects: str | None
     """The address of a bucket for large values; None: they lie with the store."""
+    lease_seconds: float
+    """On PostgreSQL: how long a process owns what it runs without renewing it."""
+    poll_seconds: float
+    """On PostgreSQL: how often it is looked for what nobody tells of."""
     limits: Limits
     """What values and names may measure."""
     origin: Mapping[str, str]
@@ -90,6 +94,8 @@ BUILT_IN: Mapping[str, Any] = {
     "max_log_bytes": 16 * 1024 * 1024,
     "max_log_folder_bytes": 512 * 1024 * 1024,
     "objects": None,
+    "lease_seconds": 15.0,
+    "poll_seconds": 2.0,
     "limits": DEFAULT_LIMITS._asdict(),
 }
 
@@ -114,6 +120,8 @@ def configure(
     max_log_bytes: int | None = None,
     max_log_folder_bytes: int | None = None,
     objects: str | None = None,
+    lease_seconds: float | None = None,
+    poll_seconds: float | None = None,
     limits: Mapping[str, int] | None = None,
     **unknown: Never,
 ) -> None:
@@ -145,6 +153,8 @@ def configure(
             "max_log_bytes": max_log_bytes,
             "max_log_folder_bytes": max_log_folder_bytes,
             "objects": objects,
+            "lease_seconds": lease_seconds,
+            "poll_seconds": poll_seconds,
             "limits": limits,
             **unknown,
         },
@@ -385,13 +395,17 @@ def _checked_switch(value: object, said_by: str) -> bool:
     )
 
 
-def _checked_seconds(value: object, said_by: str) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1e9:
-        return float(value)
-    raise KitaruUsageError(
-        f"{said_by}={shortened(value)}: pass a number of seconds from 0 to 1,000,000,000",
-        code="option-invalid",
-    )
+def _checked_seconds(least: float, most: float) -> Callable[[object, str], float]:
+    def checked(value: object, said_by: str) -> float:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if is_number and least <= value <= most:  # type: ignore[operator]
+            return float(value)  # type: ignore[arg-type]
+        raise KitaruUsageError(
+            f"{said_by}={shortened(value)}: pass a number of seconds from {least:,} to {most:,}",
+            code="option-invalid",
+        )
+
+    return checked
 
 
 def _checked_limits(value: object, said_by: str) -> dict[str, int]:
@@ -423,12 +437,14 @@ _CHECKS: Mapping[str, Callable[[object, str], Any]] = {
     "runner": _checked_runner,
     "max_concurrency": _checked_number(1, MAX_CONCURRENCY),
     "at_exit": _checked_at_exit,
-    "at_exit_seconds": _checked_seconds,
+    "at_exit_seconds": _checked_seconds(0, 1_000_000_000),
     "full_traceback": _checked_switch,
     "logs": _checked_switch,
     "max_log_bytes": _checked_number(LEAST_LOG_BYTES, 1 << 34),
     "max_log_folder_bytes": _checked_number(LEAST_LOG_BYTES, 1 << 44),
     "objects": _checked_objects,
+    "lease_seconds": _checked_seconds(2, 3600),
+    "poll_seconds": _checked_seconds(0.1, 60),
     "limits": _checked_limits,
 }
 
@@ -482,7 +498,7 @@ def _parsed(name: str, variable: str, text: str) -> object:
     if name == "limits":
         pairs = [part.partition("=") for part in text.split(",")]
         return {key.strip(): _number_or_text(number.strip()) for key, _, number in pairs}
-    if name == "at_exit_seconds" and re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{0,18})?", text):
+    if name.endswith("_seconds") and re.fullmatch(r"-?[0-9]{1,18}(\.[0-9]{0,18})?", text):
         return float(text)
     return text
 

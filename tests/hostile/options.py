@@ -155,6 +155,8 @@ WRONG: dict[str, Say] = {
     ),
     **_each(_configure, "at_exit", ("maybe", 3, True, object())),
     **_each(_configure, "at_exit_seconds", NOT_SECONDS),
+    **_each(_configure, "lease_seconds", (*NOT_SECONDS, 0, 1.9, 3601)),
+    **_each(_configure, "poll_seconds", (*NOT_SECONDS, 0, 61)),
     **_each(_configure, "sotre", ("x",)),
     **_each(_list, "limit", (*NOT_COUNTS, 0)),
     **_each(_list, "status", ("done", 3, "", object())),

@@ -225,6 +225,13 @@ class Ownership:
             self._former.add(lease.owner)
             self._number = self._lock_name = None
         self._liveness.release(lease.name)
+        assert self._leases is not None
+        self.say(
+            f"process {self.pid} was declared dead by another one, because "
+            f"{why_over(lease, self._leases.clock())}: what it owned is given up, and what its "
+            "bodies still come to is refused once others have taken over. It goes on as another "
+            "owner"
+        )
         self.lost()
 
     def goes_on(self, refusal: Exception, owner: int) -> bool:

@@ -76,6 +76,8 @@ class Runner:
         """Called when there is something to tick for again."""
         self._asleep = True
         self._waits_for_lease = False
+        self.poll_seconds = ADOPT_POLL_SECONDS
+        """How often a process that adopts looks for what nobody tells of."""
         self.ownership.say = services.say
         self.ownership.lost = lambda: lose(self)
         services.slot_lent = self.slot_lent
@@ -479,7 +481,7 @@ class Runner:
         if flows:
             adopt(self, flows)
         self.dispatch()
-        return pause_seconds if self.places.active or self.noticing else ADOPT_POLL_SECONDS
+        return pause_seconds if self.places.active or self.noticing else self.poll_seconds
 
     # --- stopping -----------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from kitaru._store.protocol import (
     Reap,
     RegisterOwner,
 )
+from kitaru._store.rows import Row
 
 
 class OwnerWrites(FactWrites):
@@ -42,8 +43,7 @@ class OwnerWrites(FactWrites):
         return True
 
     def beat(self, write: Beat) -> Beaten:
-        values = (write.owner, _microseconds(write.lease_seconds), write.at)
-        found = self._select(self._queries.beat, values)
+        found = self._select(self._queries.beat, beat_values(write))
         return Beaten(*found[0]) if found else Beaten(write.at, lease_until=None)
 
     def reap(self, write: Reap) -> list[Owner]:
@@ -56,6 +56,10 @@ class OwnerWrites(FactWrites):
     def _is_alive(self, owner: int) -> bool:
         found = self._select(self._queries.owner_by_id, (owner,))
         return bool(found) and Owner(*found[0]).died_at is None
+
+
+def beat_values(write: Beat) -> Row:
+    return (write.owner, _microseconds(write.lease_seconds), write.at)
 
 
 def _microseconds(seconds: float) -> int:

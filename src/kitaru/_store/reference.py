@@ -129,6 +129,9 @@ class ReferenceStore(Housekeeping, Keeping, Owners, Schedules):
         beaten: Beaten = self.apply(write)
         return beaten
 
+    def read_clock(self, at: int) -> int:
+        return at
+
     def post(self, write: Write, done: Done) -> None:
         with self._inside():
             self._queue.append((write, done))

@@ -96,6 +96,10 @@ class SqlStore(ControlReads, HousekeepingReads, QueueReads):
         beaten: Beaten = self.apply(write)
         return beaten
 
+    def read_clock(self, at: int) -> int:
+        ((now,),) = self._read(self._queries.read_clock, (at,))
+        return int(now)
+
     def post(self, write: Write, done: Callable[[Any, BaseException | None], None]) -> None:
         self._check_use()
         self._keep_blobs(write)

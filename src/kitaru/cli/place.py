@@ -10,6 +10,7 @@ from typing import NamedTuple
 from kitaru import settings
 from kitaru._engine.liveness import LockFiles
 from kitaru._engine.ownership import Ownership
+from kitaru._engine.store_time import StoreTime
 from kitaru._store.location import FOLDER_NAME, Location, find_store
 from kitaru._store.project import find_root, home_folder, main_file
 from kitaru._store.protocol import Store
@@ -66,9 +67,13 @@ def insist_on_store() -> None:
 def existing() -> Place:
     """The store that is there, to look at."""
     insist_on_store()
-    env = SystemEnv()
+    env: Env = SystemEnv()
     opened = open_store(env)
     _, location, store = opened
+    if location.address is not None:
+        env = StoreTime(env)
+        env.measure(store)
+    # Where owners have leases, their rows say who lives: no lock file is asked.
     liveness = LockFiles(location.folder, env=env)
     # It registers nothing, so it needs no name of its own (and no socket library for it).
     others = Ownership(store, liveness, env, host="", pid=os.getpid())

@@ -11,13 +11,16 @@ import psycopg
 from kitaru._store import commit
 from kitaru._store.migrations import Migration, load_migrations
 from kitaru._store.objects import Objects
+from kitaru._store.owners import beat_values
 from kitaru._store.postgres import migrate
 from kitaru._store.postgres.blobs import TableBlobs
 from kitaru._store.postgres.connecting import BOUNDS, Bounds
 from kitaru._store.postgres.database import LOOK_SECONDS, Database
 from kitaru._store.postgres.logs import LogTable
 from kitaru._store.postgres.migrate import Meta, find_meta, prepare
+from kitaru._store.postgres.pulse import Pulse
 from kitaru._store.postgres.writes import PostgresWrites
+from kitaru._store.protocol import Beat, Beaten
 from kitaru._store.queries import Queries
 from kitaru._store.sql import SqlStore
 from kitaru.env import Env
@@ -73,6 +76,7 @@ class PostgresStore(SqlStore):
         self._database = database
         self._env = env
         self._meta = meta
+        self._pulse = Pulse(database.connect, database.place)
 
     @classmethod
     def open(
@@ -109,6 +113,13 @@ class PostgresStore(SqlStore):
         """Where the logs of executions in this store are."""
         bounds = {"max_bytes": max_bytes, "max_total_bytes": max_total_bytes}
         return LogTable(self._database, self._queries, self._env, **bounds)
+
+    def beat(self, write: Beat) -> Beaten:
+        self._database.check_use()
+        found = self._pulse.rows(
+            self._queries.beat, beat_values(write), seconds=write.lease_seconds / 3
+        )
+        return Beaten(*found[0]) if found else Beaten(write.at, lease_until=None)
 
     def info(self) -> dict[str, Any]:
         """Where the store is, its schema version, size in bytes, project, PostgreSQL version."""
@@ -150,4 +161,5 @@ class PostgresStore(SqlStore):
         try:
             self.flush(wait=True)
         finally:
+            self._pulse.close()
             self._database.close()

@@ -62,6 +62,10 @@ class Store(Protocol):
         """Commit a heartbeat: like :meth:`apply`, but behind nobody, where there is a way."""
         ...
 
+    def read_clock(self, at: int) -> int:
+        """The instant by which the store judges leases; one without a clock takes ``at``'s."""
+        ...
+
     def post(self, write: Write, done: Callable[[Any, BaseException | None], None]) -> None:
         """Queue a write; ``done(answer, error)`` is called after its commit, by the committer."""
         ...

@@ -55,3 +55,6 @@ from kitaru.owners where id = $1
 -- name: list_owners
 select id, lock_name, pid, host, started_at, died_at, lease_until, steady_since
 from kitaru.owners where died_at is null order by id
+
+-- name: read_clock
+select kitaru.clock($1)

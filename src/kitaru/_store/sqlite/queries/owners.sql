@@ -37,3 +37,7 @@ from owners where id = ?1
 -- name: list_owners
 select id, lock_name, pid, host, started_at, died_at, lease_until, steady_since
 from owners where died_at is null order by id
+
+-- name: read_clock
+-- A file has no clock: that of whoever asks.
+select ?1
