@@ -66,6 +66,8 @@ def test_a_schedule_is_active_while_a_worker_that_has_the_flow_lives(
     enlist = Enlist(me, app.current().project, "w1", [report.spec.id], [], 4, world.clock.now())
     world.store.apply(enlist._replace(flows=["another.flow"]))
     assert only().state == "unserved"
+    world.store.apply(enlist._replace(queues=["mail"]))
+    assert only().state == "unserved"  # it starts nothing that goes to another queue
     world.store.apply(enlist)
     found = only()
     assert (found.state, found.reason, found.due_at) == ("active", None, SEVEN)

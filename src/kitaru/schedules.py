@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from kitaru._core.names import nearest, shortened
+from kitaru._core.queueing import DEFAULT_QUEUE
 from kitaru._core.schedules import Schedule, next_fire
 from kitaru._store.protocol import PauseSchedule, ScheduleRow, Started, Store
 from kitaru.env import Env
@@ -106,8 +107,12 @@ class Schedules:
         return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1) * 1_000_000
 
     def _known_by_workers(self) -> frozenset[str]:
-        """The flows that some live worker has."""
-        workers = self._store.list_workers(project=self._project)
+        """The flows that some live worker has, which also fires what is due of them."""
+        workers = [
+            worker
+            for worker in self._store.list_workers(project=self._project)
+            if not worker.queues or DEFAULT_QUEUE in worker.queues
+        ]
         alive = [worker for worker in workers if self._is_alive(worker.owner)]
         return frozenset(flow_id for worker in alive for flow_id in worker.flows)
 
