@@ -108,7 +108,7 @@ def test_every_option_can_be_said_in_every_place(root: Path) -> None:
 
 
 def test_options_settings_and_checks_are_the_same_names() -> None:
-    fields = {field.name for field in dataclasses.fields(Settings)} - {"origin"}
+    fields = {field.name for field in dataclasses.fields(Settings)} - {"origin", "queue_limits"}
     parameters = set(inspect.signature(configure).parameters) - {"unknown"}
     assert fields == parameters == set(BUILT_IN) == set(module._CHECKS)
 
@@ -398,6 +398,16 @@ def test_limits_are_said_one_by_one_and_the_others_stay(root: Path) -> None:
     assert str(found.limits) == "max_payload_bytes=4096, max_depth=140, max_name_characters=300"
 
 
+def test_limits_of_queues_and_keys_are_the_names_that_are_no_limits_of_values(root: Path) -> None:
+    assert resolve(root).queue_limits == {}
+    said = "limits = { gpu = 2, max_depth = 120 }"
+    assert resolve(root, said).queue_limits == {"gpu": 2}
+    configure(limits={"openai": 5, "gpu": None})
+    found = resolve(root, said, KITARU_LIMITS="slow=0")
+    assert found.queue_limits == {"gpu": None, "slow": 0, "openai": 5}
+    assert found.limits.max_depth == 120
+
+
 def test_limits_have_a_table_of_their_own_in_pyproject(root: Path) -> None:
     (root / "pyproject.toml").write_text("[tool.kitaru.limits]\nmax_depth = 120\n")
     assert resolve(root).limits.max_depth == 120
@@ -406,7 +416,13 @@ def test_limits_have_a_table_of_their_own_in_pyproject(root: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ({"depth": 5}, "'depth' is no limit; did you mean 'max_depth'"),
+        ({"max_dept": 5}, "'max_dept' is no limit; did you mean 'max_depth'"),
+        ({"gpu": -1}, "gpu=-1: pass a whole number from 0 to 10,000"),
+        ({"gpu": 10_001}, "from 0 to 10,000"),
+        ({"gpu": "2"}, "from 0 to 10,000"),
+        ({"": 1}, "names neither a queue nor a key"),
+        ({"a\nb": 1}, "names neither a queue nor a key"),
+        ({"q" * 201: 1}, "names neither a queue nor a key"),
         ({"max_depth": 0}, "max_depth=0: pass a whole number from 10 to 200"),
         ({"max_depth": 201}, "from 10 to 200"),
         ({"max_depth": True}, "from 10 to 200"),

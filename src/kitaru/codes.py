@@ -61,6 +61,7 @@ _USAGE = {
     # Calling flows
     "argument-of-wrong-type": "A flow's argument does not fit its annotation.",
     "arguments-do-not-fit": "The arguments do not fit the function's signature.",
+    "run-in-a-queue": "Options of queues were given to run(), which stands in none.",
     "flow-called-directly": "A flow was called as if it were a plain function.",
     "flow-run-during-import": "A flow is run at the top of the module that Kitaru imports.",
     "inside-own-process": "Something was asked for that the process of one body does not have.",

@@ -26,9 +26,11 @@ from kitaru._core.binding import Binder
 from kitaru._core.checks import seconds_of
 from kitaru._core.names import check_name, shortened
 from kitaru._core.naming import import_folder, module_name
+from kitaru._core.queueing import MAX_PRIORITY
 from kitaru._core.schedules import Schedule, check_schedule
 from kitaru._engine.execution import FlowSpec
 from kitaru._engine.frames import fold, folding
+from kitaru._engine.queueing import NOTHING_SAID, Queueing
 from kitaru.decoration import (
     check_bool,
     check_function,
@@ -67,7 +69,7 @@ _MAX_TAGS = 32
 class RunOptions:
     """What ``flow.options()`` and ``run()`` say; None means not said."""
 
-    __slots__ = ("cache", "key", "retries", "tags", "timeout_seconds")
+    __slots__ = ("cache", "key", "queueing", "retries", "tags", "timeout_seconds")
 
     def __init__(
         self,
@@ -77,12 +79,27 @@ class RunOptions:
         cache: Cache | None = None,
         retries: int | None = None,
         timeout_seconds: float | None = None,
+        queueing: Queueing = NOTHING_SAID,
     ) -> None:
         self.key = key
         self.tags = tags
         self.cache: Cache | None = cache
         self.retries = retries
         self.timeout_seconds = timeout_seconds
+        self.queueing = queueing
+
+    def with_(self, cache: Any, retries: Any) -> RunOptions:
+        """These, with what a call of ``run()`` or ``enqueue()`` itself says."""
+        if cache is None and retries is None:
+            return self
+        return RunOptions(
+            key=self.key,
+            tags=self.tags,
+            cache=self.cache if cache is None else _settings.check_cache(cache, "cache"),
+            retries=self.retries if retries is None else _checked_retries(retries),
+            timeout_seconds=self.timeout_seconds,
+            queueing=self.queueing,
+        )
 
 
 class Flow(Generic[P, R]):
@@ -149,17 +166,7 @@ class Flow(Generic[P, R]):
             raise
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> FlowHandle[R]:
-        options = self._options
-        cache = kwargs.pop("cache", None)
-        retries = kwargs.pop("retries", None)
-        if cache is not None or retries is not None:
-            options = RunOptions(
-                key=options.key,
-                tags=options.tags,
-                cache=options.cache if cache is None else _settings.check_cache(cache, "cache"),
-                retries=options.retries if retries is None else _checked_retries(retries),
-                timeout_seconds=options.timeout_seconds,
-            )
+        options = self._options.with_(kwargs.pop("cache", None), kwargs.pop("retries", None))
         return self._start(args, kwargs, options)
 
     def _start(
@@ -168,6 +175,8 @@ class Flow(Generic[P, R]):
         kwargs: dict[str, Any],
         options: RunOptions,
         replay: Replay | None = None,
+        *,
+        enqueue: bool = False,
     ) -> FlowHandle[R]:
         from kitaru._engine.starting import start_execution
 
@@ -185,12 +194,16 @@ class Flow(Generic[P, R]):
             retries=options.retries,
             replay=replay,
             timeout_seconds=options.timeout_seconds,
+            queueing=options.queueing,
+            enqueue=enqueue,
         )
+        is_queued = enqueue or _by_workers()
         return FlowHandle(
             row.exec_id,
             row.id,
             self.spec,
-            adopts=(options.key is not None or child is not None) and not _by_workers(),
+            # What is queued is for workers to run, also if one dies.
+            adopts=not is_queued and (options.key is not None or child is not None),
             completion=completion,
             asked=None if child is None else Asked.of(child, row),
         )
@@ -206,7 +219,7 @@ class Flow(Generic[P, R]):
         queue: str | None = None,
         priority: int | None = None,
         limit_key: str | None = None,
-        delay: float | None = None,
+        delay: float | timedelta | None = None,
         connection: Any = None,
         **unknown: Never,
     ) -> Flow[P, R]:
@@ -216,17 +229,25 @@ class Flow(Generic[P, R]):
         execution, resumed if it was interrupted. ``tags`` are labels to list by. ``timeout``
         (seconds or timedelta) is how long an execution may take from its start, waiting and
         downtime included: after it, it fails with the origin ``timeout``.
+
+        For :meth:`enqueue`: ``queue`` is where it stands (``"default"``), those with a higher
+        ``priority`` (0) are claimed first, ``limit_key`` names a limit that it shares with others
+        beside that of its queue (``kitaru.configure(limits={...})``), and it is not begun before
+        ``delay`` (seconds or timedelta) has passed.
         """
         check_options("flow.options()", unknown, _RUN_OPTIONS)
-        later = {"queue": queue, "priority": priority,
-                 "limit_key": limit_key, "delay": delay, "connection": connection}  # fmt: skip
-        for option, value in later.items():
-            if value is not None:
-                raise KitaruFeatureNotAvailableError(
-                    f"flow.options({option}=...) comes with a later release; leave it out today",
-                    code="not-yet-available",
-                )
+        if connection is not None:
+            raise KitaruFeatureNotAvailableError(
+                "flow.options(connection=...) comes with a later release; leave it out today",
+                code="not-yet-available",
+            )
         before = self._options
+        queueing = Queueing(
+            None if queue is None else check_name("queue", queue),
+            _checked_priority(priority),
+            None if limit_key is None else check_name("limit_key", limit_key),
+            _checked_delay(delay),
+        )
         return Flow(
             self.func,
             self.spec,
@@ -236,6 +257,7 @@ class Flow(Generic[P, R]):
                 cache=before.cache if cache is None else _settings.check_cache(cache, "cache"),
                 retries=before.retries if retries is None else _checked_retries(retries),
                 timeout_seconds=seconds_of("timeout", timeout) or before.timeout_seconds,
+                queueing=queueing.over(before.queueing),
             ),
         )
 
@@ -256,12 +278,34 @@ class Flow(Generic[P, R]):
             )
         return FlowHandle(exec_id, row.id, self.spec)
 
-    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> NoReturn:
-        """Record an execution for a worker to run (a later release)."""
-        raise KitaruFeatureNotAvailableError(
-            "enqueue() needs workers, which come with a later release: use run()",
-            code="not-yet-available",
-        )
+    @overload
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> FlowHandle[R]: ...
+    @overload
+    def enqueue(
+        self, /, *args: Any, cache: Cache | None, retries: int | None = None, **kwargs: Any
+    ) -> FlowHandle[R]: ...
+    @overload
+    def enqueue(self, /, *args: Any, retries: int | None, **kwargs: Any) -> FlowHandle[R]: ...
+    def enqueue(self, /, *args: Any, **kwargs: Any) -> FlowHandle[R]:
+        """Record a new execution for a worker to run, and return its handle at once.
+
+        The handle follows it from here, whoever runs it. Takes what :meth:`run` takes, and
+        refuses the same. With a key that is there already, the handle is on that execution.
+
+        >>> import kitaru
+        >>> @kitaru.flow
+        ... def report(year: int) -> str:
+        ...     return f"the year {year}"
+        >>> handle = report.options(queue="slow", priority=5, delay=60).enqueue(2025)
+        >>> handle.status.value
+        'pending'
+        """
+        try:
+            options = self._options.with_(kwargs.pop("cache", None), kwargs.pop("retries", None))
+            return self._start(args, kwargs, options, enqueue=True)
+        except KitaruError as error:
+            fold(error)
+            raise
 
     def replay(
         self,
@@ -339,6 +383,9 @@ class BoundFlow(Generic[P, R]):
     def run(self, /, *args: P.args, **kwargs: P.kwargs) -> FlowHandle[R]:
         return self._flow.run(self.__self__, *args, **kwargs)
 
+    def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> FlowHandle[R]:
+        return self._flow.enqueue(self.__self__, *args, **kwargs)
+
     def options(self, **options: Any) -> BoundFlow[P, R]:
         return BoundFlow(self._flow.options(**options), self.__self__)
 
@@ -375,6 +422,23 @@ def _checked_tags(tags: Sequence[str]) -> tuple[str, ...]:
             code="option-invalid",
         )
     return tuple(check_name("tag", tag) for tag in tags)
+
+
+def _checked_priority(priority: object) -> int | None:
+    if priority is None:
+        return None
+    if type(priority) is not int or not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
+        raise KitaruUsageError(
+            f"priority={shortened(priority)}: pass a whole number from -{MAX_PRIORITY:,} to "
+            f"{MAX_PRIORITY:,}; higher ones are claimed first",
+            code="option-invalid",
+        )
+    return priority
+
+
+def _checked_delay(delay: object) -> float | None:
+    is_zero = type(delay) in (int, float) and delay == 0
+    return 0.0 if is_zero or delay == timedelta(0) else seconds_of("delay", delay)
 
 
 def _checked_retries(retries: object) -> int:

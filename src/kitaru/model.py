@@ -496,6 +496,13 @@ class Execution:
     notes: tuple[Note, ...]
     inputs: Any
     frozen_execution_spec: Mapping[str, Any]
+    queue: str = "default"
+    priority: int = 0
+    """Of what is queued the higher ones are claimed first."""
+    limit_key: str | None = None
+    """What it shares a limit with, beside its queue."""
+    due_at: datetime | None = None
+    """When it goes on by itself: delayed, or waiting until an hour."""
     _client: Any = field(default=None, repr=False, compare=False)
 
     @property

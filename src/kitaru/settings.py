@@ -19,7 +19,8 @@ from typing import Any, Literal, NamedTuple, Never
 
 from kitaru._core.limits import BOUNDS, DEFAULT_LIMITS, Limits, found_by
 from kitaru._core.limits import use as use_limits
-from kitaru._core.names import check_name, shortened
+from kitaru._core.names import MAX_NAME_LENGTH, check_name, shortened
+from kitaru._core.queueing import MAX_LIMIT
 from kitaru._core.retry import check_retries
 from kitaru._store import project as projects
 from kitaru._store.address import Address, is_address, masked
@@ -70,6 +71,8 @@ class Settings:
     """On PostgreSQL: how often it is looked for what nobody tells of."""
     limits: Limits
     """What values and names may measure."""
+    queue_limits: Mapping[str, int | None]
+    """How many executions of a queue, or with a key, run at once; None: as many as like."""
     origin: Mapping[str, str]
 
 
@@ -123,6 +126,7 @@ def configure(
     lease_seconds: float | None = None,
     poll_seconds: float | None = None,
     limits: Mapping[str, int] | None = None,
+    limits: Mapping[str, int | None] | None = None,
     **unknown: Never,
 ) -> None:
     """Set defaults for this process; they win over the environment and pyproject.toml.
@@ -232,8 +236,10 @@ def resolve(
     chosen = _over(chosen, _configured)
     origin = {name: choice.who for name, choice in chosen.items()}
     values = {name: choice.value for name, choice in chosen.items()}
-    values["limits"] = Limits(**values["limits"])
-    return Settings(**values, origin=origin)
+    said = values["limits"]
+    values["limits"] = Limits(**{name: said[name] for name in BOUNDS})
+    queues = {name: most for name, most in said.items() if name not in BOUNDS}
+    return Settings(**values, queue_limits=queues, origin=origin)
 
 
 def _over(chosen: Mapping[str, Choice], said: Mapping[str, Choice]) -> dict[str, Choice]:
@@ -408,25 +414,41 @@ def _checked_seconds(least: float, most: float) -> Callable[[object, str], float
     return checked
 
 
-def _checked_limits(value: object, said_by: str) -> dict[str, int]:
+def _checked_limits(value: object, said_by: str) -> dict[str, int | None]:
     if not isinstance(value, Mapping):
         raise KitaruUsageError(
             f'{said_by}={shortened(value)}: name each limit, as in {{"max_depth": 150}}',
             code="option-invalid",
         )
-    checked = {}
-    for name, limit in value.items():
-        wrong = f"{said_by}: {shortened(name)} is no limit"
+    return dict(_checked_limit(*limit, said_by) for limit in value.items())
+
+
+def _checked_limit(name: object, limit: object, said_by: str) -> tuple[str, int | None]:
+    """A limit of values by its name, or one of a queue or a key: whatever else has a name."""
+    if name not in BOUNDS:
+        _check_queue_or_key(name, said_by)
+        if limit is None:
+            return str(name), None
+    least, most = BOUNDS.get(str(name), (0, MAX_LIMIT))
+    if type(limit) is not int or not least <= limit <= most:
+        raise KitaruUsageError(
+            f"{said_by}: {name}={shortened(limit)}: pass a whole number from {least:,} to {most:,}",
+            code="option-invalid",
+        )
+    return str(name), limit
+
+
+def _check_queue_or_key(name: object, said_by: str) -> None:
+    wrong = f"{said_by}: {shortened(name)} is no limit"
+    # What begins like the limits of values is one of them that was mistyped.
+    if type(name) is not str or name.startswith("max_"):
         _check_is_option(name if type(name) is str else "", wrong, {n: n for n in BOUNDS})
-        least, most = BOUNDS[name]
-        if type(limit) is not int or not least <= limit <= most:
-            raise KitaruUsageError(
-                f"{said_by}: {name}={shortened(limit)}: pass a whole number from {least:,} to "
-                f"{most:,}",
-                code="option-invalid",
-            )
-        checked[name] = limit
-    return checked
+    elif len(name) > MAX_NAME_LENGTH or not name.isprintable() or name != name.strip() or not name:
+        raise KitaruUsageError(
+            f"{said_by}: {shortened(name)} names neither a queue nor a key: use 1 to "
+            f"{MAX_NAME_LENGTH} characters that can be printed, without blanks around them",
+            code="name-invalid",
+        )
 
 
 _CHECKS: Mapping[str, Callable[[object, str], Any]] = {

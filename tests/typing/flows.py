@@ -51,6 +51,14 @@ def run_takes_cache_and_retries_beside_them() -> None:
     order.run(1, retries="2")  # type: ignore[call-overload]
 
 
+def enqueue_takes_what_run_takes() -> None:
+    assert_type(order.enqueue(1, gift=True), FlowHandle[str])
+    assert_type(order.enqueue(1, cache=False), FlowHandle[str])
+    queued = order.options(queue="q", priority=1, limit_key="k", delay=timedelta(hours=1))
+    assert_type(queued.enqueue(1).wait(), str)
+    order.enqueue("1")  # type: ignore[call-overload]
+
+
 async def an_async_flow_has_a_handle_like_any_other() -> None:
     assert_type(order_async.run(2), FlowHandle[list[str]])
     assert_type(order_async.run(2, note="x").wait(), list[str])

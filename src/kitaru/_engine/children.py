@@ -56,13 +56,23 @@ _MAX_DEPTH = 1000
 class Child:
     """A call of ``run()`` inside an execution, and the name that it has there."""
 
-    def __init__(self, place: Place, flow: FlowSpec, inputs: Inputs, key: str | None) -> None:
+    def __init__(
+        self,
+        place: Place,
+        flow: FlowSpec,
+        inputs: Inputs,
+        key: str | None,
+        *,
+        is_queued: bool = False,
+    ) -> None:
         run, attempt, branch = place.run, place.attempt, place.branch
         self.run = run
         self.flow = flow
         self.inputs = inputs
         self.key = key
         self.place = place
+        self.is_queued = is_queued
+        """Whether it is for workers to run, and not for whoever runs its parent."""
         self.former: list[bytes] = []
         """What its name was under former names of the flow."""
         if key is None:
@@ -168,6 +178,8 @@ def _taken(runner: Runner, child: Child, row: ExecutionRow) -> Steps[Born]:
     owed = child.run.learnt.get(_to_be_retried(child.identity, child.run.attempt))
     if owed is not None:
         row = yield Ask("retry child", lambda: _retried(child.run, row, int(owed)))
+    if child.is_queued:
+        return row, None
     asked = owed is not None and row.status is State.PENDING
     return row, runner.take(child.flow, row, _outside(), asked=asked)
 

@@ -12,7 +12,7 @@ from kitaru._engine.deadlines import fail_late, is_over
 from kitaru._engine.execution import Completion, FlowSpec
 from kitaru._engine.noticing import Parked
 from kitaru._engine.unwind import Unwind, Why
-from kitaru._store.protocol import NO_FACTS, Claim, ExecutionRow, Fenced, Finish, Refused
+from kitaru._store.protocol import NO_FACTS, Claim, ExecutionRow, Fenced, Finish, NoRoom, Refused
 from kitaru.errors import FailureOrigin, KitaruBackendError, KitaruRuntimeError
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ class Candidate(NamedTuple):
     completion: Completion
     parked: Parked | None = None
     """As what it was parked here."""
+    not_before: float = 0.0
+    """By the monotonic clock: its queue or its key had no slot left, or it is not due."""
 
 
 def claim(runner: Runner, candidate: Candidate) -> None:
@@ -64,6 +66,9 @@ def _claim_and_launch(runner: Runner, candidate: Candidate) -> None:
             runner.forget(candidate.completion)
             return
         write, row = _commit_claim(runner, candidate.row)
+    except NoRoom:
+        runner.hold(candidate)
+        return
     except (Refused, KitaruBackendError) as error:
         _give_up(runner, candidate, error)
         return

@@ -27,7 +27,7 @@ from kitaru._engine.execution import Completion, FlowSpec, Life, is_finished
 from kitaru._engine.launching import Launching
 from kitaru._engine.liveness import Liveness
 from kitaru._engine.losing import lose
-from kitaru._engine.noticing import Noticing, Parked
+from kitaru._engine.noticing import TICK_SECONDS, Noticing, Parked
 from kitaru._engine.ownership import Ownership
 from kitaru._engine.places import Places
 from kitaru._engine.pool import Pool
@@ -126,15 +126,16 @@ class Runner:
         self.events.look()
         started: Started = self.store.apply(new._replace(owner=None, home=None))
         if not started.created:
-            _check_inputs(flow, started.row, new)
-        self.events.written(started.row, new, started)
+            check_same_inputs(flow, started.row, new)
+        else:
+            self.events.written(started.row, new, started)
         return started.row, None
 
     def take_by_key(
         self, flow: FlowSpec, row: ExecutionRow, new: Start, context: Context | None = None
     ) -> Completion | None:
         """Run the execution that has the key, if nobody does; refuse other inputs."""
-        _check_inputs(flow, row, new)
+        check_same_inputs(flow, row, new)
         return self.take(flow, row, context)
 
     def _record_new(
@@ -151,9 +152,10 @@ class Runner:
         def run_it(row: ExecutionRow) -> None:
             candidate = Candidate(row, flow, context or copy_context(), completion)
             with self._lock:
-                if room:
+                if row.owner is not None:
                     self.launch(candidate, row)
-                else:
+                else:  # no thread was free, or no slot of its queue
+                    self._be_awake()
                     self._candidates.append(candidate)
 
         try:
@@ -286,6 +288,14 @@ class Runner:
             if candidate.row.deaths >= SUSPECT_DEATHS:
                 self.places.isolate(candidate.row.exec_id)
 
+    def hold(self, candidate: Candidate) -> None:
+        """There is no slot for it now: it is claimed with one of the next ticks."""
+        with self._lock:
+            self.places.no_suspect(candidate.row.exec_id)
+            not_before = self._env.monotonic() + TICK_SECONDS
+            self._candidates.append(candidate._replace(not_before=not_before))
+            self._be_awake()
+
     def first(self, candidate: Candidate) -> None:
         """It could not be claimed just now: it is the next. Called with the lock held."""
         self._candidates.appendleft(candidate)
@@ -378,9 +388,13 @@ class Runner:
         if self._candidates and self.ownership.is_suspended:
             self._dispatch_when_renewed()
             return None
+        is_first, now = True, self._env.monotonic()
         for place, candidate in enumerate(self._candidates):
+            if candidate.not_before > now:
+                continue
             # In order; but somebody may wait for a child, so it does not wait for others.
-            is_next = place == 0 or candidate.row.parent_exec_id in self.places.active
+            is_next = is_first or candidate.row.parent_exec_id in self.places.active
+            is_first = False
             if is_next and self.places.may_begin(candidate.row, candidate.flow):
                 del self._candidates[place]
                 return candidate
@@ -512,7 +526,7 @@ class Runner:
         return completions
 
 
-def _check_inputs(flow: FlowSpec, row: ExecutionRow, new: Start) -> None:
+def check_same_inputs(flow: FlowSpec, row: ExecutionRow, new: Start) -> None:
     if row.inputs_digest != new.inputs_digest:
         raise KitaruStateError(
             f"key {new.key!r} of flow {flow.name!r} belongs to execution {row.exec_id}, which "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -133,6 +133,8 @@ class Services:
         self.grace_seconds = GRACE_SECONDS
         self.gone = False
         """The process is about to end: nobody waits for bodies any more."""
+        self.limits_said: Mapping[str, int | None] = {}
+        """The limits of queues and keys that this process has written."""
         self.reuse_scopes: dict[tuple[str, bytes], Any] = {}
         """(checkpoint, code) -> what its reuse keys begin with."""
         self._histories: dict[str, History] = {}

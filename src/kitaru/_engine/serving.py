@@ -12,10 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, NamedTuple
 
+from kitaru import settings
 from kitaru._engine.adopting import adopt_running, wake_abandoned
 from kitaru._engine.claiming import Candidate, begin_claimed
 from kitaru._engine.execution import Completion, FlowSpec
 from kitaru._engine.places import is_suspect
+from kitaru._engine.queueing import say_limits
 from kitaru._store.protocol import ClaimNext, Draining, Enlist, ExecutionRow, Owner
 
 if TYPE_CHECKING:
@@ -89,6 +91,7 @@ class Serving:
     def enlist(self) -> None:
         """Have the store name this process among its workers."""
         wanted = self.wanted
+        say_limits(self._runner.services, settings.current().queue_limits)
         self._enlisted = self._runner.ownership.number()
         self._store.apply(
             Enlist(

@@ -19,8 +19,9 @@ from kitaru._engine.context import Place
 from kitaru._engine.deadlines import deadline_of
 from kitaru._engine.execution import Completion, FlowSpec
 from kitaru._engine.fingerprint import code_digest
+from kitaru._engine.queueing import NOTHING_SAID, Queueing, say_limits
 from kitaru._engine.replaying import Replay, replay_of_child
-from kitaru._engine.runner import Runner
+from kitaru._engine.runner import Runner, check_same_inputs
 from kitaru._engine.services import Services
 from kitaru._engine.watch import say_local_classes
 from kitaru._store.protocol import ExecutionRow, Fenced, Start
@@ -45,6 +46,7 @@ def start_execution(
     retries: int | None,
     replay: Replay | None = None,
     timeout_seconds: float | None = None,
+    queueing: Queueing = NOTHING_SAID,
     enqueue: bool = False,
 ) -> tuple[ExecutionRow, Completion | None, Child | None]:
     """Check the inputs, record the execution and launch it; or find the one with its key.
@@ -52,16 +54,19 @@ def start_execution(
     ``enqueue``: it is only recorded, for a worker to run.
     """
     _refuse_importing(services, flow)
+    resolved = settings.current()
+    enqueue = enqueue or resolved.runner == "worker"
+    if not enqueue:
+        _refuse_queueing(flow, queueing)
     place = place_for_child(flow)
     child = None
-    resolved = settings.current()
     bound = _bound(flow, args, kwargs)
     inputs = _encoded(services, flow, bound)
     env = services.env
     seconds = flow.timeout_seconds if timeout_seconds is None else timeout_seconds
     now = env.now()
     if place is not None:
-        child = Child(place, flow, _inputs(flow, bound), key)
+        child = Child(place, flow, _inputs(flow, bound), key, is_queued=enqueue)
         cache, replay = _from_parent(services, place, child, cache, replay)
     spec = frozen_spec(flow, cache, retries, resolved, replay, timeout_seconds=seconds)
     new = Start(
@@ -82,10 +87,12 @@ def start_execution(
         home=None,
         original_exec_id=None if replay is None else replay.source.exec_id,
         at=now,
-        deadline_at=deadline_of(seconds, now),
+        # Of what is delayed the time begins when it is due.
+        deadline_at=deadline_of(seconds, queueing.due_at(now) or now),
         keep_seconds=flow.keep_seconds,
     )
-    enqueue = enqueue or resolved.runner == "worker"
+    new = queueing.born(new, None if place is None else place.run.row)
+    say_limits(services, resolved.queue_limits)
     start = partial(_start, runner, flow, enqueue)
     if child is not None:
         return *start_child(runner, child, child.born(new, spec), start), child
@@ -101,10 +108,22 @@ def start_execution(
 def _start(
     runner: Runner, flow: FlowSpec, enqueue: bool, new: Start, context: Context | None = None
 ) -> tuple[ExecutionRow, Completion | None]:
-    found = _find_by_alias(runner, flow, new)
+    found = _find_by_alias(runner, flow, new, take=not enqueue)
     if found is not None:
         return found
     return (runner.enqueue if enqueue else runner.start)(flow, new, context)
+
+
+def _refuse_queueing(flow: FlowSpec, queueing: Queueing) -> None:
+    said = queueing.said()
+    if said:
+        options = ", ".join(f"{name}=…" for name in said)
+        raise KitaruUsageError(
+            f"flow {flow.name!r}: run() runs it here and now, so it stands in no queue. Write "
+            f"{flow.name}.options({options}).enqueue(...), which a worker runs (kitaru worker), or "
+            'kitaru.configure(runner="worker")',
+            code="run-in-a-queue",
+        )
 
 
 def _bound(flow: FlowSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -149,7 +168,7 @@ def _refuse_importing(services: Services, flow: FlowSpec) -> None:
 
 
 def _find_by_alias(
-    runner: Runner, flow: FlowSpec, new: Start
+    runner: Runner, flow: FlowSpec, new: Start, *, take: bool
 ) -> tuple[ExecutionRow, Completion | None] | None:
     """The execution that has the key under a former name of the flow."""
     if new.key is None or not flow.aliases:
@@ -159,7 +178,10 @@ def _find_by_alias(
     for alias in flow.aliases:
         row = runner.store.find_by_key(project=new.project, flow_id=alias, key=new.key)
         if row is not None:
-            return row, runner.take_by_key(flow, row, new)
+            if take:
+                return row, runner.take_by_key(flow, row, new)
+            check_same_inputs(flow, row, new)
+            return row, None
     return None
 
 

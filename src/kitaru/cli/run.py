@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from kitaru.cli.commands import Command
@@ -36,6 +38,7 @@ kitaru run my_flows.py:hello -- --name World --times 3
 kitaru run my.package.flows:hello --args '{"name": "World"}'
 kitaru run my_flows.py:import_orders --key 2026-03-01
 kitaru run my_flows.py:publish --detach
+kitaru run my_flows.py:publish --queue slow --detach
 """,
 )
 @click.argument("target", metavar="MODULE_OR_FILE:FLOW")
@@ -45,15 +48,21 @@ kitaru run my_flows.py:publish --detach
 @click.option("--no-cache", is_flag=True, help="Reuse nothing that other executions recorded.")
 @click.option("--detach", is_flag=True, help="Leave once it waits for an answer, a time or "
               "another execution, and nothing of it runs here.")  # fmt: skip
+@click.option("--queue", help="Enqueue it there for a worker (kitaru worker), and follow it.")
+@click.option("--priority", type=int, help="Enqueue it; higher ones are claimed first (0).")
+@click.option("--limit-key", help="Enqueue it under the limit of this key, beside its queue's.")
+@click.option("--delay", type=float, metavar="SECONDS", help="Enqueue it; not begun before.")
 @click.pass_obj
 def run(
     session: Session,
+    /,
     target: str,
     values: tuple[str, ...],
     as_json: str | None,
     key: str | None,
     no_cache: bool,
     detach: bool,
+    **queueing: Any,
 ) -> int:
     from kitaru import settings
     from kitaru.target import split_target
@@ -64,5 +73,12 @@ def run(
     from kitaru.cli.running import run_target
 
     return run_target(
-        session, target, values, as_json=as_json, key=key, no_cache=no_cache, detach=detach
+        session,
+        target,
+        values,
+        as_json=as_json,
+        key=key,
+        no_cache=no_cache,
+        detach=detach,
+        queueing=queueing,
     )

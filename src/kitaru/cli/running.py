@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,6 +34,7 @@ def run_target(
     key: str | None,
     no_cache: bool,
     detach: bool = False,
+    queueing: Mapping[str, Any] = {},
 ) -> int:
     """Import the flow, run it, print its result -> the exit status."""
     catch_sigterm()
@@ -46,12 +47,16 @@ def run_target(
         flow = import_target(where, name, cwd=cwd)
         session.insist_on_store()
         args, kwargs = read_arguments(flow, as_json, words)
-        chosen = flow.options(key=key, cache=False if no_cache else None)
+        chosen = flow.options(key=key, cache=False if no_cache else None, **queueing)
+        is_queued = any(value is not None for value in queueing.values())
         _start(view, detach)
         with _announcing(session, flow.spec.name) as announced:
-            handle = chosen.run(*args, **kwargs)
+            handle = (chosen.enqueue if is_queued else chosen.run)(*args, **kwargs)
         if not announced:
             session.progress(f"execution {handle.exec_id} of flow {flow.spec.name!r}")
+        if detach and (is_queued or settings.current().runner == "worker"):
+            session.progress("it is queued for a worker: kitaru worker MODULE")
+            return _end(session, handle, None)
         error = follow(session, handle, view, detach=detach)
     return _end(session, handle, error)
 

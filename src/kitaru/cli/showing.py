@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from kitaru._core.queueing import DEFAULT_QUEUE
 from kitaru._engine.forms import described
 from kitaru.cli import style
 from kitaru.cli.canvas import (
@@ -119,6 +120,7 @@ def _about(
     if execution.attempts > 1:
         yield "attempts", said(execution.attempts)
     yield "key", said(execution.key)
+    yield "queue", said(_queue(execution))
     yield "scheduled", said(_scheduled(execution))
     yield "tags", said(" ".join(f"#{tag}" for tag in execution.tags))
     yield "parent", said(execution.parent_exec_id)
@@ -131,6 +133,16 @@ def _about(
     for note in execution.notes:
         at = f"{full(note.at)}  "
         yield "note", [Piece(at, style.DIM), Piece(cleaned(note.message), style.WARNING)]
+
+
+def _queue(execution: Execution) -> str:
+    """Where it stands, if that was said."""
+    queue = "" if execution.queue == DEFAULT_QUEUE else execution.queue
+    priority = f"priority {execution.priority}" if execution.priority else ""
+    key = "" if execution.limit_key is None else f"limit key {execution.limit_key}"
+    is_delayed = execution.status is ExecutionStatus.PENDING and execution.due_at is not None
+    due = f"not before {full(execution.due_at)}" if is_delayed and execution.due_at else ""
+    return ", ".join(part for part in (queue, priority, key, due) if part)
 
 
 def _scheduled(execution: Execution) -> str:
