@@ -125,7 +125,6 @@ def configure(
     objects: str | None = None,
     lease_seconds: float | None = None,
     poll_seconds: float | None = None,
-    limits: Mapping[str, int] | None = None,
     limits: Mapping[str, int | None] | None = None,
     **unknown: Never,
 ) -> None:
