@@ -7,7 +7,7 @@ make a worker of their own process.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from kitaru import app as _app
@@ -59,9 +59,17 @@ def choose_flows(names: Sequence[str], known: Mapping[str, FlowSpec]) -> dict[st
 
 
 def begin(
-    flows: Mapping[str, FlowSpec], *, name: str, queues: Sequence[str], concurrency: int
+    flows: Mapping[str, FlowSpec],
+    *,
+    name: str,
+    queues: Sequence[str],
+    concurrency: int,
+    ready: Callable[[Serving], None] = lambda serving: None,
 ) -> Serving:
-    """From now on this process claims what is queued, and goes on with what the dead left."""
+    """From now on this process claims what is queued, and goes on with what the dead left.
+
+    ``ready`` is called once it is a worker, and before anything is claimed.
+    """
     app = _app.current()
     fixed = dict(flows)
     wanted = Wanted(name, lambda: fixed, tuple(queues), concurrency)
@@ -77,6 +85,7 @@ def begin(
         raise KitaruStateError(
             f"this process cannot be a worker: {error}", code="process-declared-dead"
         ) from error
+    ready(serving)
     app.runner.serving = serving
     app.host.keep_ticking()
     return serving
@@ -98,6 +107,7 @@ def leave(seconds: float) -> Left:
     stop_claiming()
     handed_back = drain(app.runner, seconds)
     bodies = sum(1 for life in app.runner.lives() if life.run.bodies)
+    app.host.stop()  # a tick would make this process an owner anew
     # Whatever was parked here is nobody's from now on: others wake it, and claim it when answered.
     app.runner.ownership.retire()
     if app.services.logs is not None:

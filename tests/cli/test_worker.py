@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -292,6 +296,53 @@ def test_what_a_worker_says_is_for_people_on_stderr(fleet: Fleet) -> None:
     said = "".join(lines)
     assert "serves asks, dies, holds, parts" in said
     assert "ended: nothing was left running" in said
+
+
+def get(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=PATIENCE_SECONDS) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_a_worker_answers_probes_and_scrapers(fleet: Fleet) -> None:
+    ids = fleet.enqueue("parts:a")
+    worker = fleet.worker("--port", "0", "--drain-seconds", "600")
+    place = worker.heard[0]["item"]["health"]
+    assert place.startswith("http://127.0.0.1:")
+    fleet.finish(ids, worker)
+
+    assert get(f"{place}/healthz") == (200, "alive\n")
+    assert get(f"{place}/readyz") == (200, "ready\n")
+    assert get(f"{place}/elsewhere")[0] == 404
+    status, text = get(f"{place}/metrics")
+    assert status == 200
+    samples = [line for line in text.splitlines() if not line.startswith("#")]
+    shape = re.compile(r'[a-z_]+(\{[a-z]+="[^"]*"\})? [0-9.e-]+')
+    assert all(shape.fullmatch(line) for line in samples), text
+    assert 'kitaru_executions{status="completed"} 1' in samples
+    assert 'kitaru_worker_events_total{event="completed"} 1' in samples
+    assert "kitaru_worker_claimed_total 1" in samples
+
+    fleet.enqueue("holds:a")
+    worker.hear("execution.claimed")
+    gate = open(fleet.project.folder / "gate", "w")  # noqa: SIM115
+    worker.process.send_signal(signal.SIGTERM)
+    worker.hear("draining")
+    assert get(f"{place}/readyz")[0] == 503
+    assert get(f"{place}/healthz")[0] == 200
+    gate.close()
+    worker.hear("ended")
+
+
+def test_a_port_that_is_taken_is_said(fleet: Fleet) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = fleet.project.run("worker", "fleet.py", "--port", str(taken.getsockname()[1]))
+    assert done.returncode == 2
+    assert "cannot listen" in done.stderr
 
 
 def test_a_folder_for_the_path(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ together: that is the runner's, and what is fair and within limits is the store'
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context
 from typing import TYPE_CHECKING, NamedTuple
@@ -59,6 +60,8 @@ class Tally:
         self.claims = 0
         self.claimed = 0
         self.claim_seconds = 0.0
+        self.events: Counter[str] = Counter()
+        """Of executions, by name. Counted on many threads, so one may be missing."""
 
 
 class Serving:

@@ -17,7 +17,7 @@ from kitaru.cli.output import Session
     examples="""
 kitaru worker my.package.flows
 kitaru worker my_flows.py --concurrency 4 --queue mail --queue reports
-kitaru worker my_flows.py --flows publish,import_orders
+kitaru worker my_flows.py --flows publish,import_orders --port 9464
 """,
 )
 @click.argument("modules", metavar="MODULE_OR_FILE...", nargs=-1, required=True)
@@ -44,6 +44,19 @@ kitaru worker my_flows.py --flows publish,import_orders
     show_default=True,
     help="What bodies get to finish once it is told to stop.",
 )
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="Answer /healthz, /readyz and /metrics there (0: any that is free).",
+)
+@click.option(
+    "--host",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    show_default=True,
+    help="Where --port listens: elsewhere than on this machine, whoever reaches it can read.",
+)
 @click.pass_obj
 def worker(
     session: Session,
@@ -53,6 +66,8 @@ def worker(
     queues: tuple[str, ...],
     name: str | None,
     drain_seconds: float,
+    port: int | None,
+    host: str,
 ) -> int:
     from kitaru import settings
     from kitaru.target import check_where
@@ -70,5 +85,7 @@ def worker(
         queues=queues,
         name=name,
         drain_seconds=drain_seconds,
+        port=port,
+        host=host,
     )
     return work(session, asked)

@@ -30,6 +30,8 @@ class Asked(NamedTuple):
     queues: tuple[str, ...]
     name: str | None
     drain_seconds: float
+    port: int | None
+    host: str
 
 
 def work(session: Session, asked: Asked) -> int:
@@ -44,14 +46,30 @@ def work(session: Session, asked: Asked) -> int:
     app.services.asker.enabled = False  # a worker asks nobody: answers come from elsewhere
     diary = Diary(session)
     app.services.events.listen(diary.heard)
-    serving = working.begin(flows, name=name, queues=queues, concurrency=concurrency)
-    diary.began(serving, flows.values(), str(app.store.info()["location"]))
+
+    def ready(serving: Serving) -> None:
+        diary.serving = serving
+        place = str(app.store.info()["location"])
+        diary.began(serving, flows.values(), place, _health(serving, asked))
+
+    working.begin(flows, name=name, queues=queues, concurrency=concurrency, ready=ready)
     stops.wait()
     working.stop_claiming()
     diary.draining(stops, app.runner.busy, asked.drain_seconds)
     left = working.leave(asked.drain_seconds)
     diary.ended(left)
     _exit(0)
+
+
+def _health(serving: Serving, asked: Asked) -> str | None:
+    """Where it answers, if it was told to."""
+    if asked.port is None:
+        return None
+    from kitaru.cli.health import Health
+
+    port = Health(serving, host=asked.host, port=asked.port).port
+    host = f"[{asked.host}]" if ":" in asked.host else asked.host
+    return f"http://{host}:{port}"
 
 
 def _imported(session: Session, modules: Iterable[str]) -> dict[str, FlowSpec]:
@@ -111,10 +129,13 @@ class Diary:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self.serving: Serving | None = None
         self._colour = style.is_colourful(sys.stderr)
         self._unicode = style.speaks_unicode(sys.stderr)
 
-    def began(self, serving: Serving, flows: Iterable[FlowSpec], store: str) -> None:
+    def began(
+        self, serving: Serving, flows: Iterable[FlowSpec], store: str, health: str | None
+    ) -> None:
         wanted = serving.wanted
         names = sorted({spec.name for spec in flows})
         if self._session.as_json:
@@ -125,6 +146,7 @@ class Diary:
                 "queues": list(wanted.queues),
                 "concurrency": wanted.concurrency,
                 "store": store,
+                "health": health,
             }
             self._session.event("serving", item)
             return
@@ -137,10 +159,14 @@ class Diary:
                 style.DIM,
             )
         )
+        if health is not None:
+            self._say(self._painted(f"health and metrics: {health}/metrics", style.DIM))
 
     def heard(self, event: Event) -> None:
         if event.name not in _WORDS:
             return
+        if self.serving is not None:
+            self.serving.tally.events[event.name] += 1
         if self._session.as_json:
             said = {key: value for key, value in event._asdict().items() if value is not None}
             self._session.event(said.pop("name"), said)
