@@ -289,10 +289,15 @@ select
     (select count(*) from kitaru.calls where execution >= $1)
 
 -- name: list_unfinished
+-- Sorted by what no index has: else all that is finished would be passed over in the order
+-- of the numbers.
 select * from kitaru.execution_rows
-where project = $1 and flow_id in (select jsonb_array_elements_text($2::jsonb))
-    and status in ('pending', 'running', 'cancelling')
-order by id limit $3
+where id in (
+    select id from kitaru.executions
+    where project = $1 and flow_id in (select jsonb_array_elements_text($2::jsonb))
+        and status in ('pending', 'running', 'cancelling')
+    order by id + 0 limit $3)
+order by id
 
 -- name: count_executions
 select status, count(*) from kitaru.executions where project = $1 group by status
