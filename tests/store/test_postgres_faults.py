@@ -99,6 +99,15 @@ def test_a_record_whose_connection_is_cut_is_recorded_once(line: Line, after: bo
     assert line.count("calls") == 1
 
 
+def test_no_number_of_losses_is_too_many_as_long_as_writes_come_through(line: Line) -> None:
+    row = started(line.store, new_owner(line.store).id).row
+    for n in range(7):
+        line.proxy.strike(SURELY, cut, after=n % 2 == 0)
+        line.store.apply(recorded(row.id, n.to_bytes(32, "big")))
+        assert line.proxy.struck.wait(WAIT_SECONDS)
+    assert line.count("calls") == 7
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_start_whose_connection_is_cut_starts_one_execution(line: Line, after: bool) -> None:
     owner = new_owner(line.store)

@@ -188,6 +188,7 @@ class Database:
     def commit(self) -> None:
         self._wanted = False
         if not self._in_transaction:
+            self._losses = 0  # a statement alone: it is done
             return
         self._is_committing = True
         try:
