@@ -3,7 +3,7 @@
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help venv quick check check-all docs demo bench bench-full
+.PHONY: help venv quick check check-all docs demo demo-fleet bench bench-full
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-10s %s\n", $$1, $$2}' Makefile
@@ -25,6 +25,9 @@ docs: ## Build the documentation into site/, strictly: dead links fail
 
 demo: ## Kill a census of the standard library half-way and watch it resume
 	@$(PYTHON) tools/demo.py
+
+demo-fleet: ## Kill workers, crash PostgreSQL and roll to new code: nothing lost, nothing doubled
+	@$(PYTHON) tools/demo.py fleet
 
 bench: venv ## The speed table, each figure beside the limit of this machine
 	@.venv/bin/python -m bench

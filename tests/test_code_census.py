@@ -89,3 +89,17 @@ class Balanced(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
+
+
+def test_the_fleet_demo_sees_a_body_that_is_done_twice(census: Any) -> None:
+    from code_census.fleet import Begun, Kill, doubled_bodies
+
+    def began(pid: int, *subjects: str) -> list[Any]:
+        return [Begun(0.0, pid, "old", "e-1", ("examine_file", each)) for each in subjects]
+
+    first = began(1, "a", "b", "c")
+    cut_off = Kill(0.0, 1, frozenset({"e-1"}), 3, {"e-1": 2})
+    assert doubled_bodies([*first, *began(2, "c", "d")], [cut_off]) == 0
+    assert doubled_bodies([*first, *began(2, "b", "c", "d")], [cut_off]) == 1
+    recorded = cut_off._replace(recorded={"e-1": 3})
+    assert doubled_bodies([*first, *began(2, "c", "d")], [recorded]) == 1

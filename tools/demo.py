@@ -1,4 +1,4 @@
-"""Run the demo in the development environment: `python tools/demo.py [--short]`."""
+"""Run a demo in the development environment: `python tools/demo.py [fleet] [--short]`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ import setup_env
 
 def main(arguments: list[str]) -> None:
     python = str(setup_env.ensure())
-    script = str(setup_env.ROOT / "examples" / "code_census" / "demo.py")
+    name = "demo.py"
+    if arguments[:1] == ["fleet"]:
+        name, arguments = "fleet.py", arguments[1:]
+    script = str(setup_env.ROOT / "examples" / "code_census" / name)
     # exec: Ctrl-C and the exit status belong to the demo, not to us.
     os.execv(python, [python, script, *arguments])
 

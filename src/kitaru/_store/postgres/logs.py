@@ -110,7 +110,9 @@ class LogTable:
         """Nothing to do: lines of it may still wait."""
 
     def tidy(self) -> None:
-        """Write what waits, and keep all within the bounds."""
+        """Write what waits, and keep all within the bounds; asks nothing if nothing waits."""
+        if not self._waiting:
+            return
         while self._waiting:
             self._write([self._waiting[at] for at in range(min(_BATCH_ROWS, len(self._waiting)))])
         if len(self._writing) > 1000:
