@@ -87,7 +87,6 @@ def metrics(serving: Serving) -> str:
     counts = app.store.count_executions(project=app.project)
     seconds = app.env.monotonic() - began
     limits = app.store.list_limits(project=app.project)
-    tally = serving.tally
     lines = [
         *_family(
             "kitaru_executions",
@@ -107,6 +106,21 @@ def metrics(serving: Serving) -> str:
             "Places that there are under a limit.",
             [({"limit": limit.name}, limit.max) for limit in limits],
         ),
+        *_of_worker(serving),
+        *_one(
+            "kitaru_store_read_seconds",
+            "gauge",
+            "How long the store took to count executions, just now.",
+            seconds,
+        ),
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _of_worker(serving: Serving) -> list[str]:
+    app, tally = _app.current(), serving.tally
+    ended = sorted(tally.events.items())
+    return [
         *_one("kitaru_worker_running", "gauge", "Executions that run here.", app.runner.busy),
         *_one(
             "kitaru_worker_concurrency",
@@ -133,21 +147,13 @@ def metrics(serving: Serving) -> str:
             "Time that claims took.",
             tally.claim_seconds,
         ),
-        *_one(
-            "kitaru_store_read_seconds",
-            "gauge",
-            "How long the store took to count executions, just now.",
-            seconds,
+        *_family(
+            "kitaru_worker_events_total",
+            "counter",
+            "What happened to executions here: claimed, taken_over, completed, failed, ...",
+            [({"event": name.removeprefix("execution.")}, count) for name, count in ended],
         ),
     ]
-    ended = sorted(tally.events.items())
-    lines += _family(
-        "kitaru_worker_events_total",
-        "counter",
-        "What happened to executions here: claimed, taken_over, completed, failed, ...",
-        [({"event": name.removeprefix("execution.")}, count) for name, count in ended],
-    )
-    return "".join(f"{line}\n" for line in lines)
 
 
 def _one(name: str, kind: str, help: str, value: float) -> list[str]:
