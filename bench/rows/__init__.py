@@ -13,6 +13,7 @@ from bench.rows import (
     growth,
     logs,
     parked,
+    postgres,
     recall,
     resume,
     startup,
@@ -32,4 +33,5 @@ ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "logs": logs.measure,
     "takeover": takeover.measure,
     "parked": parked.measure,
+    "postgres": postgres.measure,
 }
