@@ -6,6 +6,8 @@ default; the limit is a bare psycopg connection to the same server.
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import threading
 import time
@@ -13,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from tools import postgres_server
 
 import kitaru
 from bench import steps
@@ -23,9 +27,7 @@ from kitaru._store.postgres.store import PostgresStore
 from kitaru._store.protocol import ClaimNext, RegisterOwner
 from kitaru.env import SystemEnv
 
-sys.path.append(str(Path(__file__).resolve().parents[2]))
-from tools import postgres_server
-
+ROOT = Path(__file__).resolve().parents[2]
 PROJECT = "bench"
 CLAIMERS = 8
 _WARM_UP = 30
@@ -36,6 +38,7 @@ def measure(bench: Bench) -> Iterator[Row]:
     with postgres_server.running(settings=postgres_server.DURABLE) as server:
         yield from checkpoints(bench, server)
         yield claims(bench, server)
+        yield from served(bench, server)
 
 
 def checkpoints(bench: Bench, server: Any) -> Iterator[Row]:
@@ -186,3 +189,74 @@ def fill(url: str, count: int) -> None:
             f" generate_series(1, {count}) as n"
         )
         connection.execute("analyze kitaru.executions")
+
+
+def served(bench: Bench, server: Any) -> Iterator[Row]:
+    """Flows a second by workers of their own processes, and from enqueue to start."""
+    count = 1_000 if bench.full else 150
+    for number in (1, 2, 4):
+        name = f"PostgreSQL: flows of 3 checkpoints, {number} workers"
+        bench.say(name)
+        url = server.url(fresh(server, f"served_{number}"))
+        enqueue(url, 1)
+        with workers(url, number):
+            wait_until_finished(url, 1)  # by then one of them at least is there
+            began = time.perf_counter()
+            enqueue(url, count)
+            wait_until_finished(url, count + 1)
+            rate = count / (time.perf_counter() - began)
+            if number == 1:
+                yield latency(bench, url, count + 1)
+        note = f"{count} executions, enqueued while they ran: a commit each"
+        yield Row(name, "flows/s", Sample.of([rate]), note=note)
+
+
+def latency(bench: Bench, url: str, finished: int) -> Row:
+    """One at a time, while the worker has nothing else to do."""
+    count = 100 if bench.full else 20
+    for number in range(1, count + 1):
+        enqueue(url, 1)
+        wait_until_finished(url, finished + number)
+    rows = asked(
+        url,
+        "select (started_at - created_at) / 1e6 from kitaru.executions"
+        f" order by created_at desc limit {count}",
+    )
+    seconds = [float(one) for (one,) in rows]
+    note = (
+        f"p50 {percentile(seconds, 50):.3g} s, p99 {percentile(seconds, 99):.3g} s, {count} times"
+    )
+    return Row("PostgreSQL: from enqueue to start", "s", Sample.of(seconds), note=note)
+
+
+@contextmanager
+def workers(url: str, count: int) -> Iterator[None]:
+    command = [sys.executable, "-m", "kitaru", "worker", "bench.steps", "--concurrency", "4"]
+    said = {**os.environ, "KITARU_STORE": url, "KITARU_PROJECT": PROJECT, "KITARU_RUNNER": "thread"}
+    quiet = subprocess.DEVNULL
+    running = [
+        subprocess.Popen(command, cwd=ROOT, env=said, stdin=quiet, stdout=quiet, stderr=quiet)
+        for _ in range(count)
+    ]
+    try:
+        yield
+    finally:
+        for each in running:
+            each.terminate()
+        for each in running:
+            each.wait()
+
+
+def wait_until_finished(url: str, count: int) -> None:
+    until = time.monotonic() + 300
+    query = "select count(*) from kitaru.executions where status = 'completed'"
+    while asked(url, query)[0][0] < count:
+        assert time.monotonic() < until, "the workers do not finish"
+        time.sleep(0.05)
+
+
+def asked(url: str, query: str) -> list[tuple[Any, ...]]:
+    import psycopg
+
+    with psycopg.connect(url) as connection:
+        return connection.execute(query).fetchall()  # type: ignore[arg-type]
