@@ -40,7 +40,7 @@ def test_plain_make_lists_every_target() -> None:
         ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     listed = [line.split()[1] for line in done.stdout.splitlines()]
-    targets = "bench bench-full check check-all demo docs help quick venv"
+    targets = "bench bench-full check check-all demo demo-fleet docs help quick venv"
     assert sorted(listed) == targets.split()
 
 
