@@ -74,12 +74,18 @@ class Pending:
         full = [limit for name in (row.queue, row.limit_key) if (limit := self._full(name))]
         if full:
             said = " and ".join(f"{one.name!r} ({one.taken} of {one.max} run)" for one in full)
-            return f"behind the limit of {said}"
+            return f"behind the limit of {said}{self._holders({one.name for one in full})}"
         if row.deaths >= SUSPECT_DEATHS:
             return f"its process died {row.deaths} times: it waits for a worker to itself"
         taking = [w for w in self.workers if row.flow_id in w.flows and not w.draining]
         queue = "" if row.queue == DEFAULT_QUEUE else f" in queue {row.queue!r}"
         return f"waits for a worker{queue} ({_names(taking)})"
+
+    def _holders(self, names: set[str]) -> str:
+        slots = self._store.list_slots(project=self._project)
+        found = sorted({exec_id for name, _, exec_id in slots if name in names})
+        shown = ", ".join(found[:_MAX_NAMED])
+        return f": {shown}{' …' if len(found) > _MAX_NAMED else ''}" if found else ""
 
     def _full(self, name: str | None) -> LimitRow | None:
         if self._limits is None:

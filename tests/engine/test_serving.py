@@ -420,7 +420,10 @@ def test_what_is_behind_a_limit_or_delayed_says_so(world: World) -> None:
     current.store.apply(SetLimits(current.project, {"default": 1}))
     serve(concurrency=4)
     GATE.wait_for(1)
-    assert reason_of(handles[1].exec_id) == "behind the limit of 'default' (1 of 1 run)"
+    holder = handles[0].exec_id
+    assert reason_of(handles[1].exec_id) == (
+        f"behind the limit of 'default' (1 of 1 run): {holder}"
+    )
     working.stop_claiming()
     assert "is stopping (w)" in reason_of(handles[1].exec_id)
     current.services.draining = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextvars import Context
 from functools import partial
 from typing import Any
@@ -53,16 +54,13 @@ def start_execution(
 
     ``enqueue``: it is only recorded, for a worker to run.
     """
-    _refuse_importing(services, flow)
     resolved = settings.current()
     enqueue = enqueue or resolved.runner == "worker"
-    if not enqueue:
-        _refuse_queueing(flow, queueing)
+    _refuse_early(services, flow, queueing, enqueue)
     place = place_for_child(flow)
     child = None
     bound = _bound(flow, args, kwargs)
-    inputs = _encoded(services, flow, bound)
-    env = services.env
+    inputs, env = _encoded(services, flow, bound), services.env
     seconds = flow.timeout_seconds if timeout_seconds is None else timeout_seconds
     now = env.now()
     if place is not None:
@@ -93,11 +91,26 @@ def start_execution(
     )
     new = queueing.born(new, None if place is None else place.run.row)
     say_limits(services, resolved.queue_limits)
-    start = partial(_start, runner, flow, enqueue)
+    if key is None and replay is None and not enqueue and child is None:
+        _say_interrupted(services, runner, flow, new)
+    return _record(partial(_start, runner, flow, enqueue), runner, new, child, spec)
+
+
+def _refuse_early(services: Services, flow: FlowSpec, queueing: Queueing, enqueue: bool) -> None:
+    _refuse_importing(services, flow)
+    if not enqueue:
+        _refuse_queueing(flow, queueing)
+
+
+def _record(
+    start: Callable[..., tuple[ExecutionRow, Completion | None]],
+    runner: Runner,
+    new: Start,
+    child: Child | None,
+    spec: dict[str, Any],
+) -> tuple[ExecutionRow, Completion | None, Child | None]:
     if child is not None:
         return *start_child(runner, child, child.born(new, spec), start), child
-    if key is None and replay is None and not enqueue:
-        _say_interrupted(services, runner, flow, new)
     try:
         row, completion = start(new)
     except Fenced as error:
