@@ -37,7 +37,7 @@ _OWNER_CHECK_SECONDS = 0.02
 _MAX_REAPED = 100
 """Owners that one look declares dead: what each of them had is taken over one by one."""
 
-_REAP_SECONDS = 0.5
+_REAP_SECONDS = 1.0
 """How often a process looks for leases that are over, at most; and up to half as long more."""
 
 
