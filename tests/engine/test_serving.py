@@ -8,12 +8,22 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from tests.store.worlds import call_row
 
 import kitaru
 from kitaru import KitaruUsageError, app, checkpoint, flow, working
 from kitaru._core.lifecycle import State
 from kitaru._engine.serving import Serving
-from kitaru._store.protocol import DeclareDead, ExecutionRow, RegisterOwner, Release, Start
+from kitaru._store.protocol import (
+    Claim,
+    DeclareDead,
+    ExecutionRow,
+    Facts,
+    Record,
+    RegisterOwner,
+    Release,
+    Start,
+)
 from kitaru.testing import in_memory
 from kitaru.testing.world import World
 
@@ -274,8 +284,6 @@ def make_suspect(name: str) -> str:
     owner = dead_process(f"{len(name)}{name:0>31}")
     exec_id = start_elsewhere(name, owner)
     for number in range(2):
-        from kitaru._store.protocol import Claim
-
         row = row_of(exec_id)
         heir = dead_process(f"{name}{number}{owner:0>28}")
         current.store.apply(Claim(row.id, row.epoch, heir, row.owner, current.env.now()))
@@ -306,13 +314,55 @@ def test_a_suspect_runs_alone(world: World) -> None:
     assert seen == [1]
 
 
+def died_again(name: str, *, recorded: bool) -> str:
+    """An execution whose first process died, and whose second one is dead too."""
+    current = app.current()
+    owner = dead_process(f"{name:0>31}1")
+    exec_id = start_elsewhere(name, owner)
+    row = row_of(exec_id)
+    heir = dead_process(f"{name:0>31}2")
+    taken = current.store.apply(Claim(row.id, row.epoch, heir, owner, current.env.now()))
+    assert taken.deaths == 1
+    if recorded:
+        facts = Facts(calls=[call_row(b"1" * 16)])
+        current.store.apply(Record(row.id, taken.epoch, facts))
+    return exec_id
+
+
+def test_what_has_recorded_something_since_its_last_death_goes_on_beside_others(
+    world: World,
+) -> None:
+    other = stands.run("other")
+    serve()
+    GATE.wait_for(1)
+    exec_id = died_again("a", recorded=True)
+
+    eventually(lambda: row_of(exec_id).status is State.COMPLETED)
+    assert row_of(exec_id).deaths == 1
+    assert GATE.inside == ["other"]
+    GATE.open()
+    assert other.wait(timeout=PATIENCE_SECONDS) == "other"
+
+
+def test_what_turns_out_to_be_a_suspect_beside_others_stands_back(world: World) -> None:
+    other = stands.run("other")
+    serve()
+    GATE.wait_for(1)
+    exec_id = died_again("a", recorded=False)
+
+    eventually(lambda: row_of(exec_id).deaths == 2 and row_of(exec_id).status is State.PENDING)
+    assert RAN == []
+    GATE.open()
+    assert other.wait(timeout=PATIENCE_SECONDS) == "other"
+    eventually(lambda: row_of(exec_id).status is State.COMPLETED)
+    assert RAN == ["a"]
+
+
 def test_what_killed_its_process_too_often_is_given_up(world: World) -> None:
     current = app.current()
     owner = dead_process("2" * 32)
     exec_id = start_elsewhere("a", owner)
     for number in range(4):
-        from kitaru._store.protocol import Claim
-
         row = row_of(exec_id)
         heir = dead_process(f"{number}" + "3" * 31)
         current.store.apply(Claim(row.id, row.epoch, heir, row.owner, current.env.now()))

@@ -101,10 +101,35 @@ def _launch(runner: Runner, candidate: Candidate, row: ExecutionRow) -> None:
         _fail_poisoned(runner, candidate, row)
         return
     with runner.lock:
+        places = runner.places
         if row.deaths < SUSPECT_DEATHS:
             # It had recorded something since the last death: no suspect after all.
-            runner.places.no_suspect(row.exec_id)
-        runner.launch(candidate, row)
+            places.no_suspect(row.exec_id)
+        stands_back = row.deaths >= SUSPECT_DEATHS and not places.take_all(row)
+        if not stands_back:
+            runner.launch(candidate, row)
+    if stands_back:
+        _stand_back(runner, candidate, row)
+
+
+def _stand_back(runner: Runner, candidate: Candidate, row: ExecutionRow) -> None:
+    """Hand back what has turned out to be a suspect beside others: it is claimed again alone.
+
+    Whether anything was recorded since the last death, only the claim could tell.
+    """
+    try:
+        runner.release(row, row.epoch)
+        pending = runner.store.find_execution(row.exec_id)
+    except (Refused, KitaruBackendError) as error:
+        _give_up(runner, candidate, error)
+        return
+    if runner.serving is not None or pending is None or pending.status is not State.PENDING:
+        # A worker finds it among the suspects, or another one does that runs nothing.
+        why = f"execution {row.exec_id} has to run alone, and others run here"
+        candidate.completion.unwound = Unwind(Why.LOST, why, None)
+        runner.forget(candidate.completion)
+        return
+    runner.hold(candidate._replace(row=pending))
 
 
 def _commit_claim(runner: Runner, row: ExecutionRow) -> tuple[Claim, ExecutionRow]:

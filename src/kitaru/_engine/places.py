@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kitaru._core.lifecycle import SUSPECT_DEATHS, State
+from kitaru._core.lifecycle import SUSPECT_DEATHS
 from kitaru._engine.execution import FlowSpec, Life
 from kitaru._engine.pool import Pool
 from kitaru._engine.run import Run
@@ -81,6 +81,13 @@ class Places:
         """Whether it is the suspect that runs by itself."""
         return self._alone == exec_id
 
+    def take_all(self, row: ExecutionRow) -> bool:
+        """Whether what is claimed already, and is a suspect, has all places from now on."""
+        above = set(self._above(row.parent_exec_id))
+        if self._alone is None and self.starting <= 1 and above.issuperset(self.active):
+            self._alone = row.exec_id
+        return self._alone == row.exec_id or self._alone in above
+
     def isolate(self, exec_id: str) -> None:
         """It has been claimed as a suspect, while nothing ran here."""
         self._alone = exec_id
@@ -118,6 +125,9 @@ class Places:
 
 
 def is_suspect(row: ExecutionRow) -> bool:
-    """Whether it must run alone, if its present owner's death is counted too."""
-    dying = 1 if row.status is State.RUNNING else 0
-    return row.deaths + dying >= SUSPECT_DEATHS
+    """Whether it must run alone, for all that its row tells.
+
+    Whether the death of its present owner is the first since something was recorded or
+    one more, only its claim can tell.
+    """
+    return row.deaths >= SUSPECT_DEATHS
