@@ -13,6 +13,7 @@ import pytest
 
 import kitaru._store as store_package
 from kitaru._store import commit, protocol
+from kitaru._store.postgres import store as postgres
 from kitaru._store.protocol import Record
 from kitaru._store.sqlite.store import CRASH_POINTS, SqliteStore
 
@@ -33,7 +34,8 @@ def test_the_list_and_the_code_name_the_same_crash_points() -> None:
     named: set[str] = set()
     for file in PACKAGE.rglob("*.py"):
         named |= set(re.findall(r"crash_point\(\s*\"(\w+)\"", file.read_text(encoding="utf-8")))
-    assert named == {point for point in CRASH_POINTS if ":" not in point}
+    listed = {*CRASH_POINTS, *postgres.CRASH_POINTS}
+    assert named == {point for point in listed if ":" not in point}
 
 
 CHILD = """

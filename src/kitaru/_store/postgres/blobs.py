@@ -22,6 +22,8 @@ from kitaru._store.queries import Queries
 from kitaru.env import Env
 from kitaru.errors import KitaruBackendError
 
+CRASH_POINTS: tuple[str, ...] = ("blob_dropped", "blob_named", "blob_written")
+
 
 class TableBlobs:
     """What :class:`kitaru._store.blobs.Blobs` is in a folder, in the table ``blobs``.

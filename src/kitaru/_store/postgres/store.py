@@ -12,6 +12,7 @@ from kitaru._store import commit
 from kitaru._store.migrations import Migration, load_migrations
 from kitaru._store.objects import Objects
 from kitaru._store.owners import beat_values
+from kitaru._store.postgres import blobs as blobs_module
 from kitaru._store.postgres import migrate
 from kitaru._store.postgres.blobs import TableBlobs
 from kitaru._store.postgres.connecting import BOUNDS, Bounds
@@ -25,7 +26,11 @@ from kitaru._store.queries import Queries
 from kitaru._store.sql import SqlStore
 from kitaru.env import Env
 
-CRASH_POINTS: tuple[str, ...] = (*commit.CRASH_POINTS, *migrate.CRASH_POINTS)
+CRASH_POINTS: tuple[str, ...] = (
+    *commit.CRASH_POINTS,
+    *blobs_module.CRASH_POINTS,
+    *migrate.CRASH_POINTS,
+)
 """Every place at which a test may end a process inside this store."""
 
 _HERE = os.path.dirname(__file__)
