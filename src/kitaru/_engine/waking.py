@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Latch:
@@ -64,6 +67,9 @@ def waker(
     kind: type[asyncio.Future[None]] | None = None,
 ) -> tuple[asyncio.Future[None], Callable[[], object]]:
     """A future of the running loop, and a function for any thread that completes it once."""
+    # Not at the top: a list of executions asks who lives, and needs no loop for it.
+    import asyncio
+
     loop = asyncio.get_running_loop()
     future: asyncio.Future[None] = loop.create_future() if kind is None else kind(loop=loop)
 
