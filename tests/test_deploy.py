@@ -9,7 +9,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
+import yaml
 
 from kitaru.cli.worker import worker
 
@@ -19,12 +21,10 @@ MANIFEST = DEPLOY / "kubernetes" / "worker.yaml"
 
 
 def manifests() -> list[dict[str, Any]]:
-    yaml = pytest.importorskip("yaml")
     return list(yaml.safe_load_all(MANIFEST.read_text()))
 
 
 def test_the_manifests_fit_the_schemas_of_kubernetes() -> None:
-    kubernetes_validate = pytest.importorskip("kubernetes_validate")
     kinds = []
     for manifest in manifests():
         kubernetes_validate.validate(manifest, "1.34", strict=True)
@@ -33,7 +33,6 @@ def test_the_manifests_fit_the_schemas_of_kubernetes() -> None:
 
 
 def test_a_manifest_with_a_slip_does_not_fit() -> None:
-    kubernetes_validate = pytest.importorskip("kubernetes_validate")
     deployment = manifests()[0]
     deployment["spec"]["replica"] = deployment["spec"].pop("replicas")
     with pytest.raises(kubernetes_validate.ValidationError):

@@ -113,12 +113,6 @@ def test_an_option_of_a_later_release_is_refused_for_a_run(name: str, value: obj
         kitaru.flow(a_function).options(**{name: value})
 
 
-@pytest.mark.parametrize("method", NAMES["later"]["flow_methods"])
-def test_a_flow_says_what_a_later_release_will_do(method: str) -> None:
-    with pytest.raises(kitaru.KitaruFeatureNotAvailableError, match=method):
-        getattr(kitaru.flow(a_function), method)("anything")
-
-
 def test_the_client_has_its_methods_and_says_which_come_later(tmp_path: Path) -> None:
     """In a process of its own: the client opens a store, and a process has one."""
     code = f"""

@@ -20,9 +20,6 @@ from kitaru._engine.serving import Serving, Wanted
 from kitaru._store.protocol import Refused
 from kitaru.errors import KitaruBackendError, KitaruStateError, KitaruUsageError
 
-DRAIN_SECONDS = 30.0
-"""What bodies get to finish once a worker is told to stop."""
-
 
 class Left(NamedTuple):
     """What a worker that leaves says."""

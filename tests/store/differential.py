@@ -618,7 +618,7 @@ class World:
                 store.list_limits(project=project),
                 store.list_slots(project=project),
                 store.list_workers(project=project),
-                store.list_running(project=project, flow_ids=FLOWS, limit=1000),
+                store.list_interrupted(project=project, flow_ids=FLOWS, limit=1000),
                 store.next_queued(project=project, flow_ids=FLOWS, queues=[]),
             )
             shot[f"{project} due"] = store.list_due(project=project, at=self.at, limit=1000)
@@ -679,7 +679,7 @@ class World:
         parents = [row.exec_id for row in self._rows() if row.id == turn % 9]
         memory = {"project": "demo", "scope_type": "namespace", "scope": "team", "key": "b"}
         return [
-            store.list_running(project="demo", flow_ids=FLOWS[1:], limit=2),
+            store.list_interrupted(project="demo", flow_ids=FLOWS[1:], limit=2),
             store.next_queued(project="demo", flow_ids=FLOWS[:1], queues=QUEUES[turn % 2 :]),
             store.has_suspects(project="demo", flow_ids=FLOWS[turn % 2 :]),
             store.list_owned(owner, statuses=[(State.RUNNING,), (State.CANCELLING,)][turn % 2]),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from kitaru._core.lifecycle import State
 from kitaru._store.postgres.store import PostgresStore
 from kitaru._store.protocol import (
     NO_FACTS,
@@ -29,11 +30,17 @@ from kitaru._store.protocol import (
 )
 from kitaru._store.sqlite.store import SqliteStore
 
-from .worlds import StillEnv, json_payload, new_owner, run_sql, started
+from .worlds import AnyStore, StillEnv, json_payload, new_owner, run_sql, started
 
 HANG_SECONDS = 240
 FLOWS = ["demo.agent", "demo.other"]
 LIMITS = {"gpu": 3, "tenant": 2}
+
+
+def owned(store: AnyStore) -> list[ExecutionRow]:
+    """What somebody owns, oldest first; one query is one instant."""
+    states = (State.RUNNING, State.CANCELLING)
+    return store.list_executions(project="demo", statuses=states, limit=1000)[::-1]
 
 
 class Claimer:
@@ -87,7 +94,7 @@ class Claimer:
 
     def take_over(self) -> int:
         """Finish what the dead have left -> how many executions somebody still has."""
-        left = self.store.list_running(project="demo", flow_ids=FLOWS, limit=1000)
+        left = owned(self.store)
         alive = {owner.id for owner in self.store.list_owners()}
         for row in left:
             if row.owner in alive:
@@ -101,7 +108,7 @@ class Claimer:
 
     def count(self) -> None:
         """One query is one instant: what runs under each limit in it."""
-        rows = self.store.list_running(project="demo", flow_ids=FLOWS, limit=1000)
+        rows = owned(self.store)
         at_once = Counter(name for row in rows for name in {row.queue, row.limit_key} - {None})
         for name, running in at_once.items():
             self.most[name] = max(self.most[name], running)
@@ -204,7 +211,7 @@ def test_a_kill_at_the_commit_of_a_claim_leaves_both_or_neither(tmp_path: Path, 
         check=False,
     )
     assert died.returncode == -9, died.stderr.decode()
-    running = store.list_running(project="demo", flow_ids=["demo.agent"], limit=9)
+    running = owned(store)
     expected = ["e-0", "e-1"] if point.startswith("after") else []
     assert [row.exec_id for row in running] == expected
     assert [exec_id for _, _, exec_id in store.list_slots(project="demo")] == expected

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 
 import kitaru._store.sqlite as sqlite
 from kitaru._core.lifecycle import (
+    SUSPECT_DEATHS,
     TRANSITIONS,
     CallSource,
     CallState,
@@ -159,3 +161,10 @@ def test_the_checks_of_the_schema_list_what_the_tables_in_code_list() -> None:
     assert set(re.findall(r"'(\w+)'", kinds)) == {kind.value for kind in WaitKind}
     (sources,) = re.findall(r"check \(source in \(([^)]*)\)\)", schema)
     assert set(re.findall(r"'(\w+)'", sources)) == {source.value for source in CallSource}
+
+
+def test_the_queries_of_queues_part_suspects_where_the_lifecycle_does() -> None:
+    for folder in ("sqlite", "postgres"):
+        text = (Path(FOLDER).parent / folder / "queries" / "queues.sql").read_text()
+        said = set(re.findall(r"deaths (<|>=) (\d+)", text))
+        assert said == {("<", str(SUSPECT_DEATHS)), (">=", str(SUSPECT_DEATHS))}, folder

@@ -65,7 +65,7 @@ INDEX_OF = {
     "start_execution": "executions_by_key",
     "execution_by_key": "executions_by_key",
     "list_unfinished": "executions_unfinished",
-    "list_running": "executions_unfinished",
+    "list_interrupted": "executions_unfinished",
     "list_claimable": "executions_queued",
     "list_due": "executions_waiting",
     "next_due": "executions_waiting",

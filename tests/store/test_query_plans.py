@@ -57,7 +57,7 @@ INDEX_OF = {
     "oldest_suspect": "executions_suspect (project=? AND flow_id=?)",
     "next_queued": "INDEX executions_queued (project=? AND flow_id=? AND queue=? AND priority=?)",
     "has_suspects": "executions_suspect (project=? AND flow_id=?)",
-    "list_running": "executions_unfinished (project=? AND flow_id=? AND status=?)",
+    "list_interrupted": "executions_unfinished (project=? AND flow_id=? AND status=?)",
     "take_slots": "(project=? AND name=?)",
     "give_back_slots": "slots_by_execution (execution=?)",
     "list_limits": "(project=? AND name=?)",

@@ -367,10 +367,15 @@ def test_a_worker_is_listed_until_it_is_dead(store: AnyStore) -> None:
         store.apply(write)
 
 
-def test_what_runs_is_listed_beside_any_number_of_pending_ones(store: AnyStore) -> None:
-    owner = new_owner(store).id
-    for number in range(3):
+def test_what_the_dead_ran_is_listed_however_much_the_living_run(store: AnyStore) -> None:
+    alive, dying = new_owner(store).id, new_owner(store, "dying").id
+    for number in range(6):
         queue_up(store, f"e-{number}", at=number)
-    claim_next(store, owner)
-    listed = store.list_running(project="demo", flow_ids=FLOWS, limit=9)
-    assert [row.exec_id for row in listed] == ["e-0"]
+    claim_next(store, alive, limit=3)
+    claim_next(store, dying, limit=2)
+    where = {"project": "demo", "flow_ids": FLOWS}
+    assert store.list_interrupted(**where, limit=9) == []
+    store.apply(DeclareDead(dying, 9_000))
+    listed = store.list_interrupted(**where, limit=9)
+    assert [row.exec_id for row in listed] == ["e-3", "e-4"]
+    assert [row.exec_id for row in store.list_interrupted(**where, limit=1)] == ["e-3"]

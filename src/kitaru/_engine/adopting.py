@@ -24,8 +24,8 @@ MAX_ADOPT = 100
 
 _SOON = 1_000_000
 
-MAX_RUNNING = 1000
-"""Running executions looked at by a worker after a death, for those whose owner is dead."""
+MAX_INTERRUPTED = 1000
+"""Executions of the dead in one scan of a worker; what it takes is not there the next time."""
 
 
 def adopt(runner: Runner, flows: Mapping[str, FlowSpec]) -> None:
@@ -37,10 +37,10 @@ def adopt(runner: Runner, flows: Mapping[str, FlowSpec]) -> None:
     wake_abandoned(runner, flows)
 
 
-def adopt_running(runner: Runner, flows: Mapping[str, FlowSpec]) -> None:
-    """Take what the dead ran of these flows: what is pending is claimed from the queues."""
-    rows = runner.store.list_running(
-        project=runner.services.project, flow_ids=list(flows), limit=MAX_RUNNING
+def adopt_interrupted(runner: Runner, flows: Mapping[str, FlowSpec]) -> None:
+    """Take what those ran that were declared dead: what is pending is claimed from the queues."""
+    rows = runner.store.list_interrupted(
+        project=runner.services.project, flow_ids=list(flows), limit=MAX_INTERRUPTED
     )
     _take_abandoned(runner, flows, rows)
 

@@ -118,7 +118,9 @@ def _stand_back(runner: Runner, candidate: Candidate, row: ExecutionRow) -> None
     Whether anything was recorded since the last death, only the claim could tell.
     """
     try:
-        runner.release(row, row.epoch)
+        # Through an outage, or it would stay this process's own and be run by nobody. One that
+        # was handed back although the answer was lost is refused then, and is as it should be.
+        runner.services.outage.through(lambda: runner.release(row, row.epoch))
         pending = runner.store.find_execution(row.exec_id)
     except (Refused, KitaruBackendError) as error:
         _give_up(runner, candidate, error)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import copy_context
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from kitaru._engine import drivers
 from kitaru._engine.pool import Pool
 
 if TYPE_CHECKING:
@@ -36,33 +37,11 @@ class Remote:
 
     def drive(self, steps: Steps[T], env: Env) -> T:
         """Run a procedure to its end on this thread."""
-        answer = None
-        try:
-            while True:
-                try:
-                    effect = steps.send(answer)
-                except StopIteration as stop:
-                    value: T = stop.value
-                    return value
-                env.crash_point(effect.name)
-                answer = effect.perform_remote(self)
-        finally:
-            steps.close()
+        return drivers.drive(steps, env, lambda effect: effect.perform_remote(self))
 
-    async def drive_async(self, steps: Steps[T], env: Env) -> T:
+    def drive_async(self, steps: Steps[T], env: Env) -> Coroutine[Any, Any, T]:
         """Run a procedure to its end in a task of the event loop."""
-        answer = None
-        try:
-            while True:
-                try:
-                    effect = steps.send(answer)
-                except StopIteration as stop:
-                    value: T = stop.value
-                    return value
-                env.crash_point(effect.name)
-                answer = await effect.perform_remote_async(self)
-        finally:
-            steps.close()
+        return drivers.drive_async(steps, env, lambda effect: effect.perform_remote_async(self))
 
     def through(self, ask: Callable[[], T]) -> T:
         """Ask the store on this thread, until it is there."""

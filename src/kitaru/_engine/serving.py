@@ -14,7 +14,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, NamedTuple
 
 from kitaru import settings
-from kitaru._engine.adopting import adopt_running, wake_abandoned
+from kitaru._engine.adopting import adopt_interrupted, wake_abandoned
 from kitaru._engine.claiming import Candidate, begin_claimed
 from kitaru._engine.execution import Completion, FlowSpec
 from kitaru._engine.places import is_suspect
@@ -163,7 +163,7 @@ class Serving:
     def _take_care(self) -> None:
         """Go on with what the dead ran, and with what is due and was parked by them."""
         flows = self.wanted.flows()
-        adopt_running(self._runner, flows)
+        adopt_interrupted(self._runner, flows)
         self._due_at = wake_abandoned(self._runner, flows)
 
     # --- claiming ------------------------------------------------------------------------

@@ -17,81 +17,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from copy import copy
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from kitaru._store.doubts import Doubts
-from kitaru._store.protocol import (
-    Answer,
-    Beat,
-    Cancel,
-    Claim,
-    ClaimNext,
-    DeclareDead,
-    Delete,
-    Draining,
-    DropBlobs,
-    DropSchedule,
-    Enlist,
-    Expire,
-    Finish,
-    Fire,
-    Forget,
-    GiveUp,
-    Import,
-    Park,
-    PauseSchedule,
-    Reap,
-    Record,
-    RegisterOwner,
-    Release,
-    Remember,
-    Retry,
-    SetLimits,
-    SetSchedule,
-    Start,
-    Sweep,
-    TryAgain,
-    Wake,
-    Write,
-)
+from kitaru._store.protocol import Write
 from kitaru.errors import KitaruBackendError
 
 MAX_GROUP = 1_000
 """Writes in one transaction, at most: a bound on how long a reader's snapshot ages."""
 
-WRITES: tuple[type, ...] = (
-    RegisterOwner,
-    DeclareDead,
-    Beat,
-    Reap,
-    Start,
-    SetSchedule,
-    DropSchedule,
-    PauseSchedule,
-    Fire,
-    Claim,
-    ClaimNext,
-    SetLimits,
-    Enlist,
-    Draining,
-    Record,
-    Finish,
-    TryAgain,
-    Release,
-    Retry,
-    GiveUp,
-    Park,
-    Wake,
-    Answer,
-    Expire,
-    Cancel,
-    Remember,
-    Forget,
-    Delete,
-    Sweep,
-    DropBlobs,
-    Import,
-)
+WRITES: tuple[type, ...] = get_args(Write)
 
 BEFORE_COMMIT = {write: f"before_commit:{write.__name__}" for write in WRITES}
 AFTER_COMMIT = {write: f"after_commit:{write.__name__}" for write in WRITES}

@@ -111,10 +111,10 @@ class QueueReads:
     _queries: Queries
     _rows: Rows
 
-    def list_running(
+    def list_interrupted(
         self, *, project: str, flow_ids: Sequence[str], limit: int
     ) -> list[ExecutionRow]:
-        found = self._read(self._queries.list_running, (project, _json(flow_ids), limit))
+        found = self._read(self._queries.list_interrupted, (project, _json(flow_ids), limit))
         return [self._rows.execution(row, strict=False) for row in found]
 
     def next_queued(

@@ -149,13 +149,17 @@ class Queues(Control, Owners):
 
     # --- reads ---
 
-    def list_running(
+    def list_interrupted(
         self, *, project: str, flow_ids: Sequence[str], limit: int
     ) -> list[ExecutionRow]:
+        dead = {owner.id for owner in self._owners.values() if owner.died_at is not None}
         return [
             row
             for row in self._rows_in_order()
-            if row.project == project and row.flow_id in flow_ids and row.status in OWNED
+            if row.project == project
+            and row.flow_id in flow_ids
+            and row.status in OWNED
+            and row.owner in dead
         ][:limit]
 
     def next_queued(

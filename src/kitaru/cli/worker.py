@@ -24,7 +24,7 @@ kitaru worker my_flows.py --flows publish,import_orders --port 9464
 @click.option("--flows", metavar="NAMES", help="Serve these only: their names, with commas.")
 @click.option(
     "--concurrency",
-    type=click.IntRange(1, 10_000),
+    type=click.IntRange(1),
     metavar="N",
     help="Executions at once in this process (default: max_concurrency, 32).",
 )

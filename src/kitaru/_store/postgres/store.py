@@ -43,6 +43,11 @@ select split_part(current_setting('server_version'), ' ', 1),
        pg_total_relation_size('kitaru.blobs')
 """
 
+_DURABILITY = """
+select name, current_setting(name)
+from unnest(array['synchronous_commit', 'fsync', 'full_page_writes', 'server_version']) as name
+"""
+
 
 def is_made(url: str) -> bool:
     """Whether a store is in that database; makes none."""
@@ -147,12 +152,8 @@ class PostgresStore(SqlStore):
 
     def examine(self, *, seconds: float | None) -> dict[str, Any]:
         """The settings that durability hangs on."""
-        names = ("synchronous_commit", "fsync", "full_page_writes", "server_version")
-        ((*values,),) = self._read(
-            "select " + ", ".join(f"current_setting('{name}')" for name in names), ()
-        )
         return {
-            **dict(zip(names, values, strict=True)),
+            **dict(self._read(_DURABILITY, ())),
             "problems": [],
             "complete": True,
             "connection": self._database.describe(),

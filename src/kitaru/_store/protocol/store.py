@@ -127,11 +127,11 @@ class Store(Protocol):
         """Pending, running and cancelling executions of these flows, oldest first."""
         ...
 
-    def list_running(
+    def list_interrupted(
         self, *, project: str, flow_ids: Sequence[str], limit: int
     ) -> list[ExecutionRow]:
-        """Running and cancelling executions of these flows, oldest first: whose owners live,
-        and whose do not, is for the reader to ask."""
+        """Running and cancelling executions of these flows whose owner was declared dead,
+        oldest first: however many others run, they hide none of them."""
         ...
 
     def next_queued(

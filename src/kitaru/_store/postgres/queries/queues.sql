@@ -145,10 +145,12 @@ delete from kitaru.workers where owner = $1
 select owner, project, name, flows, queues, concurrency, draining, at
 from kitaru.workers where project = $1 order by owner
 
--- name: list_running
-select * from kitaru.execution_rows
+-- name: list_interrupted
+select * from kitaru.execution_rows as e
 where project = $1 and flow_id in (select jsonb_array_elements_text($2::jsonb))
     and status in ('pending', 'running', 'cancelling') and status in ('running', 'cancelling')
+    and exists (
+        select 1 from kitaru.owners as o where o.id = e.owner and o.died_at is not null)
 order by id limit $3
 
 -- name: next_queued

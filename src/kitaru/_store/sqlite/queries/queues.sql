@@ -139,10 +139,12 @@ delete from workers where owner = ?1
 select owner, project, name, flows, queues, concurrency, draining, at
 from workers where project = ?1 order by owner
 
--- name: list_running
-select * from execution_rows
+-- name: list_interrupted
+select * from execution_rows as e
 where project = ?1 and flow_id in (select value from json_each(?2))
     and status in ('pending', 'running', 'cancelling') and status in ('running', 'cancelling')
+    and exists (
+        select 1 from owners as o where o.id = e.owner and o.died_at is not null)
 order by id limit ?3
 
 -- name: next_queued
