@@ -182,6 +182,7 @@ class Flow(Generic[P, R]):
 
         app = _app.current()
         app.host.go_on()
+        enqueue = enqueue or _settings.current().enqueues
         row, completion, child = start_execution(
             app.services,
             app.runner,
@@ -197,13 +198,12 @@ class Flow(Generic[P, R]):
             queueing=options.queueing,
             enqueue=enqueue,
         )
-        is_queued = enqueue or _by_workers()
         return FlowHandle(
             row.exec_id,
             row.id,
             self.spec,
             # What is queued is for workers to run, also if one dies.
-            adopts=not is_queued and (options.key is not None or child is not None),
+            adopts=not enqueue and (options.key is not None or child is not None),
             completion=completion,
             asked=None if child is None else Asked.of(child, row),
         )
@@ -402,11 +402,6 @@ class BoundFlow(Generic[P, R]):
     ) -> FlowHandle[R]:
         inputs = {self.spec.binder.names[0]: self.__self__, **inputs}
         return self._flow.replay(exec_id, from_, overrides, **inputs)
-
-
-def _by_workers() -> bool:
-    """Whether what is started here is run by workers: then nothing of it is taken over here."""
-    return _settings.current().runner == "worker"
 
 
 _RUN_OPTIONS = (

@@ -75,6 +75,11 @@ class Settings:
     """How many executions of a queue, or with a key, run at once; None: as many as like."""
     origin: Mapping[str, str]
 
+    @property
+    def enqueues(self) -> bool:
+        """Whether ``run()`` only records, and workers run."""
+        return self.runner == "worker"
+
 
 class Choice(NamedTuple):
     """A value, and a few words for ``why`` on who chose it."""

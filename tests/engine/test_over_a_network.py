@@ -298,9 +298,8 @@ def test_a_write_whose_answer_was_lost_is_not_done_twice(
     assert len(recorded) == len(set(recorded)) == len(RAN)
 
 
-def test_what_another_owner_has_taken_meanwhile_is_refused_and_says_why(
-    far: Far, capsys: pytest.CaptureFixture[str]
-) -> None:
+def held_in_a_body() -> tuple[Gate, kitaru.FlowHandle[int]]:
+    """An execution whose only body has begun, and the gate that it stands at."""
     inside = Gate()
 
     @checkpoint(cache=False)
@@ -314,6 +313,13 @@ def test_what_another_owner_has_taken_meanwhile_is_refused_and_says_why(
 
     handle = plain.run()
     inside.wait_until_reached()
+    return inside, handle
+
+
+def test_what_another_owner_has_taken_meanwhile_is_refused_and_says_why(
+    far: Far, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inside, handle = held_in_a_body()
     row = execution(handle.exec_id)
     with far().away():
         inside.open()
@@ -330,19 +336,7 @@ def test_what_another_owner_has_taken_meanwhile_is_refused_and_says_why(
 def test_a_process_that_ends_while_the_store_is_away_says_that_it_hands_nothing_back(
     far: Far, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    inside = Gate()
-
-    @checkpoint(cache=False)
-    def body() -> int:
-        inside.pass_through()
-        return 1
-
-    @flow
-    def plain() -> int:
-        return body()
-
-    handle = plain.run()
-    inside.wait_until_reached()
+    inside, handle = held_in_a_body()
     row = execution(handle.exec_id)
     with far().away():
         inside.open()

@@ -55,7 +55,6 @@ def start_execution(
     ``enqueue``: it is only recorded, for a worker to run.
     """
     resolved = settings.current()
-    enqueue = enqueue or resolved.runner == "worker"
     _refuse_early(services, flow, queueing, enqueue)
     place = place_for_child(flow)
     child = None

@@ -54,7 +54,7 @@ def run_target(
             handle = (chosen.enqueue if is_queued else chosen.run)(*args, **kwargs)
         if not announced:
             session.progress(f"execution {handle.exec_id} of flow {flow.spec.name!r}")
-        if detach and (is_queued or settings.current().runner == "worker"):
+        if detach and (is_queued or settings.current().enqueues):
             session.progress("it is queued for a worker: kitaru worker MODULE")
             return _end(session, handle, None)
         error = follow(session, handle, view, detach=detach)
