@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kitaru import opening
+from kitaru import app, opening
 from kitaru._store.postgres.store import PostgresStore
 
 from .far import FarStore
@@ -43,7 +43,7 @@ def far_store(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], 
 @pytest.fixture
 def postgres_store(
     own_store: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[], FarStore]:
+) -> Iterator[Callable[[], FarStore]]:
     """The same, and what is behind the network is PostgreSQL."""
     opened: list[FarStore] = []
     open_store = opening.open_store
@@ -57,4 +57,5 @@ def postgres_store(
         return found._replace(store=opened[-1])
 
     monkeypatch.setattr(opening, "open_store", open_postgres)
-    return lambda: opened[-1]
+    yield lambda: opened[-1]
+    app.close(5)  # while its database is there
