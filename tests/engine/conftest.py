@@ -17,6 +17,14 @@ STORE = os.environ.get("ENGINE_STORE", "sqlite")
 ``postgres``. The usual run takes the first, and ``test_over_a_network.py`` the others."""
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if STORE == "sqlite":
+        return
+    left_out = [item for item in items if item.get_closest_marker("sqlite")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(autouse=True)
 def store(own_store: Path, request: pytest.FixtureRequest) -> Path:
     """Every test here works in a store of its own."""

@@ -369,6 +369,7 @@ def test_a_checkpoint_loads_whenever_its_body_runs() -> None:
     assert loads.run(exec_id).wait() == "about rivers"
 
 
+@pytest.mark.sqlite
 def test_what_a_flow_loaded_is_the_same_in_every_attempt() -> None:
     source = run("rivers")
 

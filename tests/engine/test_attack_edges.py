@@ -241,6 +241,7 @@ def test_an_interruption_of_run_leaves_no_execution_without_a_life() -> None:
     assert [execution(row.exec_id).status.value for row in alone] == []
 
 
+@pytest.mark.sqlite
 def test_a_registration_that_was_not_recorded_leaves_no_lock_file() -> None:
     env = interrupted("before_commit:RegisterOwner")
 

@@ -211,6 +211,7 @@ def keeps(table: Any, name: str) -> Any:
     return {"table": table, "also": [table[:2], np.float32(1.5)], "name": name}
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("rows", [3, 500_000])
 def test_looking_shows_dtype_shape_and_size_and_no_data(
     rows: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

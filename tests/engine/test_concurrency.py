@@ -370,6 +370,7 @@ def locked(store: Path) -> Iterator[None]:
         connection.close()
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("colour", ["sync", "async"])
 def test_a_store_that_stays_locked_is_a_typed_error_and_the_execution_goes_on_later(
     store: Path, colour: str, monkeypatch: pytest.MonkeyPatch
@@ -404,6 +405,7 @@ def test_a_store_that_stays_locked_is_a_typed_error_and_the_execution_goes_on_la
         assert RAN == ["first", "second", "second"]
 
 
+@pytest.mark.sqlite
 def test_a_full_disk_is_a_typed_error_and_the_execution_goes_on_later(store: Path) -> None:
     @checkpoint(cache=False)
     def large(what: str) -> str:

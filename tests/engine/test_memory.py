@@ -329,6 +329,7 @@ def test_a_write_is_known_by_its_value() -> None:
     assert [entry.load() for entry in history] == [2, 1]
 
 
+@pytest.mark.sqlite
 def test_a_write_is_durable_and_seen_by_others_before_the_flow_goes_on() -> None:
     reached, go_on = threading.Event(), threading.Event()
 

@@ -708,6 +708,7 @@ def damage(exec_id: str, seq: int) -> None:
     connection.close()
 
 
+@pytest.mark.sqlite
 def test_a_source_that_cannot_be_read_is_said_before_anything_runs() -> None:
     first = chain.run("t")
     first.wait()
