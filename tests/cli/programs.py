@@ -11,6 +11,9 @@ from typing import Any
 
 MAX_SECONDS = 60
 
+FLEET_TIMES = {"KITARU_LEASE_SECONDS": "4", "KITARU_POLL_SECONDS": "0.5"}
+"""On PostgreSQL a death is noticed by a lease: a short one, for tests that kill."""
+
 SHOP = '''
 import os
 import sys
@@ -83,10 +86,14 @@ def not_a_flow() -> None:
 
 
 class Project:
-    """A folder with a pyproject.toml and the module `shop`, and the commands run there."""
+    """A folder with a pyproject.toml and the module `shop`, and the commands run there.
 
-    def __init__(self, folder: Path) -> None:
+    ``url``: a PostgreSQL database that has the store, instead of the folder.
+    """
+
+    def __init__(self, folder: Path, url: str | None = None) -> None:
         self.folder = folder
+        self.url = url
         folder.mkdir(parents=True)
         (folder / "pyproject.toml").write_text('[project]\nname = "demo"\n')
         (folder / "shop.py").write_text(SHOP)
@@ -98,7 +105,10 @@ class Project:
     def environment(self) -> dict[str, str]:
         ours = ("KITARU_", "PYTHON", "PYTEST_")
         kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
-        return {**kept, "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(self.folder.parent / "home")}
+        kept |= {"PYTHONDONTWRITEBYTECODE": "1", "HOME": str(self.folder.parent / "home")}
+        if self.url is not None:
+            kept |= {"KITARU_STORE": self.url, "KITARU_PROJECT": "demo"} | FLEET_TIMES
+        return kept
 
     def start(self, *words: str, cwd: Path | None = None) -> subprocess.Popen[str]:
         return subprocess.Popen(

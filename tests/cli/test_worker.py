@@ -151,15 +151,27 @@ class Fleet:
         while left:
             left.discard(worker.hear("execution.completed")["exec_id"])
 
+    def end(self) -> None:
+        for worker in self.workers:
+            if worker.process.poll() is None:
+                worker.process.kill()
+            worker.process.communicate(timeout=PATIENCE_SECONDS)
+
 
 @pytest.fixture
-def fleet(project: Project) -> Iterator[Fleet]:
+def fleet(anywhere: Project) -> Iterator[Fleet]:
+    """Over SQLite, and again over PostgreSQL."""
+    fleet = Fleet(anywhere)
+    yield fleet
+    fleet.end()
+
+
+@pytest.fixture
+def local_fleet(project: Project) -> Iterator[Fleet]:
+    """Over SQLite alone: for what has nothing to do with the store."""
     fleet = Fleet(project)
     yield fleet
-    for worker in fleet.workers:
-        if worker.process.poll() is None:
-            worker.process.kill()
-        worker.process.communicate(timeout=PATIENCE_SECONDS)
+    fleet.end()
 
 
 def test_a_worker_runs_what_is_queued_and_ends_with_0_when_told_to_stop(fleet: Fleet) -> None:
@@ -269,17 +281,17 @@ def test_what_kills_its_workers_is_given_up_and_its_neighbours_complete(fleet: F
     ],
 )
 def test_a_worker_that_cannot_serve_says_why(
-    fleet: Fleet, words: tuple[str, ...], says: str
+    local_fleet: Fleet, words: tuple[str, ...], says: str
 ) -> None:
-    done = fleet.project.run("worker", *words)
+    done = local_fleet.project.run("worker", *words)
 
     assert done.returncode == 2
     assert says in done.stderr
 
 
-def test_what_a_worker_says_is_for_people_on_stderr(fleet: Fleet) -> None:
-    (exec_id,) = fleet.enqueue("parts:a")
-    process = fleet.project.start("worker", "fleet.py")
+def test_what_a_worker_says_is_for_people_on_stderr(local_fleet: Fleet) -> None:
+    (exec_id,) = local_fleet.enqueue("parts:a")
+    process = local_fleet.project.start("worker", "fleet.py")
     assert process.stderr is not None
     lines: list[str] = []
     alarm = threading.Timer(PATIENCE_SECONDS, process.kill)
@@ -336,11 +348,11 @@ def test_a_worker_answers_probes_and_scrapers(fleet: Fleet) -> None:
     worker.hear("ended")
 
 
-def test_a_port_that_is_taken_is_said(fleet: Fleet) -> None:
+def test_a_port_that_is_taken_is_said(local_fleet: Fleet) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        done = fleet.project.run("worker", "fleet.py", "--port", str(taken.getsockname()[1]))
+        done = local_fleet.project.run("worker", "fleet.py", "--port", str(taken.getsockname()[1]))
     assert done.returncode == 2
     assert "cannot listen" in done.stderr
 
