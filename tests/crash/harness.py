@@ -68,6 +68,10 @@ class ForkServer:
 
     # --- what trials begin with ---------------------------------------------------------
 
+    def settings(self, folder: Path) -> dict[str, str]:
+        """Environment variables that name the store of a trial."""
+        return {"KITARU_STORE": str(folder / "store")}
+
     def new_folder(self, scenario: Scenario) -> Path:
         """A folder with a fresh store in it, in which the scenario's prelude was played."""
         name = scenario.name if scenario.prelude else ""
@@ -96,7 +100,7 @@ class ForkServer:
         return {
             "work": "live",
             "scenario": scenario.name,
-            "store": str(folder / "store"),
+            "settings": self.settings(folder),
             "journal": str(folder / "journal"),
             "log": str(folder / "log"),
             "life": number,
@@ -128,8 +132,8 @@ class ForkServer:
         return {"status": process.returncode, **found}
 
     def _inspect(self, folder: Path) -> dict[str, Any]:
-        store, log = str(folder / "store"), str(folder / "log")
-        seen = self.ask({"work": "inspect", "store": store, "log": log})
+        order = {"work": "inspect", "settings": self.settings(folder)}
+        seen = self.ask({**order, "log": str(folder / "log")})
         assert seen["status"] == 0, f"the store cannot be read: {_log(folder)}"
         return seen
 
@@ -189,6 +193,18 @@ class ForkServer:
         trial.context = f"{ended}\n{_log(folder)}\n{lines}"
         trial.check("a life ends killed or well", one["status"] in (0, -9), one)
         trial.judge(len(ended), [json.loads(line) for line in lines.splitlines()], seen)
+
+    def visit(self, name: str, *, seed: int) -> int:
+        """Die once at each kind of point of a scenario: at a random one of that kind."""
+        scenario = SCENARIOS[name]
+        points = self.reference(scenario, scenario.variants[0])["points"]
+        die = random.Random(f"{seed}/{name}")
+        kinds: dict[str, list[int]] = {kind: [] for kind in points}
+        for number, kind in enumerate(points, 1):
+            kinds[kind].append(number)
+        for numbers in kinds.values():
+            self.trial(name, die.choice(numbers), seed=die.randrange(1 << 30))
+        return len(kinds)
 
     def sweep(self, name: str, *, seed: int, thrice: int = 3) -> int:
         """Die at every point of a scenario, and at random points of the second life too."""

@@ -12,7 +12,7 @@ import sys
 
 def main() -> None:
     order = json.loads(sys.argv[1])
-    os.environ["KITARU_STORE"] = order["store"]
+    os.environ.update(order["settings"])
     from .corpus import SCENARIOS
     from .journal import Life, begin
 

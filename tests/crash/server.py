@@ -52,7 +52,7 @@ def live(order: dict[str, Any], tell: int) -> None:
     from .corpus import SCENARIOS
     from .journal import Life, begin
 
-    os.environ["KITARU_STORE"] = order["store"]
+    os.environ.update(order["settings"])
     scenario = SCENARIOS[order["scenario"]]
     env = CrashingEnv(order.get("crash_at"), order.get("crash_named"), tell)
     app.use_env(env)
@@ -86,22 +86,23 @@ def inspect(order: dict[str, Any], tell: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, "store")
         os.mkdir(copy)
-        if not os.path.exists(os.path.join(order["store"], "kitaru.db")):
+        place = order["settings"]["KITARU_STORE"]
+        if not os.path.exists(os.path.join(place, "kitaru.db")):
             os.write(tell, b'{"executions": [], "owners": []}')
             return
         for name in ("kitaru.db", "kitaru.db-wal"):
-            if os.path.exists(os.path.join(order["store"], name)):
-                shutil.copyfile(os.path.join(order["store"], name), os.path.join(copy, name))
-        if os.path.isdir(os.path.join(order["store"], "blobs")):
-            os.symlink(os.path.join(order["store"], "blobs"), os.path.join(copy, "blobs"))
+            if os.path.exists(os.path.join(place, name)):
+                shutil.copyfile(os.path.join(place, name), os.path.join(copy, name))
+        if os.path.isdir(os.path.join(place, "blobs")):
+            os.symlink(os.path.join(place, "blobs"), os.path.join(copy, "blobs"))
         store = SqliteStore.open(copy, env=SystemEnv(), project=None)
-        seen = {"executions": _executions(store), "owners": _owners(store)}
+        seen = {"executions": executions(store, store.project), "owners": owners(store)}
     os.write(tell, json.dumps(seen).encode())
 
 
-def _executions(store: Any) -> list[dict[str, Any]]:
+def executions(store: Any, project: str) -> list[dict[str, Any]]:
     found = []
-    for row in reversed(store.list_executions(project=store.project, limit=100)):
+    for row in reversed(store.list_executions(project=project, limit=100)):
         calls = store.list_calls(row.id, limit=10_000)
         found.append(
             {
@@ -142,7 +143,7 @@ def _call(call: Any) -> dict[str, Any]:
     }
 
 
-def _owners(store: Any) -> list[int]:
+def owners(store: Any) -> list[int]:
     return [owner.id for owner in store.list_owners()]
 
 
@@ -198,6 +199,7 @@ def serve() -> None:
     for package in (
         kitaru,
         *map(import_module, ("kitaru._core", "kitaru._engine", "kitaru._store")),
+        import_module("kitaru._store.postgres"),
     ):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             if module.name not in ("kitaru.__main__", "kitaru.cli"):
