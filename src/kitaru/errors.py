@@ -83,7 +83,7 @@ class KitaruTimeoutError(KitaruStateError, TimeoutError):
     """Waiting took longer than asked; the execution itself goes on.
 
     ``timeout_seconds`` is what was asked, ``elapsed_seconds`` what passed, and
-    ``last_status`` what the execution was last seen as.
+    ``last_status`` what the execution was last seen as, or None while the store is away.
     """
 
     def __init__(

@@ -198,12 +198,14 @@ class FlowHandle(Generic[R]):
         while True:
             left = None if timeout is None else timeout - (self._app.env.monotonic() - began)
             if left is not None and left <= 0:
-                raise self._timed_out(timeout, self._app.env.monotonic() - began)
+                raise self._timed_out_there(timeout, self._app.env.monotonic() - began)
             try:
-                finished = self._look_if_there(left)
+                finished = self._look()
                 if finished is not None:
                     return self._open(finished)
                 pause_seconds = self._pause(pause_seconds, left)
+            except KitaruBackendError as error:
+                self._wait_for_store(error, left)
             except KeyboardInterrupt:
                 if host.is_for_a_debugger():
                     continue
@@ -296,7 +298,8 @@ class FlowHandle(Generic[R]):
             timeout=timeout,
         )
         if found is TIMED_OUT:
-            raise self._timed_out(timeout, self._app.env.monotonic() - began)
+            elapsed = run.env.monotonic() - began
+            raise (yield Ask("child", lambda: self._timed_out(timeout, elapsed)))
         return found
 
     def _give(self, finished: ExecutionRow | Payload, place: Place | None) -> R:
@@ -352,17 +355,13 @@ class FlowHandle(Generic[R]):
                 f"execution {self._exec_id} of flow {row.flow_name!r} is pending: {missing}"
             )
 
-    def _look_if_there(self, left: float | None) -> ExecutionRow | Payload | None:
-        """Look; while the store is away, which is said once, wait for it instead."""
-        try:
-            return self._look()
-        except KitaruBackendError as error:
-            if not is_away(error):
-                raise
-            # In slices, so that Ctrl-C is seen everywhere.
-            slice_seconds = POLL_SECONDS if left is None else min(POLL_SECONDS, left)
-            self._app.services.outage.wait(error, slice_seconds)
-            return None
+    def _wait_for_store(self, error: KitaruBackendError, left: float | None) -> None:
+        """While the store is away, which is said once, whoever waits goes on waiting."""
+        if not is_away(error):
+            raise error
+        # In slices, so that Ctrl-C is seen everywhere.
+        slice_seconds = POLL_SECONDS if left is None else min(POLL_SECONDS, left)
+        self._app.services.outage.wait(error, slice_seconds)
 
     async def _look_async(self) -> ExecutionRow | Payload | None:
         """Look, on a thread where that is a wait for the network: not on the caller's loop."""
@@ -446,6 +445,24 @@ class FlowHandle(Generic[R]):
             result = open_result(finished.result, finished.flow_name, self._flow)
             return result
         raise_failure(self._app.store, finished, self._cause)
+
+    def _timed_out_there(self, timeout: float | None, elapsed: float) -> KitaruTimeoutError:
+        """The same where it may be the store that was waited for."""
+        try:
+            return self._timed_out(timeout, elapsed)
+        except KitaruBackendError as error:
+            if not is_away(error):
+                raise
+            late = KitaruTimeoutError(
+                f"what execution {self._exec_id} is doing is not known after {elapsed:.1f} s, "
+                "because the store is away: what runs goes on and is recorded when it is back; "
+                "wait() again",
+                exec_id=self._exec_id,
+                timeout_seconds=timeout,
+                elapsed_seconds=elapsed,
+                code="wait-timed-out",
+            )
+            raise late from error
 
     def _timed_out(self, timeout: float | None, elapsed: float) -> KitaruTimeoutError:
         status = self.status
