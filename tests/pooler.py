@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests import needed
 from tools.postgres_server import free_port
 
-START_SECONDS = 60.0
+START_SECONDS = 240.0
 _NOBODY = 65534
 
 _INI = """

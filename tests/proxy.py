@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 Fault = Callable[["Pair"], None]
 
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 240.0
 
 
 class Pair:

@@ -45,7 +45,7 @@ ONE_PROJECT = "<!-- one project -->"
 FILE_NAME = re.compile(r"# ([\w/]+\.(?:py|toml))\n")
 FILES = ("python", "toml", "diff")
 STOPS = {"Killed": signal.SIGKILL, "^C": signal.SIGINT}
-MAX_SECONDS = 60
+MAX_SECONDS = 240
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ SECTIONS = ["What happened", "Why", "What to do", "Example"]
 BLOCK = re.compile(r"^```(python|console)\n(.*?)^```$", re.M | re.S)
 ALONE = "<!-- a program of its own -->"
 WITHOUT = "No example here. "
-MAX_SECONDS = 60
+MAX_SECONDS = 240
 
 
 def text_of(code: str) -> str:

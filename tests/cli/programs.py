@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-MAX_SECONDS = 60
+MAX_SECONDS = 240
 
 FLEET_TIMES = {"KITARU_LEASE_SECONDS": "4", "KITARU_POLL_SECONDS": "0.5"}
 """On PostgreSQL a death is noticed by a lease: a short one, for tests that kill."""

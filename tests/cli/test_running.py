@@ -207,7 +207,7 @@ def test_a_second_ctrl_c_ends_at_once(project: Project) -> None:
     while "stopping" not in (line := process.stderr.readline()):
         assert line
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=4)
+    _, err = process.communicate(timeout=MAX_SECONDS)
     assert process.returncode == 130, err
     assert "kitaru executions resume" in err
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any
 
 from .corpus import SCENARIOS, Scenario
 from .promises import Trial
+from .server import STUCK_SECONDS
 
 _PACKAGE = __package__ or "crash"
 _ROOT = str(Path(__file__).parents[_PACKAGE.count(".") + 1])
@@ -37,19 +40,38 @@ class ForkServer:
         environment["PYTHONPATH"] = os.pathsep.join(
             [_ROOT, *filter(None, [os.environ.get("PYTHONPATH")])]
         )
-        self._process = subprocess.Popen(
+        self._environment = environment
+        self._process = self._start()
+        self._templates: dict[str, Path] = {}
+        self._references: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def _start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [sys.executable, "-m", f"{_PACKAGE}.server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=folder,
-            env=environment,
+            cwd=self.folder,
+            env=self._environment,
+            start_new_session=True,
         )
-        self._environment = environment
-        self._templates: dict[str, Path] = {}
-        self._references: dict[tuple[str, str], dict[str, Any]] = {}
 
     def ask(self, order: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return self._exchange(order)
+        except BaseException:
+            # Out of time: what it says later must not be taken for the answer to the next order.
+            self._kill()
+            self._process = self._start()
+            raise
+
+    def _kill(self) -> None:
+        """End it and the life that it waits for."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+
+    def _exchange(self, order: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(order) + "\n")
@@ -78,6 +100,7 @@ class ForkServer:
         template = self._templates.get(name)
         if template is None:
             template = self.folder / f"template-{name}"
+            shutil.rmtree(template, ignore_errors=True)
             template.mkdir()
             (template / "store").mkdir(mode=0o700)
             ended = self._live(template, scenario, number=0, seed=0)
@@ -122,7 +145,9 @@ class ForkServer:
                 env=self._environment,
             )
             try:
-                said, _ = process.communicate(timeout=order.get("kill_after_seconds", 60))
+                said, _ = process.communicate(
+                    timeout=order.get("kill_after_seconds", STUCK_SECONDS)
+                )
             except subprocess.TimeoutExpired:
                 process.kill()
                 said, _ = process.communicate()

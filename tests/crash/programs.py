@@ -14,7 +14,7 @@ from typing import Any
 
 import kitaru
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
 """How long a test waits for what must happen; only a broken program makes it wait so long."""
 
 PRELUDE = '''

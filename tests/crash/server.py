@@ -18,7 +18,7 @@ import threading
 import traceback
 from typing import Any
 
-STUCK_SECONDS = 15.0
+STUCK_SECONDS = 120.0
 """A life that takes longer than this is stuck: its stacks are written down, and it is ended."""
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .programs import World, interpreters
+from .programs import PATIENCE_SECONDS, World, interpreters
 
 FIVE = """
 @flow
@@ -310,7 +310,7 @@ def test_a_killer_fails_alone_and_its_fifteen_neighbours_complete(
     here = world(KILLER)
     for _deaths in range(12):
         process = here.start()
-        process.communicate(timeout=30)
+        process.communicate(timeout=PATIENCE_SECONDS)
         if process.returncode == 0:
             break
         assert process.returncode == -signal.SIGKILL
@@ -441,7 +441,7 @@ def test_ctrl_c_lets_the_body_finish_and_hands_the_rest_back(
     # nothing new starts.
     complained = said_until(process, "bodies get")
     here.open_gate("two")
-    complained += process.communicate(timeout=30)[1]
+    complained += process.communicate(timeout=PATIENCE_SECONDS)[1]
     if how != "ending":
         assert process.returncode in (130, -signal.SIGINT), complained
         assert "KeyboardInterrupt" in complained
@@ -470,10 +470,8 @@ def test_a_second_ctrl_c_ends_at_once(world: Callable[[str], World]) -> None:
     here.wait_until_noted("at gate", "gate-two")
     process.send_signal(signal.SIGINT)
     said_until(process, "Ctrl-C again")
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
-    assert time.monotonic() - began < 2.0
+    process.communicate(timeout=PATIENCE_SECONDS)  # the gate never opens
     assert process.returncode in (130, -signal.SIGINT)
     assert here.rows()[0]["status"] in ("running", "pending")
     here.open_gate("two")

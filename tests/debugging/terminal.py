@@ -12,7 +12,7 @@ import termios
 import time
 from pathlib import Path
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 120
 
 # A session's terminal is what it takes for its own: only then does Ctrl-C reach it.
 LAUNCH = (

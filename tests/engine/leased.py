@@ -18,7 +18,7 @@ from kitaru.testing.clock import VirtualClock
 
 LEASE_SECONDS = 15.0
 BEAT_SECONDS = 5.0
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Real seconds that something which must happen may take."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from kitaru import app
 from kitaru._store.protocol import Retry
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 120.0
 """How long a test waits for what must happen; only a broken program makes it wait so long."""
 
 

@@ -15,7 +15,7 @@ import kitaru
 from kitaru import checkpoint, configure, flow
 from kitaru.errors import KitaruDivergenceError, KitaruExecutionError, KitaruUsageError
 
-from .looking import calls, execution, notes, retry
+from .looking import PATIENCE_SECONDS, calls, execution, notes, retry
 
 RAN: list[Any] = []
 """Of this module, because what a checkpoint captures belongs to its identity."""
@@ -453,7 +453,7 @@ def test_each_branch_counts_for_itself() -> None:
 def test_equal_calls_of_threads_keep_to_their_branch() -> None:
     def in_thread(name: str) -> list[Any]:
         if PLAN["quick"] != name:
-            assert PLAN["other"].wait(20)
+            assert PLAN["other"].wait(PATIENCE_SECONDS)
         found = [name, sample()]
         PLAN["other"].set()
         return found

@@ -22,6 +22,8 @@ from kitaru.errors import (
 )
 from kitaru.model import ExecutionStatus
 
+from .looking import PATIENCE_SECONDS
+
 RAN: list[Any] = []
 PLAN: dict[str, Any] = {}
 GATE = threading.Event()
@@ -71,7 +73,7 @@ def failing(what: str) -> str:
 
 @flow
 def gated() -> str:
-    GATE.wait(20)
+    GATE.wait(PATIENCE_SECONDS)
     return "through"
 
 
@@ -127,7 +129,7 @@ def test_nested_waits_do_not_deadlock_a_pool_of_one(made: str) -> None:
     async def deep_async(n: int) -> int:
         return 0 if n == 0 else 1 + int(await deep_async.run(n - 1))
 
-    assert (deep if made == "sync" else deep_async).run(12).wait(timeout=30) == 12
+    assert (deep if made == "sync" else deep_async).run(12).wait(timeout=PATIENCE_SECONDS) == 12
 
 
 def test_a_child_in_a_submitted_checkpoint_does_not_deadlock_pools_of_one() -> None:
@@ -145,12 +147,12 @@ def test_a_child_in_a_submitted_checkpoint_does_not_deadlock_pools_of_one() -> N
     def outer() -> int:
         return sum(inside.map([2, 3]).results())
 
-    assert outer.run().wait(timeout=30) == 4
+    assert outer.run().wait(timeout=PATIENCE_SECONDS) == 4
 
 
 def test_many_children_run_beside_each_other_while_their_parent_waits() -> None:
     kitaru.configure(max_concurrency=2)
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=PATIENCE_SECONDS)
 
     @flow
     def meets(i: int) -> int:
@@ -162,7 +164,7 @@ def test_many_children_run_beside_each_other_while_their_parent_waits() -> None:
         handles = [meets.run(i) for i in range(2)]
         return [handle.wait() for handle in handles]
 
-    assert outer.run().wait(timeout=30) == [0, 1]
+    assert outer.run().wait(timeout=PATIENCE_SECONDS) == [0, 1]
 
 
 def test_a_child_of_a_checkpoint_belongs_to_that_attempt_of_it() -> None:
@@ -279,7 +281,7 @@ def test_an_execution_that_waits_for_itself_is_told_so() -> None:
             outer.options(key="me").run().wait()
         return str(caught.value.code)
 
-    assert outer.options(key="me").run().wait(timeout=20) == "waits-for-itself"
+    assert outer.options(key="me").run().wait(timeout=PATIENCE_SECONDS) == "waits-for-itself"
 
 
 # --- failures ----------------------------------------------------------------------------
@@ -377,12 +379,12 @@ def test_what_a_parent_has_seen_of_a_failed_child_stays_in_this_attempt() -> Non
         work(seen)
         caught.set()
         if not PLAN.get("through"):
-            GATE.wait(20)
+            GATE.wait(PATIENCE_SECONDS)
             kitaru.check()
         return seen
 
     handle = outer.run()
-    assert caught.wait(20)
+    assert caught.wait(PATIENCE_SECONDS)
     running = app.current()
     GATE.set()
     drain(running.runner, 0.0)
@@ -392,7 +394,7 @@ def test_what_a_parent_has_seen_of_a_failed_child_stays_in_this_attempt() -> Non
     PLAN.update(a="return", through=True)
     assert client().retry(child.exec_id).wait() == "a"
     resumed = client().resume(handle.exec_id)
-    assert resumed.wait(timeout=20) == "failed a"
+    assert resumed.wait(timeout=PATIENCE_SECONDS) == "failed a"
     assert RAN.count("failed a") == 1
 
 
@@ -442,7 +444,7 @@ def test_a_wait_with_a_timeout_ends_after_it_and_the_child_goes_on() -> None:
         GATE.set()
         return handle.wait()
 
-    assert outer.run().wait(timeout=20) == "through"
+    assert outer.run().wait(timeout=PATIENCE_SECONDS) == "through"
 
 
 def test_a_child_cannot_be_started_by_what_an_attempt_left_running() -> None:
@@ -468,7 +470,7 @@ def test_a_child_cannot_be_started_by_what_an_attempt_left_running() -> None:
         await leaves()
         await asyncio.to_thread(done.wait, 10)
 
-    outer.run().wait(timeout=20)
+    outer.run().wait(timeout=PATIENCE_SECONDS)
     assert errors == ["attempt-is-over"]
 
 
@@ -505,7 +507,7 @@ def test_a_parent_parks_while_its_child_runs_and_is_woken_by_its_end() -> None:
     (child,) = client().list_children(handle.exec_id)
     assert child.exec_id in (parked.status_reason or "")
     GATE.set()
-    assert handle.wait(timeout=20) == ["through", "after"]
+    assert handle.wait(timeout=PATIENCE_SECONDS) == ["through", "after"]
     assert RAN == ["before", "after"]
 
 
@@ -521,7 +523,7 @@ def test_an_async_parent_parks_while_several_children_run() -> None:
     handle = outer.run()
     until(lambda: client().get(handle.exec_id).status is ExecutionStatus.WAITING)
     GATE.set()
-    assert handle.wait(timeout=20) == ["through", "through", "through!"]
+    assert handle.wait(timeout=PATIENCE_SECONDS) == ["through", "through", "through!"]
     assert len(client().list_children(handle.exec_id)) == 3
 
 
@@ -543,5 +545,5 @@ def test_who_goes_on_with_a_parked_parent_goes_on_with_its_abandoned_children_to
     GATE.set()
     app.close(5)
     app.use(None)
-    assert top.options(key="k").run().wait(timeout=20) == ["through", "after"]
+    assert top.options(key="k").run().wait(timeout=PATIENCE_SECONDS) == ["through", "after"]
     assert RAN == ["before", "after"]

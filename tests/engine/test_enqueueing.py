@@ -14,7 +14,7 @@ import kitaru
 from kitaru import KitaruStateError, KitaruUsageError, app, checkpoint, flow
 from kitaru._store.protocol import ClaimNext, ExecutionRow, SetLimits
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 240
 
 
 @flow

@@ -18,7 +18,7 @@ from kitaru.errors import (
 )
 from kitaru.model import ExecutionStatus
 
-from .looking import Gate, calls, execution, notes, retry
+from .looking import PATIENCE_SECONDS, Gate, calls, execution, notes, retry
 
 RAN: list[Any] = []
 """Of this module, because what a checkpoint captures belongs to its identity."""
@@ -592,7 +592,7 @@ def test_whatever_a_body_raises_ends_the_flow_and_not_the_process(make: Any, col
     chosen = {"sync": direct, "submitted": submitted, "async": awaited}[colour]
     handle = chosen.run()
     with pytest.raises(KitaruExecutionError):
-        handle.wait(timeout=20)
+        handle.wait(timeout=PATIENCE_SECONDS)
     assert handle.status is ExecutionStatus.FAILED
     assert work_still_works() == 1
 
@@ -602,7 +602,7 @@ def work_still_works() -> int:
     def small() -> int:
         return int(work(1))
 
-    return small.run().wait(timeout=20)
+    return small.run().wait(timeout=PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration])
@@ -618,7 +618,7 @@ def test_whatever_a_flow_raises_fails_it(kind: type[BaseException], colour: str)
 
     handle = (odd if colour == "sync" else odd_async).run()
     with pytest.raises(KitaruExecutionError):
-        handle.wait(timeout=20)
+        handle.wait(timeout=PATIENCE_SECONDS)
     assert handle.status is ExecutionStatus.FAILED
     assert work_still_works() == 1
 

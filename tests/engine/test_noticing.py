@@ -13,7 +13,7 @@ from kitaru._store.protocol import Answer
 from kitaru.testing import in_memory
 from kitaru.testing.memory import LifeEnv
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 120
 
 
 @flow

@@ -23,6 +23,8 @@ from kitaru.errors import (
 )
 from kitaru.model import ExecutionStatus
 
+from .looking import PATIENCE_SECONDS
+
 RAN: list[Any] = []
 PLAN: dict[str, Any] = {}
 BEGUN = threading.Event()
@@ -52,7 +54,7 @@ def until(what: Any) -> None:
 
 def cut_off(handle: Any) -> None:
     """This process's Kitaru ends while a body runs: the next one finds its intent only."""
-    assert BEGUN.wait(20)
+    assert BEGUN.wait(PATIENCE_SECONDS)
     running = app.current()
     drain(running.runner, 0.0)
     GATE.set()
@@ -75,7 +77,7 @@ def charge(amount: int) -> str:
     RAN.append(amount)
     if PLAN.get("cut") == len(RAN):
         BEGUN.set()
-        GATE.wait(20)
+        GATE.wait(PATIENCE_SECONDS)
     if PLAN.get("raise"):
         raise ValueError("declined")
     return f"receipt {amount}"
@@ -96,7 +98,7 @@ def verified(amount: int) -> str:
     PLAN.setdefault("keys", []).append(kitaru.current().idempotency_key)
     if PLAN.get("cut") == len(RAN):
         BEGUN.set()
-        GATE.wait(20)
+        GATE.wait(PATIENCE_SECONDS)
     return f"receipt {amount}"
 
 
@@ -170,7 +172,7 @@ def test_a_body_that_began_in_an_earlier_life_is_not_begun_again_and_a_person_is
     assert (wait.kind, wait.name) == ("decision", "charge")
     assert "charge" in (client().get(exec_id).status_reason or "")
     client().decide(exec_id, "charge", "adopt", value=None)
-    assert resumed.wait(timeout=20) == ["before", None, "after"]
+    assert resumed.wait(timeout=PATIENCE_SECONDS) == ["before", None, "after"]
     assert RAN == ["before", 5, "after"]
     (why,) = client().why(exec_id, "charge")
     assert why.source == "override"
@@ -182,7 +184,7 @@ def test_run_begins_the_body_again_and_the_lost_try_is_on_record() -> None:
     resumed = shop.options(key="k").run(5)
     waits_for_a_decision(exec_id)
     client().decide(exec_id, client().pending_waits(exec_id)[0].metadata["call"], "run")
-    assert resumed.wait(timeout=20) == ["before", "receipt 5", "after"]
+    assert resumed.wait(timeout=PATIENCE_SECONDS) == ["before", "receipt 5", "after"]
     call = client().list_checkpoints(exec_id)[1]
     assert [each.status for each in call.attempts] == ["failed", "completed"]
     assert RAN == ["before", 5, 5, "after"]
@@ -202,7 +204,7 @@ def test_after_run_a_second_death_is_asked_about_again() -> None:
     waits_for_a_decision(exec_id)
     assert RAN == ["before", 5, 5]
     client().decide(exec_id, "charge", "adopt", value="by hand")
-    assert resumed.wait(timeout=20) == ["before", "by hand", "after"]
+    assert resumed.wait(timeout=PATIENCE_SECONDS) == ["before", "by hand", "after"]
 
 
 def test_abort_cancels_the_execution() -> None:
@@ -211,7 +213,7 @@ def test_abort_cancels_the_execution() -> None:
     waits_for_a_decision(exec_id)
     client().decide(exec_id, "charge", "abort")
     with pytest.raises(KitaruCancelledError):
-        resumed.wait(timeout=20)
+        resumed.wait(timeout=PATIENCE_SECONDS)
     assert RAN == ["before", 5]
 
 
@@ -219,7 +221,7 @@ def test_the_first_of_two_deciders_wins_and_the_other_is_told() -> None:
     exec_id = uncertain()
     resumed = shop.options(key="k").run(5)
     waits_for_a_decision(exec_id)
-    both = threading.Barrier(2, timeout=20)
+    both = threading.Barrier(2, timeout=PATIENCE_SECONDS)
     said: list[str] = []
 
     def decides(value: str) -> None:
@@ -234,10 +236,10 @@ def test_the_first_of_two_deciders_wins_and_the_other_is_told() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(PATIENCE_SECONDS)
     assert sorted(each.partition(":")[0] for each in said)[0] == "late"
     (winner,) = [each for each in said if not each.startswith("late")]
-    assert resumed.wait(timeout=20) == ["before", winner, "after"]
+    assert resumed.wait(timeout=PATIENCE_SECONDS) == ["before", winner, "after"]
 
 
 def test_what_makes_no_sense_is_refused_and_changes_nothing() -> None:
@@ -269,7 +271,7 @@ def test_verify_may_know_what_the_call_came_to() -> None:
     uncertain(shop_verified, at=1)
     PLAN["verdict"] = Done("receipt from the bank")
     resumed = shop_verified.options(key="k").run(5)
-    assert resumed.wait(timeout=20) == ["receipt from the bank", "after"]
+    assert resumed.wait(timeout=PATIENCE_SECONDS) == ["receipt from the bank", "after"]
     assert RAN == [5, "verify", "after"]
     assert PLAN["key"] == PLAN["keys"][0]
 
@@ -279,7 +281,7 @@ def test_verify_may_know_that_it_was_not_done(verdict: Any) -> None:
     uncertain(shop_verified, at=1)
     PLAN["verdict"] = verdict
     resumed = shop_verified.options(key="k").run(5)
-    assert resumed.wait(timeout=20) == ["receipt 5", "after"]
+    assert resumed.wait(timeout=PATIENCE_SECONDS) == ["receipt 5", "after"]
     assert RAN == [5, "verify", 5, "after"]
 
 
@@ -291,7 +293,7 @@ def test_a_person_decides_where_verify_does_not_know(verdict: Any) -> None:
     waits_for_a_decision(exec_id)
     assert RAN == [5, "verify"]
     client().decide(exec_id, "verified", "run")
-    assert resumed.wait(timeout=20) == ["receipt 5", "after"]
+    assert resumed.wait(timeout=PATIENCE_SECONDS) == ["receipt 5", "after"]
     assert RAN == [5, "verify", 5, "after"]
 
 
@@ -304,7 +306,7 @@ def drifting() -> list[Any]:
     work("between")
     if PLAN.get("cut"):
         BEGUN.set()
-        GATE.wait(20)
+        GATE.wait(PATIENCE_SECONDS)
         kitaru.check()
     return [first, work("after")]
 
@@ -321,10 +323,10 @@ def test_with_other_inputs_it_never_runs_by_itself(decision: str) -> None:
     client().decide(handle.exec_id, "charge", decision)
     if decision == "abort":
         with pytest.raises(KitaruCancelledError):
-            resumed.wait(timeout=20)
+            resumed.wait(timeout=PATIENCE_SECONDS)
         return
     expected = {"run": "receipt 2", "adopt": "receipt 1"}[decision]
-    assert resumed.wait(timeout=20) == [expected, "after"]
+    assert resumed.wait(timeout=PATIENCE_SECONDS) == [expected, "after"]
     ran = [1, "between", 2, "after"] if decision == "run" else [1, "between", "after"]
     assert ran == RAN
 
@@ -337,7 +339,7 @@ def drifting_twice() -> list[Any]:
         found.append(charge(99))
     if PLAN.get("cut"):
         BEGUN.set()
-        GATE.wait(20)
+        GATE.wait(PATIENCE_SECONDS)
         kitaru.check()
     return found
 
@@ -355,7 +357,7 @@ def test_a_record_that_was_adopted_is_no_drift_of_another_call_in_any_later_life
     cut_off(handle)
     PLAN.update(cut=None, more=True)
     resumed = drifting_twice.options(key="k").run()
-    assert resumed.wait(timeout=20) == ["receipt 1", "receipt 99"]
+    assert resumed.wait(timeout=PATIENCE_SECONDS) == ["receipt 1", "receipt 99"]
     assert RAN == [1, "between", 99]
 
 
@@ -375,7 +377,7 @@ def test_an_uncertain_call_with_other_inputs_is_asked_about_too() -> None:
     waits_for_a_decision(handle.exec_id)
     assert RAN == [1]
     client().decide(handle.exec_id, "charge", "adopt", value="it was done")
-    assert resumed.wait(timeout=20) == "it was done"
+    assert resumed.wait(timeout=PATIENCE_SECONDS) == "it was done"
 
 
 # --- inside checkpoints ------------------------------------------------------------------
@@ -439,7 +441,7 @@ def test_a_body_that_its_caller_cancelled_is_uncertain() -> None:
     async def outer() -> str:
         return await caller()
 
-    assert outer.run().wait(timeout=20) == "it was done"
+    assert outer.run().wait(timeout=PATIENCE_SECONDS) == "it was done"
     assert RAN == ["slow"]
 
 
@@ -453,7 +455,7 @@ def test_a_body_that_timed_out_is_uncertain() -> None:
     async def outer() -> str:
         return await slow()
 
-    assert outer.run().wait(timeout=20) == "late, but done"
+    assert outer.run().wait(timeout=PATIENCE_SECONDS) == "late, but done"
 
 
 @checkpoint(effect="once", runtime="process", verify=lambda: Done("done all the same"))
@@ -484,7 +486,7 @@ def test_a_timeout_that_its_body_raised_is_an_outcome() -> None:
         await calls_it()
 
     with pytest.raises(KitaruExecutionError, match="did not end within"):
-        outer.run().wait(timeout=20)
+        outer.run().wait(timeout=PATIENCE_SECONDS)
 
 
 # --- refused -----------------------------------------------------------------------------

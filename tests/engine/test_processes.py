@@ -20,7 +20,7 @@ from kitaru import KitaruClient, checkpoint, flow
 from . import own_processes as far
 from .own_processes import Odd, Point
 
-MAX_SECONDS = 30
+MAX_SECONDS = 120
 
 
 @flow

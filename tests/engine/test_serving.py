@@ -27,7 +27,7 @@ from kitaru._store.protocol import (
 from kitaru.testing import in_memory
 from kitaru.testing.world import World
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 240
 
 
 class Gate:

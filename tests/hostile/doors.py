@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import kitaru
 from kitaru import KitaruClient, KitaruError, checkpoint, flow
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 120.0
 
 Make = Callable[[], Any]
 

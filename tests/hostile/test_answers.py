@@ -16,7 +16,7 @@ from kitaru._engine import schemas
 from .same import difference
 from .values import HUGE, KEPT, METADATA, OPAQUE, READ_ONCE, REFUSED, SLOW
 
-pytestmark = [pytest.mark.usefixtures("shared_store"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.usefixtures("shared_store"), pytest.mark.timeout(600)]
 
 VALUES: dict[str, Callable[[], Any]] = {**KEPT, **REFUSED, **OPAQUE, **READ_ONCE}
 # pydantic asks an object of 5,000 digits for its repr, and says that it cannot be raised.

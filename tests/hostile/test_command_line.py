@@ -18,7 +18,7 @@ from kitaru.testing import isolated_store
 
 from .programs import HANG_SECONDS
 
-pytestmark = pytest.mark.timeout(90)
+pytestmark = pytest.mark.timeout(600)
 
 MODULES: dict[str, bytes] = {
     "shop.py": b"""

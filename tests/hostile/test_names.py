@@ -28,7 +28,7 @@ from kitaru.cli.entry import perform
 from .doors import PATIENCE_SECONDS
 from .options import item, plain
 
-pytestmark = [pytest.mark.usefixtures("shared_store"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.usefixtures("shared_store"), pytest.mark.timeout(600)]
 
 TAKEN: dict[str, str] = {
     "..": "..",

@@ -17,7 +17,7 @@ from kitaru import (
 from .doors import PATIENCE_SECONDS
 from .options import RIGHT, WRONG, item, plain
 
-pytestmark = [pytest.mark.usefixtures("shared_store"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.usefixtures("shared_store"), pytest.mark.timeout(600)]
 
 
 @pytest.mark.parametrize("name", WRONG)

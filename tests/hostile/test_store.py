@@ -29,7 +29,7 @@ from kitaru.testing import isolated_store
 from .damage import BLOBS, REFUSED, USABLE, database, sql
 from .programs import Program, alone
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(600)
 
 LARGE = [f"{number:05}" for number in range(20_000)]
 RESULT = [{"small": (1, 2.5)}, LARGE]

@@ -19,7 +19,7 @@ from .test_values import check_refused, newest
 
 pytestmark = [
     pytest.mark.usefixtures("shared_store"),
-    pytest.mark.timeout(60),
+    pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore"),
 ]
 

@@ -18,7 +18,7 @@ from .doors import PATIENCE_SECONDS, Kept, Refused, Verdict
 from .same import difference
 from .values import HUGE, KEPT, LARGE, METADATA, OPAQUE, READ_ONCE, REFUSED, SLOW, Liar
 
-pytestmark = [pytest.mark.usefixtures("shared_store"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.usefixtures("shared_store"), pytest.mark.timeout(600)]
 
 Door = Callable[[doors.Make], Verdict]
 
@@ -137,7 +137,7 @@ def test_what_is_too_large_is_refused_before_it_is_copied(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", LARGE)
 def test_what_is_large_takes_time_in_proportion_and_comes_back(name: str) -> None:
     make = LARGE[name]

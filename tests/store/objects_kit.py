@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
-START_SECONDS = 60
+START_SECONDS = 240
 
 _SERVE = """
 import sys

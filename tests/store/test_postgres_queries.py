@@ -45,7 +45,7 @@ from .worlds import (
     started,
 )
 
-HANG_SECONDS = 60
+HANG_SECONDS = 240
 ONLY_POSTGRES = {"blobs.sql", "locks.sql", "logs.sql", "receipts.sql"}
 ONLY_SQLITE = ["set_root", "read_root"]
 """A database belongs to no folder."""

@@ -12,7 +12,7 @@ import kitaru
 from kitaru import KitaruClient, KitaruStateError, app, checkpoint, flow
 from kitaru.testing import isolated_store
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 120
 OPEN = threading.Event()
 """Lets the bodies that wait for it go."""
 

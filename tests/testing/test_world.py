@@ -25,7 +25,7 @@ from kitaru.model import PendingWait
 from kitaru.testing import in_memory
 from kitaru.testing.world import LEAVE_OPEN
 
-PATIENCE_SECONDS = 30
+PATIENCE_SECONDS = 120
 START = datetime(2024, 2, 28, 23, 59, tzinfo=UTC)
 
 
