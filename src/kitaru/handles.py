@@ -6,9 +6,7 @@ another by looking now and then. Knows nothing of flows but what their results a
 
 from __future__ import annotations
 
-import asyncio
 import sys
-import threading
 from collections.abc import Callable, Generator
 from functools import partial
 from typing import (
@@ -39,6 +37,7 @@ from kitaru._engine.effects import Ask
 from kitaru._engine.execution import FlowSpec
 from kitaru._engine.frames import fold
 from kitaru._engine.futures import asyncio_running
+from kitaru._engine.hints import POLL_SECONDS, Patience
 from kitaru._engine.outage import is_away
 from kitaru._engine.outcomes import open_result, raise_failure
 from kitaru._engine.unwind import Why
@@ -64,11 +63,6 @@ if TYPE_CHECKING:
     from kitaru.model import ExecutionStatus
 
 R = TypeVar("R")
-
-POLL_SECONDS = 0.25
-"""How often a handle looks at an execution that runs in another process (S5)."""
-
-_FIRST_POLL_SECONDS = 0.02
 
 _WORKERS_SECONDS = 1.0
 """How often it is looked who could run what nobody runs."""
@@ -194,16 +188,17 @@ class FlowHandle(Generic[R]):
         began = self._app.env.monotonic()
         host = self._app.host
         host.go_on()
-        pause_seconds = _FIRST_POLL_SECONDS
+        patience = self._app.services.hints.patience(self._row_id)
         while True:
             left = None if timeout is None else timeout - (self._app.env.monotonic() - began)
             if left is not None and left <= 0:
                 raise self._timed_out_there(timeout, self._app.env.monotonic() - began)
             try:
+                patience.look()
                 finished = self._look()
                 if finished is not None:
                     return self._open(finished)
-                pause_seconds = self._pause(pause_seconds, left)
+                self._pause(patience, left)
             except KitaruBackendError as error:
                 self._wait_for_store(error, left)
             except KeyboardInterrupt:
@@ -213,13 +208,13 @@ class FlowHandle(Generic[R]):
                     host.interrupt()
                 raise
 
-    def _pause(self, seconds: float, left: float | None) -> float:
+    def _pause(self, patience: Patience, left: float | None) -> None:
         completion = self._completion
-        if completion is not None:
-            completion.wait(left)
-            return _FIRST_POLL_SECONDS
-        threading.Event().wait(seconds if left is None else min(seconds, left))
-        return min(POLL_SECONDS, seconds * 2)
+        if completion is None:
+            patience.pause(left)
+            return
+        completion.wait(left)
+        patience.restart()
 
     def __await__(self) -> Generator[Any, None, R]:
         return self._wait_async().__await__()
@@ -237,17 +232,18 @@ class FlowHandle(Generic[R]):
             following = self._follow_inside(place, None)
             found = await self._app.services.drive_async(following, self._app.env)
             return await self._elsewhere(lambda: self._give(found, place))
-        pause_seconds = _FIRST_POLL_SECONDS
+        patience = self._app.services.hints.patience(self._row_id)
         while True:
+            patience.look()
             finished = await self._look_async()
             if finished is not None:
                 return await self._elsewhere(partial(self._open, finished))
             completion = self._completion
             if completion is None:
-                await asyncio.sleep(pause_seconds)
-                pause_seconds = min(POLL_SECONDS, pause_seconds * 2)
+                await patience.pause_async()
                 continue
             await completion.wait_async()
+            patience.restart()
 
     def cancel(self, *, reason: str | None = None) -> None:
         """Cancel the execution and its children, wherever they run; returns at once.

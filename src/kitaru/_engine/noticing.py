@@ -2,9 +2,9 @@
 
 Of a parked execution it keeps what running it again needs: a row of a table, no
 thread, no task, no run. Answers given in this process are told at once; those of
-others are seen by looking four times a second whether anybody has committed
-anything, which reads one number. What is due is known here, and judged by the wall
-clock, which may be set.
+others are told of where there are hints, and seen in any case by looking four times a
+second whether anybody has committed anything, which reads one number. What is due is
+known here, and judged by the wall clock, which may be set.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kitaru._core.lifecycle import State
 from kitaru._engine.cancelling import look
 from kitaru._engine.deadlines import enforce
 from kitaru._engine.execution import Completion, FlowSpec, Life, is_finished
-from kitaru._store.protocol import ExecutionRow, Refused, Wake
+from kitaru._store.protocol import ExecutionRow, Hint, Refused, Wake
 from kitaru.errors import KitaruError
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 0.25
 """How long an answer from another process, a cancel or a clock that was set may go unseen."""
+
+LISTEN_TICKS = 4
+"""What ends sooner than these needs no connection for hints."""
 
 _MAX_SERVED = 100
 _MAX_LOOKED_AT = 200
@@ -58,6 +61,9 @@ class Noticing:
         self._followed: dict[str, Completion] = {}
         """Of those for which a handle of this process waits."""
         self._changes: int | None = None
+        self._is_told = False
+        """A hint was heard since the last look."""
+        self._ticks = 0
         self._turn = 0
         self._unseen: int | None = 0
         """How many the last look has left for the next one; None: all, something has changed."""
@@ -130,12 +136,28 @@ class Noticing:
                 self._parked[exec_id] = parked._replace(is_home=False)
             self._changes = None
 
+    def hear(self, hint: Hint) -> bool:
+        """Whether it concerns what runs, waits or is parked here: then the next tick looks."""
+        with self._lock:
+            here = [each.id for each in self._parked.values()]
+        here += [life.row.id for life in self._runner.lives()]
+        here += [row.id for row in self._runner.candidates()]
+        # Who has parked something here serves what becomes pending, whoever made it so.
+        is_told = hint.concerns(here) or (hint.queued and bool(self._parked))
+        if is_told:
+            self._is_told = True
+        return is_told
+
     # --- looking ----------------------------------------------------------------------
 
     def tick(self) -> float:
         """Look for what has arrived or is due -> seconds with nothing to do."""
+        self._ticks += 1
+        if self._ticks > LISTEN_TICKS:
+            self._runner.services.hints.listen()
         changes = self._store.changes()
-        if changes != self._changes:
+        if changes != self._changes or self._is_told:
+            self._is_told = False
             self._changes, self._unseen = changes, None
         if self._unseen != 0:
             try:

@@ -39,6 +39,7 @@ from kitaru._store.protocol import (
     ExecutionRow,
     Fenced,
     Finish,
+    Hint,
     Release,
     Start,
     Started,
@@ -71,6 +72,7 @@ class Runner:
         self.serving: Serving | None = None
         """Set by a worker: it claims what is queued."""
         self.noticing = Noticing(self)
+        services.hints.heard = self.heard
         self.launching = Launching(self, self._flows)
         self.alarm: Callable[[], None] | None = None
         """Called when there is something to tick for again."""
@@ -326,6 +328,14 @@ class Runner:
         row = self.store.find_execution(exec_id)
         if row is not None:
             self.noticing.notice(row)
+
+    def heard(self, hint: Hint) -> None:
+        """Another process tells of something: look at once if it concerns what is here."""
+        is_work = self.serving is not None and (hint.queued or hint.anything)
+        if is_work and self.serving is not None:
+            self.serving.hear()
+        if self.noticing.hear(hint) or is_work:
+            self.ring()
 
     def life(self, exec_id: str) -> Life | None:
         with self._lock:

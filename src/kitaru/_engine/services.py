@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kitaru._engine.asking import Asker
 from kitaru._engine.drivers import drive, drive_async
+from kitaru._engine.hints import Hints
 from kitaru._engine.listeners import Events
 from kitaru._engine.outage import Outage
 from kitaru._engine.remote import Remote
@@ -116,6 +117,7 @@ class Services:
         self.outage = loop.outage = Outage(self)
         self.remote = Remote(self.outage) if store.is_remote else None
         """None: the store is on this machine, and whoever asks it waits on the spot."""
+        self.hints = Hints(store, env)
         self.drive = drive if self.remote is None else self.remote.drive
         self.drive_async = drive_async if self.remote is None else self.remote.drive_async
         self.slot_lent: Callable[[Run], AbstractContextManager[None]] = lambda run: nullcontext()

@@ -90,6 +90,7 @@ class Serving:
 
     def enlist(self) -> None:
         """Have the store name this process among its workers."""
+        self._runner.services.hints.listen()
         wanted = self.wanted
         say_limits(self._runner.services, settings.current().queue_limits)
         self._enlisted = self._runner.ownership.number()
@@ -155,6 +156,10 @@ class Serving:
 
     def _is_past(self, instant: int | None) -> bool:
         return instant is not None and instant <= self._env.now()
+
+    def hear(self) -> None:
+        """Another process tells that something is queued: at the next tick. On any thread."""
+        self._claim_at = 0.0
 
     def look(self) -> None:
         """There may be room for more, or more to claim: at the next tick."""

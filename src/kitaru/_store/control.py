@@ -40,9 +40,13 @@ class ControlWrites(QueueWrites):
         if has_slots:
             self._give_back_slots(values[0])
         if parent is not None:
-            for key in self._select(self._queries.waiting_epoch, (parent,)):
-                self._change(self._queries.wake, key)
+            self._wake_parent(parent)
         return True
+
+    def _wake_parent(self, parent: str) -> list[Row]:
+        """-> what was woken, as (number, epoch)."""
+        found = self._select(self._queries.waiting_epoch, (parent,))
+        return [key for key in found if self._change(self._queries.wake, key)]
 
     def _stop(self, execution: int, epoch: int, at: int) -> bool:
         return self._end(self._queries.stopped, (execution, epoch, at), at)

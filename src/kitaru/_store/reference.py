@@ -39,6 +39,7 @@ from kitaru._store.protocol import (
     Forget,
     GiveUp,
     Head,
+    Hint,
     Import,
     LearntRow,
     NoteRow,
@@ -682,6 +683,13 @@ class ReferenceStore(Housekeeping, Keeping, Owners, Schedules):
     def changes(self) -> int:
         with self._inside():
             return self._changes
+
+    def listen(self, heard: Callable[[Hint], None]) -> None:
+        """Nobody is there but us."""
+
+    @property
+    def hears(self) -> bool:
+        return False
 
     def examine(self, *, seconds: float | None) -> dict[str, Any]:
         return {

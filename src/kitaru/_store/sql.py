@@ -24,6 +24,7 @@ from kitaru._store.protocol import (
     Beaten,
     ExecutionRow,
     Head,
+    Hint,
     LearntRow,
     NoteRow,
     Outcome,
@@ -135,6 +136,13 @@ class SqlStore(ControlReads, HousekeepingReads, QueueReads):
     def changes(self) -> int:
         self._check_use()
         return self._ask_changes()
+
+    def listen(self, heard: Callable[[Hint], None]) -> None:
+        """On one machine nobody tells: to look is cheap."""
+
+    @property
+    def hears(self) -> bool:
+        return False
 
     # --- executions ---
 

@@ -107,6 +107,11 @@ class Database:
         self._may_be_done_anew = False
         self._losses = 0
         self._idle: list[Connection] = []
+        self._made: weakref.WeakSet[Connection] = weakref.WeakSet()
+        """All that are open: a forked child must close none of them."""
+        self.words: set[str] = set()
+        """What others are told of the transaction that is open, once it is committed."""
+        self.tell: Callable[[set[str]], None] = lambda words: None
         self._look_seconds = look_seconds
         self._looked: tuple[float, int] | None = None
         _open_databases.add(self)
@@ -122,6 +127,7 @@ class Database:
             self._is_away = error.code == "store-away"
             raise
         self._is_away = False
+        self._made.add(connection)
         return connection
 
     def _connect_anew(self) -> Connection:
@@ -189,6 +195,7 @@ class Database:
         self._wanted = False
         if not self._in_transaction:
             self._losses = 0  # a statement alone: it is done
+            self._tell()
             return
         self._is_committing = True
         try:
@@ -206,6 +213,12 @@ class Database:
                 raise AssertionError(f"a transaction ended with {done.statusmessage}")
         self._in_transaction = False
         self._losses = 0
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.words:
+            words, self.words = self.words, set()
+            self.tell(words)
 
     def _recognise(self, error: psycopg.Error) -> None:
         """The connection went while it committed: ask what became of it, on another one."""
@@ -244,6 +257,7 @@ class Database:
 
     def rollback(self) -> None:
         self._wanted = False
+        self.words.clear()
         if not self._in_transaction:
             return
         self._in_transaction = False
@@ -422,6 +436,11 @@ class Database:
         self._looked = (now, found)
         return found
 
+    def notify(self, channel: str, payload: str) -> None:
+        """Tell whoever listens there, on any thread; one try, or ``KitaruBackendError``."""
+        with self.reader() as connection:
+            connection.execute("select pg_notify($1, $2)", (channel, payload), binary=True)
+
     def describe(self) -> str:
         """How this process is connected, for people."""
 
@@ -429,7 +448,8 @@ class Database:
             info = connection.info
             where = info.host if not info.host.startswith("/") else "a socket of this machine"
             how = "encrypted" if connection.pgconn.ssl_in_use else "not encrypted"
-            pooled = ", through a pooler" if connection.is_pooled else ""
+            # Where nobody can listen, everybody looks: people see why something takes a poll.
+            pooled = ", through a pooler (no LISTEN: it polls)" if connection.is_pooled else ""
             return f"as {info.user} to {info.dbname} on {where}{pooled}, {how}"
 
         return self._ask(told)
@@ -462,7 +482,7 @@ class Database:
 
     def _leak(self) -> None:
         # To close them here would tell the server that the parent has left.
-        keep_for_ever((self._writer, list(self._idle)))
+        keep_for_ever(list(self._made))
         self._writer, self._idle = None, []
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -17,11 +18,13 @@ from kitaru._store.postgres import migrate
 from kitaru._store.postgres.blobs import TableBlobs
 from kitaru._store.postgres.connecting import BOUNDS, Bounds
 from kitaru._store.postgres.database import LOOK_SECONDS, Database
+from kitaru._store.postgres.listening import Listener
 from kitaru._store.postgres.logs import LogTable
 from kitaru._store.postgres.migrate import Meta, find_meta, prepare
 from kitaru._store.postgres.pulse import Pulse
+from kitaru._store.postgres.telling import Teller, channel
 from kitaru._store.postgres.writes import PostgresWrites
-from kitaru._store.protocol import Beat, Beaten
+from kitaru._store.protocol import Beat, Beaten, Hint
 from kitaru._store.queries import Queries
 from kitaru._store.sql import SqlStore
 from kitaru.env import Env
@@ -87,6 +90,9 @@ class PostgresStore(SqlStore):
         self._env = env
         self._meta = meta
         self._pulse = Pulse(database.connect, database.place)
+        self._teller = Teller(partial(database.notify, channel(project)))
+        database.tell = self._teller.tell
+        self._listener: Listener | None = None
 
     @classmethod
     def open(
@@ -131,6 +137,16 @@ class PostgresStore(SqlStore):
         )
         return Beaten(*found[0]) if found else Beaten(write.at, lease_until=None)
 
+    def listen(self, heard: Callable[[Hint], None]) -> None:
+        self._database.check_use()
+        assert self._listener is None, "a store listens once"
+        self._listener = Listener(self._database.connect, self.project, self._env, heard)
+        self._listener.start()
+
+    @property
+    def hears(self) -> bool:
+        return self._listener is not None and self._listener.hears
+
     def info(self) -> dict[str, Any]:
         """Where the store is, its schema version, size in bytes, project, PostgreSQL version."""
         ((version, size, blobs),) = self._read(_SIZES, ())
@@ -167,5 +183,8 @@ class PostgresStore(SqlStore):
         try:
             self.flush(wait=True)
         finally:
+            self._teller.close()
+            if self._listener is not None:
+                self._listener.close()
             self._pulse.close()
             self._database.close()

@@ -11,10 +11,12 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from kitaru._core.lifecycle import State
 from kitaru._core.queueing import Queued
 from kitaru._store.blobs import INLINE_BYTES
 from kitaru._store.facts import Session
 from kitaru._store.postgres.database import Database
+from kitaru._store.postgres.telling import QUEUED, words_of
 from kitaru._store.protocol import (
     NO_FACTS,
     Cancel,
@@ -53,6 +55,13 @@ class PostgresWrites(Writes):
         """Writes of one statement whose connection went, by identity: perhaps recorded."""
 
     def perform(self, write: Write) -> Any:
+        if type(write) is Record:
+            return self._perform(write)  # the hot path: nobody is told of it
+        answer = self._perform(write)
+        self._database.words.update(words_of(write, answer))
+        return answer
+
+    def _perform(self, write: Write) -> Any:
         if not is_single(write):
             self._lock(write)
             return super().perform(write)
@@ -67,6 +76,22 @@ class PostgresWrites(Writes):
             return self._recover(write, error)
         finally:
             self._database.single = False
+
+    # --- what others are told of, beside the write itself ---
+
+    def _wake_parent(self, parent: str) -> list[Row]:
+        woken = super()._wake_parent(parent)
+        for number, _ in woken:
+            self._database.words.update((QUEUED, str(number)))
+        return woken
+
+    def _give_back_slots(self, execution: int) -> None:
+        super()._give_back_slots(execution)
+        self._database.words.add(QUEUED)  # somebody may have waited for it
+
+    def _cancel_one(self, number: int, epoch: int, state: State, write: Cancel) -> State:
+        self._database.words.add(str(number))
+        return super()._cancel_one(number, epoch, state, write)
 
     # --- one statement, and its connection is gone ---
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from kitaru._store.protocol.reads import (
     Bundle,
     Head,
+    Hint,
     KeptCall,
     OpenWait,
     Outcome,
@@ -127,6 +128,7 @@ __all__ = [
     "Forget",
     "GiveUp",
     "Head",
+    "Hint",
     "Import",
     "IntentRow",
     "KeptCall",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from kitaru._core.lifecycle import CallSource, CallState, State, WaitState
@@ -18,6 +18,27 @@ from kitaru._store.protocol.rows import (
     NoteRow,
     WaitRow,
 )
+
+
+class Hint(NamedTuple):
+    """What another process tells: worth a look, and nothing else. It may be wrong, or lost."""
+
+    queued: bool = False
+    """Something may be there to be claimed."""
+    executions: frozenset[int] = frozenset()
+    """To these something happened."""
+    anything: bool = False
+    """Something may have been missed: everybody looks."""
+
+    def concerns(self, executions: Iterable[int]) -> bool:
+        return self.anything or not self.executions.isdisjoint(executions)
+
+    def and_also(self, other: Hint) -> Hint:
+        return Hint(
+            self.queued or other.queued,
+            self.executions | other.executions,
+            self.anything or other.anything,
+        )
 
 
 class Outcome(NamedTuple):

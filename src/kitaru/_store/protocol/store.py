@@ -9,6 +9,7 @@ from kitaru._core.lifecycle import State
 from kitaru._core.payload import Payload
 from kitaru._store.protocol.reads import (
     Head,
+    Hint,
     OpenWait,
     Outcome,
     PastCall,
@@ -260,6 +261,16 @@ class Store(Protocol):
     def changes(self) -> int:
         """A number that differs once anybody has committed anything since it was last asked:
         cheap, for polling."""
+        ...
+
+    def listen(self, heard: Callable[[Hint], None]) -> None:
+        """Call ``heard`` with what other processes tell, on a thread of the store's own, until
+        it is closed; once a store. Where nobody tells of anything it is never called."""
+        ...
+
+    @property
+    def hears(self) -> bool:
+        """Whether it would be called now. Looking at :meth:`changes` is never made needless."""
         ...
 
     def count_executions(self, *, project: str) -> dict[State, int]: ...
