@@ -16,6 +16,7 @@ from typing import Any
 from kitaru import settings as _settings
 from kitaru._engine.draining import drain
 from kitaru._engine.execution import FlowSpec
+from kitaru._engine.held import say_who_holds
 from kitaru._engine.host import Host
 from kitaru._engine.leases import Leases
 from kitaru._engine.liveness import Liveness, LockFiles
@@ -164,7 +165,7 @@ def _compose() -> Kitaru:
         env.measure(store)
         liveness = Leases(store, env, lease_seconds=settings.lease_seconds)
         liveness.measured = env.measured
-    return Kitaru(
+    made = Kitaru(
         settings=settings,
         store=store,
         liveness=liveness or LockFiles(location.folder, env=_env),
@@ -173,6 +174,9 @@ def _compose() -> Kitaru:
         root=location.root,
         logs=logs_of(opened),
     )
+    if location.address is not None:
+        store.when_held(lambda: say_who_holds(made.services))  # type: ignore[attr-defined]
+    return made
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import pytest
 
 from kitaru import app, opening
+from kitaru._engine.held import who_holds
 from kitaru._store.postgres.store import PostgresStore
 
 from .far import FarStore
@@ -51,19 +54,25 @@ def far_store(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], 
 @pytest.fixture
 def postgres_store(
     own_store: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[], FarStore]]:
-    """The same, and what is behind the network is PostgreSQL."""
-    opened: list[FarStore] = []
+) -> Iterator[None]:
+    """This process's Kitaru has PostgreSQL for its store. A test that has us wait for it on an
+    event loop, where nobody called us without ``await``, fails."""
+    held: list[str] = []
     open_store = opening.open_store
+
+    def note() -> None:
+        if who_holds(sys._getframe()) is None:
+            held.append("".join(traceback.format_stack()))
 
     def open_postgres(env: Any) -> Any:
         found = open_store(env)
         project = found.store.project
         found.store.close()
-        store = PostgresStore.open(postgres_url, env=env, project=project)
-        opened.append(FarStore(store))
-        return found._replace(store=opened[-1])
+        store = PostgresStore.open(postgres_url, env=env, project=project, look_seconds=0)
+        store.when_held(note)
+        return found._replace(store=store)
 
     monkeypatch.setattr(opening, "open_store", open_postgres)
-    yield lambda: opened[-1]
+    yield
     app.close(5)  # while its database is there
+    assert not held, f"the event loop waited for the store:\n{held[0]}"

@@ -9,6 +9,7 @@ are then set inside it (``Connection.begin``).
 from __future__ import annotations
 
 import re
+from asyncio import _get_running_loop
 from collections.abc import Callable, Generator
 from typing import Any, LiteralString, NamedTuple, TypeVar, cast
 
@@ -66,8 +67,12 @@ class Connection(psycopg.Connection[Row]):
     """Opens a transaction with its bounds."""
     clock: Callable[[], float]
     answer_seconds: float | None = None
+    held: Callable[[], object]
+    """Called when an event loop is to wait for an answer."""
 
     def wait(self, gen: Any, interval: float = 0.1, *more: Any, **options: Any) -> Any:
+        if _get_running_loop() is not None:
+            self.held()
         return super().wait(self._bounded(gen), interval, *more, **options)
 
     def _bounded(self, gen: Generator[Any, Any, _V]) -> Generator[Any, Any, _V]:
@@ -104,9 +109,13 @@ class Connector:
         self._defaults = _defaults(said, bounds)
         self._options = said.get("options") or ""
         self._has_connected = False
+        self.held: Callable[[], object] = lambda: None
+        """Called when the thread of a running event loop waits for the server."""
 
     def connect(self, *, bounded: bool = True) -> Connection:
         """A new connection, or ``KitaruBackendError``; ``bounded`` false: for long work."""
+        if _get_running_loop() is not None:
+            self.held()
         try:
             connection = Connection.connect(
                 self._address.secret(),
@@ -141,6 +150,7 @@ class Connector:
         connection.adapters.register_dumper(int, Int8BinaryDumper)
         connection.adapters.register_dumper(str, StrBinaryDumper)
         connection.clock = self._env.monotonic
+        connection.held = lambda: self.held()
         connection.prepared_max = PREPARED_STATEMENTS
         connection.answer_seconds = self._bounds.answer_seconds
         try:

@@ -118,6 +118,10 @@ class Database:
 
     # --- connecting ---
 
+    def when_held(self, callback: Callable[[], object]) -> None:
+        """Call it whenever the thread of a running event loop waits for the server."""
+        self._connector.held = callback
+
     def connect(self, *, bounded: bool = True) -> Connection:
         """A new connection that commits each statement by itself: one try."""
         self.check_use()

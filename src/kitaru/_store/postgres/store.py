@@ -125,6 +125,10 @@ class PostgresStore(SqlStore):
             raise
         return cls(database, meta, queries, env, project, objects)
 
+    def when_held(self, callback: Callable[[], object]) -> None:
+        """Call it whenever the thread of a running event loop waits for the server."""
+        self._database.when_held(callback)
+
     def logs(self, *, max_bytes: int, max_total_bytes: int) -> LogTable:
         """Where the logs of executions in this store are."""
         bounds = {"max_bytes": max_bytes, "max_total_bytes": max_total_bytes}
