@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from kitaru.errors import KitaruUserCodeError as KitaruUserCodeError
     from kitaru.errors import KitaruValueError as KitaruValueError
     from kitaru.errors import KitaruWaitValidationError as KitaruWaitValidationError
+    from kitaru.fleet import LiveWorker as LiveWorker
+    from kitaru.fleet import QueueDepth as QueueDepth
+    from kitaru.fleet import QueueLimit as QueueLimit
     from kitaru.flows import Flow as Flow
     from kitaru.flows import flow as flow
     from kitaru.handles import FlowHandle as FlowHandle
@@ -91,6 +94,7 @@ _HOMES = {
     "KitaruLogRetrievalError KitaruNotFoundError KitaruRuntimeError KitaruStateError "
     "KitaruTimeoutError KitaruUsageError KitaruUserCodeError KitaruValueError "
     "KitaruWaitValidationError",
+    "fleet": "LiveWorker QueueDepth QueueLimit",
     "flows": "Flow flow",
     "handles": "FlowHandle",
     "later": "llm",

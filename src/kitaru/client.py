@@ -27,6 +27,7 @@ from kitaru.cancels import checked_reason
 from kitaru.errors import (
     KitaruStateError,
 )
+from kitaru.fleet import Limits, Queues, Workers
 from kitaru.handles import FlowHandle
 from kitaru.housekeeping import GRACE_SECONDS, Collected
 from kitaru.looking import Looking
@@ -411,6 +412,9 @@ class KitaruClient:
         self.artifacts = Artifacts(app.store, app.project)
         self.memories = Memories(app.store, app.project, app.env)
         self.schedules = Schedules(app.store, app.project, app.env, app.runner.ownership.is_alive)
+        self.workers = Workers(app.store, app.project, app.runner.ownership.is_alive)
+        self.queues = Queues(app.store, app.project, app.env)
+        self.limits = Limits(app.store, app.project)
         self._housekeeper = app.housekeeper
 
     def gc(self, *, dry_run: bool = False, grace_seconds: float = GRACE_SECONDS) -> Collected:

@@ -1,4 +1,4 @@
-"""Why an execution is pending: what it waits for, and who could run it.
+"""Why an execution does not go on: what it waits for, and who could run it.
 
 Nothing that is queued stands there silently (S7): either a live worker has it in its
 turn, or the reason says what is missing, and how it is mended.
@@ -38,8 +38,10 @@ class Pending:
         return self._workers
 
     def reason(self, row: ExecutionRow) -> str | None:
-        """What a pending execution waits for; None: it is not pending, or waits for its turn in
-        the process that started it."""
+        """What a pending execution waits for, and why nobody takes an interrupted one over; None:
+        it is neither, or waits for its turn in the process that started it."""
+        if row.status is State.RUNNING:
+            return self._why_left(row)
         if row.status is not State.PENDING:
             return None
         if row.home is not None and self._is_alive(row.home):
@@ -47,6 +49,13 @@ class Pending:
         if row.epoch > 0 and not self.workers:
             return None  # it ran in a program, which goes on with it
         return self.missing(row) or self._waits_for(row)
+
+    def _why_left(self, row: ExecutionRow) -> str | None:
+        """Why workers that live leave alone what a dead process ran."""
+        if self._is_alive(row.owner) or not self.workers:
+            return None  # it runs; or it may have run in a program, which goes on with it
+        missing = self.missing(row)
+        return None if missing is None else f"the process that ran it is gone, and {missing}"
 
     def missing(self, row: ExecutionRow) -> str | None:
         """Why nobody who lives is going to run it, and how somebody would; None: somebody is."""

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from kitaru._core.names import nearest, shortened
 from kitaru._core.queueing import DEFAULT_QUEUE
 from kitaru._core.schedules import Schedule, next_fire
-from kitaru._store.protocol import PauseSchedule, ScheduleRow, Started, Store
+from kitaru._store.protocol import PauseSchedule, RemoveSchedule, ScheduleRow, Started, Store
 from kitaru.env import Env
 from kitaru.errors import KitaruNotFoundError, KitaruStateError, KitaruUsageError
 from kitaru.lookup import MAX_LIMIT
@@ -51,6 +51,23 @@ class Schedules:
     def resume(self, flow: str) -> FlowSchedule:
         """Let it fire again, from its next fire time on; what was due meanwhile stays undone."""
         return self._pause(self._find(flow), paused=False)
+
+    def remove(self, flow: str) -> FlowSchedule:
+        """Forget the schedule of a flow that is gone, or of which the code has dropped it.
+
+        Raises ``KitaruStateError`` while a live worker has the flow with its schedule: that
+        one is taken out of the code, or paused. What it has started stays.
+        """
+        row = self._find(flow)
+        found = _record(row, self._known_by_workers())
+        served = row.dropped_at is None and row.flow_id in self._known_by_workers()
+        if served or not self._store.apply(RemoveSchedule(row.project, row.flow_id, row.said_at)):
+            raise KitaruStateError(
+                f"a live worker has flow {row.flow_id} with this schedule: take schedule= out of "
+                f"the code and deploy it, or: kitaru schedules pause {row.flow_id}",
+                code="schedule-served",
+            )
+        return found
 
     def fire(self, flow: str, *, at: datetime | None = None) -> str:
         """Start an execution as the schedule would, for a worker to run -> its id.

@@ -442,6 +442,25 @@ def _checked_limit(name: object, limit: object, said_by: str) -> tuple[str, int 
     return str(name), limit
 
 
+def checked_queue_limit(name: object, limit: object, said_by: str) -> tuple[str, int]:
+    """The limit of a queue or a key, or a ``KitaruUsageError``: those of values are none."""
+    if name in BOUNDS:
+        raise KitaruUsageError(
+            f"{said_by}: {name} is a limit of values, of which each process has its own: say it "
+            "with kitaru.configure(limits=…), KITARU_LIMITS or [tool.kitaru.limits]",
+            code="option-invalid",
+        )
+    if limit is None:
+        raise KitaruUsageError(
+            f"{said_by}: {shortened(name)} cannot be None: pass a number, or take the limit away "
+            "with `kitaru limits remove`",
+            code="option-invalid",
+        )
+    found, most = _checked_limit(name, limit, said_by)
+    assert most is not None
+    return found, most
+
+
 def _check_queue_or_key(name: object, said_by: str) -> None:
     wrong = f"{said_by}: {shortened(name)} is no limit"
     # What begins like the limits of values is one of them that was mistyped.

@@ -31,7 +31,9 @@ NOT_REACHED = {
     **_both(("Import",), "killed at each of its points in test_transfer"),
     **_both(("Beat", "Reap"), "of processes with a lease: one statement, beside every execution"),
     **_both(("SetSchedule", "Fire"), "killed at each of its points in engine/test_schedules"),
-    **_both(("DropSchedule", "PauseSchedule"), "one write from outside of every flow"),
+    **_both(
+        ("DropSchedule", "PauseSchedule", "RemoveSchedule"), "one write from outside of every flow"
+    ),
     **_both(
         ("ClaimNext", "SetLimits", "Enlist", "Draining"),
         "of workers, of which the corpus has none: one transaction each, beside every execution",

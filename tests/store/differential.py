@@ -618,6 +618,8 @@ class World:
                 store.list_limits(project=project),
                 store.list_slots(project=project),
                 store.list_workers(project=project),
+                store.list_queues(project=project, at=self.at),
+                store.count_owned(project=project),
                 store.list_interrupted(project=project, flow_ids=FLOWS, limit=1000),
                 store.next_queued(project=project, flow_ids=FLOWS, queues=[]),
             )

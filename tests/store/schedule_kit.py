@@ -9,6 +9,7 @@ from kitaru._store.protocol import (
     DropSchedule,
     Fire,
     PauseSchedule,
+    RemoveSchedule,
     ScheduleRow,
     SetSchedule,
     Write,
@@ -55,7 +56,7 @@ def random_write(rng: random.Random, model: AnyStore, exec_id: str, owner: int, 
     flow_id = rng.choice(FLOWS)
     due_at = rng.choice([None, at + rng.randrange(-3, 9)])
     rows = model.list_schedules(project=project, limit=9)
-    kind = rng.choices(["set", "drop", "pause", "fire"], [4, 1, 2, 6])[0]
+    kind = rng.choices(["set", "drop", "pause", "remove", "fire"], [5, 1, 2, 1, 6])[0]
     if kind == "set" or not rows:
         return set_write(
             project=project, flow_id=flow_id, due_at=due_at, at=at, owner=owner,
@@ -70,6 +71,8 @@ def random_write(rng: random.Random, model: AnyStore, exec_id: str, owner: int, 
     if kind == "pause":
         named = row.flow_id if rng.random() < 0.9 else "demo.nobody"
         return PauseSchedule(project, named, rng.random() < 0.5, due_at, at)
+    if kind == "remove":
+        return RemoveSchedule(project, row.flow_id, row.said_at + (rng.random() < 0.3))
     fire = fire_write(row, exec_id, next_at=due_at, skipped=rng.randrange(3))
     if rng.random() < 0.1:
         fire = fire._replace(due_at=fire.due_at + 1)

@@ -65,6 +65,8 @@ INDEX_OF = {
     "start_execution": "executions_by_key",
     "execution_by_key": "executions_by_key",
     "list_unfinished": "executions_unfinished",
+    "count_owned": "executions_unfinished",
+    "list_queues": "executions_unfinished",
     "list_interrupted": "executions_unfinished",
     "list_claimable": "executions_queued",
     "list_due": "executions_waiting",

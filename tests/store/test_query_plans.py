@@ -57,6 +57,8 @@ INDEX_OF = {
     "oldest_suspect": "executions_suspect (project=? AND flow_id=?)",
     "next_queued": "INDEX executions_queued (project=? AND flow_id=? AND queue=? AND priority=?)",
     "has_suspects": "executions_suspect (project=? AND flow_id=?)",
+    "count_owned": "executions_unfinished (project=?)",
+    "list_queues": "executions_unfinished (project=?)",
     "list_interrupted": "executions_unfinished (project=? AND flow_id=? AND status=?)",
     "take_slots": "(project=? AND name=?)",
     "give_back_slots": "slots_by_execution (execution=?)",

@@ -21,6 +21,7 @@ from kitaru._store.protocol import (
     GiveUp,
     NoRoom,
     Park,
+    QueueRow,
     Release,
     SetLimits,
     WorkerRow,
@@ -379,3 +380,29 @@ def test_what_the_dead_ran_is_listed_however_much_the_living_run(store: AnyStore
     listed = store.list_interrupted(**where, limit=9)
     assert [row.exec_id for row in listed] == ["e-3", "e-4"]
     assert [row.exec_id for row in store.list_interrupted(**where, limit=1)] == ["e-3"]
+
+
+# --- how much there is ---
+
+
+def test_what_stands_in_the_queues_is_counted_by_whether_it_may_begin(store: AnyStore) -> None:
+    alive, dying = new_owner(store).id, new_owner(store, "dying").id
+    queue_up(store, "running", queue="gpu", at=1)
+    assert claim_next(store, alive) == ["running"]
+    queue_up(store, "oldest", queue="gpu", at=3)
+    queue_up(store, "delayed", queue="gpu", at=1, due_at=7_000)
+    queue_up(store, "due", queue="mail", at=1, due_at=4_000)
+    queue_up(store, "abroad", queue="gpu", project="elsewhere", at=1)
+    finish(store, started(store, alive, "done").row)
+    queue_up(store, "its own", home=alive, at=5)
+    queue_up(store, "left", home=dying, at=5)
+    store.apply(DeclareDead(dying, 9))
+
+    assert store.count_owned(project="demo") == {alive: 1}
+    assert store.list_queues(project="demo", at=5_000) == [
+        QueueRow("default", ready=1, delayed=0, running=0, since=5),
+        QueueRow("gpu", ready=1, delayed=1, running=1, since=3),
+        QueueRow("mail", ready=1, delayed=0, running=0, since=4_000),
+    ]
+    assert store.list_queues(project="demo", at=3_000)[2] == QueueRow("mail", 0, 1, 0, None)
+    assert store.list_queues(project="nobody's", at=5_000) == []

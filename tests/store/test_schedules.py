@@ -14,6 +14,7 @@ from kitaru._store.protocol import (
     Fire,
     Missing,
     PauseSchedule,
+    RemoveSchedule,
     ScheduleRow,
     Started,
 )
@@ -161,6 +162,18 @@ def test_there_is_nothing_to_pause_where_there_is_no_schedule(store: AnyStore) -
     with pytest.raises(Missing):
         store.apply(PauseSchedule("demo", "demo.daily", True, None, 1))
     assert store.apply(Fire("demo", "demo.daily", 1, 2, 1, 0, start_write("e", None))) is None
+
+
+def test_a_schedule_is_removed_unless_it_was_said_anew(store: AnyStore) -> None:
+    row = store.apply(set_write())
+    store.apply(set_write(project="elsewhere"))
+    store.apply(set_write(at=2_000))
+    assert store.apply(RemoveSchedule("demo", row.flow_id, row.said_at)) is False
+    assert store.apply(RemoveSchedule("demo", row.flow_id, 2_000)) is True
+    assert store.apply(RemoveSchedule("demo", row.flow_id, 2_000)) is False
+    assert store.list_schedules(project="demo", limit=9) == []
+    assert only(store, "elsewhere").flow_id == row.flow_id
+    assert store.apply(fire_write(row)) is None
 
 
 def test_projects_do_not_see_each_others_schedules(store: AnyStore) -> None:

@@ -20,6 +20,7 @@ from kitaru._store.protocol import (
     Fenced,
     LimitRow,
     NoRoom,
+    QueueRow,
     SetLimits,
     WorkerRow,
 )
@@ -128,12 +129,20 @@ class QueueReads:
         found = self._read(self._queries.has_suspects, (project, _json(flow_ids)))
         return bool(found[0][0])
 
+    def list_queues(self, *, project: str, at: int) -> list[QueueRow]:
+        found = self._read(self._queries.list_queues, (project, at))
+        return [QueueRow._make(row) for row in found]
+
     def list_limits(self, *, project: str) -> list[LimitRow]:
         return [LimitRow._make(row) for row in self._read(self._queries.list_limits, (project,))]
 
     def list_slots(self, *, project: str) -> list[tuple[str, int, str]]:
         found = self._read(self._queries.list_slots, (project,))
         return [(name, number, exec_id) for name, number, exec_id in found]
+
+    def count_owned(self, *, project: str) -> dict[int, int]:
+        found = self._read(self._queries.count_owned, (project,))
+        return {int(owner): int(count) for owner, count in found}
 
     def list_workers(self, *, project: str) -> list[WorkerRow]:
         workers = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -15,6 +16,7 @@ from kitaru._store.protocol import (
     Fenced,
     LimitRow,
     NoRoom,
+    QueueRow,
     SetLimits,
     WorkerRow,
 )
@@ -182,6 +184,30 @@ class Queues(Control, Owners):
             if (row.project, row.status) == (project, State.PENDING) and row.flow_id in flow_ids
         ]
 
+    def list_queues(self, *, project: str, at: int) -> list[QueueRow]:
+        with self._inside():
+            rows = [row for row in self._executions.values() if row.project == project]
+            pending = [
+                row
+                for row in rows
+                if row.status is State.PENDING
+                and (row.home is None or not self._is_alive(row.home))
+            ]
+        running = Counter(row.queue for row in rows if row.status in OWNED)
+        ready = [row for row in pending if _since(row) <= at]
+        delayed = Counter(row.queue for row in pending if _since(row) > at)
+        counts = Counter(row.queue for row in ready)
+        return [
+            QueueRow(
+                queue,
+                counts[queue],
+                delayed[queue],
+                running[queue],
+                min((_since(row) for row in ready if row.queue == queue), default=None),
+            )
+            for queue in sorted({*counts, *delayed, *running})
+        ]
+
     def list_limits(self, *, project: str) -> list[LimitRow]:
         with self._inside():
             return self._limits_of(project)
@@ -200,6 +226,11 @@ class Queues(Control, Owners):
                 for (of, name, number), execution in sorted(self._slots.items())
                 if of == project
             ]
+
+    def count_owned(self, *, project: str) -> dict[int, int]:
+        with self._inside():
+            rows = [row for row in self._executions.values() if row.project == project]
+        return dict(Counter(row.owner for row in rows if row.owner is not None))
 
     def list_workers(self, *, project: str) -> list[WorkerRow]:
         with self._inside():

@@ -9,6 +9,7 @@ from kitaru._store.protocol import (
     Fire,
     Missing,
     PauseSchedule,
+    RemoveSchedule,
     ScheduleRow,
     SetSchedule,
     Start,
@@ -79,6 +80,13 @@ class Schedules(Tables):
             due_at = write.due_at if row.dropped_at is None else None
             row = row._replace(paused_at=None, due_at=due_at)
         return self._put_schedule(row)
+
+    def _remove_schedule(self, write: RemoveSchedule) -> bool:
+        row = self._schedules.get((write.project, write.flow_id))
+        if row is None or row.said_at != write.said_at:
+            return False
+        del self._schedules[row.project, row.flow_id]
+        return True
 
     def _fire(self, write: Fire) -> Started | None:
         row = self._schedules.get((write.project, write.flow_id))

@@ -11,6 +11,7 @@ from kitaru._store.protocol import (
     Fire,
     Missing,
     PauseSchedule,
+    RemoveSchedule,
     ScheduleRow,
     SetSchedule,
     Start,
@@ -45,6 +46,9 @@ class ScheduleWrites(FactWrites):
         if not found:
             raise Missing(f"flow {flow_id} has no schedule")
         return ScheduleRow(*found[0])
+
+    def remove_schedule(self, write: RemoveSchedule) -> bool:
+        return self._change(self._queries.remove_schedule, write) == 1
 
     def fire(self, write: Fire) -> Started | None:
         project, flow_id, due_at, next_at, fired_at, skipped, start = write

@@ -234,6 +234,7 @@ def status_lines(standing: Standing, screen: Screen) -> list[Line]:
         ("executions", executions or [Piece("none yet")]),
         ("running in", [Piece(", ".join(running) or "no process")]),
     ]
+    pairs += [("queues" if not n else "", line) for n, line in enumerate(_queues(standing))]
     if standing.waits:
         pairs.append(("waiting for", _waiting(standing)))
         pairs += _answering(standing)
@@ -241,6 +242,20 @@ def status_lines(standing: Standing, screen: Screen) -> list[Line]:
         pairs.append(("go on with", [Piece(
             f"kitaru executions resume {standing.interrupted[0].exec_id}", "cyan")]))  # fmt: skip
     return fields(pairs, screen if screen.drawn else screen._replace(columns=10_000))
+
+
+def _queues(standing: Standing) -> Iterator[Line]:
+    """Each queue in which something stands: how much, since when, and under which limit."""
+    for queue in standing.queues:
+        if not queue.ready and not queue.delayed:
+            continue
+        limit = "" if queue.limit is None else f" of {queue.limit}"
+        text = f"{one_line(queue.name)}: {queue.ready:,} ready"
+        text += f", {queue.delayed:,} delayed" if queue.delayed else ""
+        oldest = ""
+        if queue.oldest_at is not None:
+            oldest = f", the oldest since {ago(queue.oldest_at, standing.now).removesuffix(' ago')}"
+        yield [Piece(f"{text}, {queue.running:,}{limit} running"), Piece(oldest, style.DIM)]
 
 
 def _answering(standing: Standing) -> Iterator[tuple[str, Line]]:

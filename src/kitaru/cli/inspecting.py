@@ -84,6 +84,7 @@ def show_status(session: Session) -> None:
         "executions": standing.executions,
         "outcomes": standing.recorded.calls,
         "growth": {**standing.growth._asdict(), "bytes_per_day": standing.bytes_per_day},
+        "queues": as_data(standing.queues),
         "pending_waits": as_data(standing.waits),
         "owners": [{"pid": owner.pid, "host": owner.host} for owner in standing.alive],
     }

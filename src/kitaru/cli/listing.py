@@ -13,7 +13,7 @@ from typing import NamedTuple
 from kitaru.cli import style
 from kitaru.cli.canvas import Line, Piece, Screen, columns_of, cut, one_line, padded
 from kitaru.cli.times import ago, full, lasted, took
-from kitaru.model import Execution
+from kitaru.model import Execution, ExecutionStatus
 
 FULL_ID_COLUMNS = 104
 SHRUNK_COLUMNS = 9
@@ -33,7 +33,11 @@ PLAIN_HEAD = (
     "tags",
     "waits_for",
     "parent",
+    "reason",
 )
+
+
+_HELD_UP = (ExecutionStatus.PENDING, ExecutionStatus.INTERRUPTED)
 
 
 class Listed(NamedTuple):
@@ -71,6 +75,7 @@ def _plain(each: Listed) -> tuple[str, ...]:
         one_line(",".join(execution.tags)),
         one_line(execution.pending_wait.name) if execution.pending_wait is not None else "",
         execution.parent_exec_id or "",
+        one_line(execution.status_reason or ""),
     )
 
 
@@ -85,7 +90,7 @@ def drawn_lines(
 
 
 def _below(each: Listed, now: datetime) -> list[Line]:
-    waits = _waits_for(each.execution, now)
+    waits = _waits_for(each.execution, now) or _held_up_by(each.execution)
     return [*([waits] if waits is not None else []), *hidden_lines(each)]
 
 
@@ -110,6 +115,13 @@ def _waits_for(execution: Execution, now: datetime) -> Line | None:
         Piece(f"  waits for {one_line(wait.name)}", style.look_of("waiting").style),
         Piece(f" ({since}{until})  {answer}", style.DIM),
     ]
+
+
+def _held_up_by(execution: Execution) -> Line | None:
+    """Why it does not go on by itself, for what is queued or was left behind."""
+    if execution.status not in _HELD_UP or execution.status_reason is None:
+        return None
+    return [Piece(f"  {one_line(execution.status_reason)}", style.DIM)]
 
 
 # --- a table -------------------------------------------------------------------------------
@@ -249,6 +261,6 @@ def _card(each: Listed, screen: Screen, now: datetime, absolute: bool) -> list[L
     lines.append([Piece(cut(counts, width), calls.style)])
     if labels := _labels(execution):
         lines.append([Piece(cut(f"  {labels}", width))])
-    if (waits := _waits_for(execution, now)) is not None:
+    if (waits := _waits_for(execution, now) or _held_up_by(execution)) is not None:
         lines.append(waits)
     return lines

@@ -87,11 +87,12 @@ _SCHEDULES = "kitaru.cli.schedules"
 
 schedules = Group(
     name="schedules",
-    help="List, pause, resume and fire the schedules of flows.",
+    help="List, pause, resume, remove and fire the schedules of flows.",
     lazy={
         "list": (_SCHEDULES, "List the flows that start by themselves."),
         "pause": (_SCHEDULES, "Let a schedule fire no more."),
         "resume": (_SCHEDULES, "Let a paused schedule fire again."),
+        "remove": (_SCHEDULES, "Forget the schedule of a flow that is gone."),
         "fire": (_SCHEDULES, "Start an execution as the schedule would."),
     },
     examples="""
@@ -101,7 +102,52 @@ kitaru schedules pause morning_report
     no_args_is_help=True,
 )
 
-GROUPS = {"executions": executions, "store": store, "memory": memory, "schedules": schedules}
+_LIMITS = "kitaru.cli.limits"
+
+limits = Group(
+    name="limits",
+    help="List, set and remove how many executions run at once, by queue or key.",
+    lazy={
+        "list": (_LIMITS, "List the limits, and how much of each is taken."),
+        "set": (_LIMITS, "Let so many of a queue or key run at once."),
+        "remove": (_LIMITS, "Take the limit of a queue or key away."),
+    },
+    examples="""
+kitaru limits list
+kitaru limits set slow 2
+""",
+    no_args_is_help=True,
+)
+
+
+def _list_workers(context: click.Context) -> None:
+    """``kitaru workers`` alone: there is nothing else that it could mean."""
+    if context.invoked_subcommand is None:
+        from kitaru.cli.fleet import list_workers
+
+        list_workers(context.obj)
+
+
+workers = Group(
+    name="workers",
+    help="Show who runs what is queued.",
+    lazy={"list": ("kitaru.cli.workers", "List the workers that live.")},
+    examples="""
+kitaru workers list
+kitaru worker my.package.flows
+""",
+    invoke_without_command=True,
+    callback=click.pass_context(_list_workers),
+)
+
+GROUPS = {
+    "executions": executions,
+    "store": store,
+    "memory": memory,
+    "schedules": schedules,
+    "limits": limits,
+    "workers": workers,
+}
 
 kitaru = Group(
     name="kitaru",
@@ -116,6 +162,8 @@ kitaru = Group(
         "doctor": ("kitaru.cli.doctor", "Check the store, the settings and the machine."),
         "memory": ("kitaru.cli.root", "List, show and write what is remembered."),
         "schedules": ("kitaru.cli.root", "List, pause and fire what starts by itself."),
+        "workers": ("kitaru.cli.root", "Show who runs what is enqueued."),
+        "limits": ("kitaru.cli.root", "Say how many executions run at once."),
         "store": ("kitaru.cli.root", "Back up, measure and upgrade the store."),
         "gc": ("kitaru.cli.gc", "Remove what is past its time, and what nothing needs."),
         "explain": ("kitaru.cli.explain", "Explain an error by its code."),

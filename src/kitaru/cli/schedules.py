@@ -61,6 +61,23 @@ def resume(session: Session, flow: str) -> None:
 
 @click.command(
     cls=Command,
+    help="Forget the schedule of a flow that is gone, or of which the code has dropped it. Refused "
+    "while a live worker has the flow with its schedule: pause that, or take it out of the code. "
+    "What it has started stays.",
+    examples="""
+kitaru schedules remove old_report
+""",
+)
+@_FLOW
+@click.pass_obj
+def remove(session: Session, flow: str) -> None:
+    from kitaru.cli.scheduled import remove_schedule
+
+    remove_schedule(session, flow)
+
+
+@click.command(
+    cls=Command,
     help="Start an execution as the schedule would, for a worker to run, and print its id. The "
     "schedule stays as it is. A fire time that has an execution already gets no second one.",
     examples="""

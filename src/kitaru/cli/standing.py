@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from kitaru._core.lifecycle import State
 from kitaru._store.protocol import ExecutionRow, Owner, Recorded
 from kitaru.cli.place import Place
+from kitaru.fleet import QueueDepth, Queues
 from kitaru.lookup import id_prefix_at
 from kitaru.model import ExecutionStatus, PendingWait
 from kitaru.records import instant
@@ -54,6 +55,7 @@ class Standing(NamedTuple):
     alive: Sequence[Owner]
     dead: Sequence[Owner]
     interrupted: Sequence[ExecutionRow]
+    queues: Sequence[QueueDepth]
     waits: Sequence[PendingWait]
     """Open ones, oldest first; of very many the first."""
     now: datetime
@@ -84,6 +86,7 @@ def gather(place: Place) -> Standing:
         alive=alive,
         dead=[owner for owner in owners if owner not in alive],
         interrupted=interrupted,
+        queues=Queues(place.store, place.project, place.env).list(),
         waits=place.executions.all_pending_waits(limit=MAX_WAITS),
         now=now,
     )

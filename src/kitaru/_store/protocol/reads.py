@@ -217,6 +217,19 @@ class Tombstone(NamedTuple):
     deleted_at: int
 
 
+class QueueRow(NamedTuple):
+    """What is in a queue, as one look found it."""
+
+    queue: str
+    ready: int
+    """Pending ones that may be claimed by now, room under limits or not."""
+    delayed: int
+    """Pending ones whose hour is still to come."""
+    running: int
+    since: int | None
+    """The instant from which on the oldest of those that are ready could have been claimed."""
+
+
 class Head(NamedTuple):
     """What names an execution, without its payloads."""
 

@@ -14,6 +14,7 @@ from kitaru._store.protocol.reads import (
     Outcome,
     PastCall,
     Place,
+    QueueRow,
     Recorded,
     RecordedArtifact,
     RecordedAttempt,
@@ -146,6 +147,11 @@ class Store(Protocol):
         """Whether a pending execution of these flows waits for a process to itself."""
         ...
 
+    def list_queues(self, *, project: str, at: int) -> list[QueueRow]:
+        """How much stands in each queue, and how much of it runs, by name; empty ones are left
+        out, and what its own living process goes on with. Reads what is not finished."""
+        ...
+
     def list_limits(self, *, project: str) -> list[LimitRow]:
         """By name."""
         ...
@@ -156,6 +162,10 @@ class Store(Protocol):
 
     def list_workers(self, *, project: str) -> list[WorkerRow]:
         """Those not declared dead, by owner."""
+        ...
+
+    def count_owned(self, *, project: str) -> dict[int, int]:
+        """How many executions each process owns, of those that own any."""
         ...
 
     def list_due(self, *, project: str, at: int, limit: int) -> list[ExecutionRow]:

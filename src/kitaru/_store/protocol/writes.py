@@ -166,6 +166,18 @@ class PauseSchedule(NamedTuple):
     at: int
 
 
+class RemoveSchedule(NamedTuple):
+    """Forget a schedule, as it stood when it was looked at -> whether it was there.
+
+    ``said_at`` is when its code said it: one that was said anew meanwhile stays. What it has
+    started is not touched.
+    """
+
+    project: str
+    flow_id: str
+    said_at: int
+
+
 class Fire(NamedTuple):
     """Start the execution of a fire time and move on to the next -> :class:`Started` or None.
 
@@ -503,6 +515,7 @@ Write = (
     | SetSchedule
     | DropSchedule
     | PauseSchedule
+    | RemoveSchedule
     | Fire
     | Claim
     | ClaimNext

@@ -45,6 +45,10 @@ update kitaru.schedules
 set paused_at = null, due_at = case when dropped_at is null then $3::bigint end
 where project = $1 and flow_id = $2 and paused_at is not null
 
+-- name: remove_schedule
+-- Not if it was said anew since it was looked at.
+delete from kitaru.schedules where project = $1 and flow_id = $2 and said_at = $3
+
 -- name: move_schedule
 update kitaru.schedules set due_at = $4, skipped = skipped + $5
 where project = $1 and flow_id = $2 and due_at = $3 and paused_at is null

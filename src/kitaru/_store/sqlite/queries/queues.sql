@@ -91,6 +91,21 @@ select not exists (
 -- name: give_back_slots
 delete from slots where execution = ?1
 
+-- name: list_queues
+-- ?2 now. What a living process has for itself stands in no queue.
+select queue,
+    count(*) filter (where status = 'pending' and since <= ?2),
+    count(*) filter (where status = 'pending' and since > ?2),
+    count(*) filter (where status <> 'pending'),
+    min(since) filter (where status = 'pending' and since <= ?2)
+from (
+    select e.queue, e.status, coalesce(e.due_at, e.created_at) as since
+    from executions as e
+    where e.project = ?1 and e.status in ('pending', 'running', 'cancelling')
+        and (e.status <> 'pending' or not exists (
+            select 1 from owners as o where o.id = e.home and o.died_at is null))) as q
+group by queue order by queue
+
 -- name: list_limits
 select l.name, l.max, (
     select count(*) from slots as s where s.project = l.project and s.name = l.name)
@@ -138,6 +153,11 @@ delete from workers where owner = ?1
 -- name: list_workers
 select owner, project, name, flows, queues, concurrency, draining, at
 from workers where project = ?1 order by owner
+
+-- name: count_owned
+select owner, count(*) from executions
+where project = ?1 and status in ('pending', 'running', 'cancelling') and status <> 'pending'
+group by owner order by owner
 
 -- name: list_interrupted
 select * from execution_rows as e
