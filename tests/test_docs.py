@@ -18,6 +18,7 @@ Remarks for this file, each on a line of its own, invisible to readers:
 compared too.
 `<!-- one project -->` in a document: its blocks are followed from top to bottom, as
 a reader would, in one project.
+`<!-- on PostgreSQL -->` in a document: `KITARU_STORE` names a database for each project of it.
 """
 
 from __future__ import annotations
@@ -42,6 +43,9 @@ FENCE = re.compile(
     re.M | re.S,
 )
 ONE_PROJECT = "<!-- one project -->"
+ON_POSTGRESQL = "<!-- on PostgreSQL -->"
+VARIABLES = "variables.json"
+"""Beside a project: what its environment has on top."""
 FILE_NAME = re.compile(r"# ([\w/]+\.(?:py|toml))\n")
 FILES = ("python", "toml", "diff")
 STOPS = {"Killed": signal.SIGKILL, "^C": signal.SIGINT}
@@ -141,7 +145,8 @@ def environment(folder: Path) -> dict[str, str]:
     kept["COLUMNS"] = "100"
     kept["PYTHONUNBUFFERED"] = "1"  # as on a terminal: lines are seen when they are printed
     kept["PYTHONDONTWRITEBYTECODE"] = "1"  # a file may change twice in a second here
-    return kept
+    more = folder.parent / VARIABLES
+    return {**kept, **json.loads(more.read_text())} if more.exists() else kept
 
 
 def run(command: str | list[str], folder: Path) -> subprocess.CompletedProcess[str]:
@@ -226,7 +231,13 @@ def as_parameter(story: list[Block]) -> Any:
 
 
 @pytest.mark.parametrize("story", [as_parameter(story) for story in all_stories()])
-def test_an_example_in_the_documentation_works_as_shown(story: list[Block], tmp_path: Path) -> None:
+def test_an_example_in_the_documentation_works_as_shown(
+    story: list[Block], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if ON_POSTGRESQL in (ROOT / story[0].document).read_text(encoding="utf-8"):
+        url = request.getfixturevalue("postgres_url")
+        variables = {"KITARU_STORE": url, "KITARU_PROJECT": "shop"}
+        (tmp_path / VARIABLES).write_text(json.dumps(variables))
     folder = tmp_path / "project"  # below the home folder, as people have it
     make_project(folder)
     for block in story:

@@ -77,6 +77,8 @@ if TYPE_CHECKING:
     from kitaru.scope import uuid4 as uuid4
     from kitaru.secret import Secret as Secret
     from kitaru.settings import configure as configure
+    from kitaru.transactions import async_connection as async_connection
+    from kitaru.transactions import connection as connection
     from kitaru.waits import sleep as sleep
     from kitaru.waits import wait as wait
 
@@ -107,6 +109,7 @@ _HOMES = {
     "scope": "check current current_execution_id log now random uuid4",
     "secret": "Secret",
     "settings": "configure",
+    "transactions": "async_connection connection",
     "waits": "sleep wait",
 }
 

@@ -454,8 +454,10 @@ def checkpoint(func: Any = None, /, **options: Any) -> Any:
     ``timeout`` is how long (seconds or timedelta) one try may take: after it the call
     fails with ``KitaruTimeoutError``; an async body is cancelled, the thread of another is
     left behind; ``aliases`` are former names; ``type`` is a label; ``codec="pickle"`` pickles
-    results that have no other encoding, which only the flow itself reads. Raises
-    ``KitaruUsageError`` at decoration for options that make no sense.
+    results that have no other encoding, which only the flow itself reads;
+    ``transaction=True`` records the outcome in the transaction in which the body writes
+    its own rows (see :func:`kitaru.connection`). Raises ``KitaruUsageError`` at decoration
+    for options that make no sense.
 
     >>> @checkpoint(retries=2)
     ... def double(x: int) -> int:
@@ -501,8 +503,8 @@ def make_checkpoint(
     resources: Mapping[str, Any] | None = None,
     effect: str | None = None,
     verify: Callable[..., Any] | None = None,
+    transaction: bool = False,
     unique: bool = True,
-    **later: Any,
 ) -> Checkpoint[Any, Any]:
     from kitaru._core.retry import as_policy
     from kitaru._engine.call import CheckpointSpec
@@ -510,7 +512,6 @@ def make_checkpoint(
 
     _refuse_twice(func)
     check_function("@checkpoint", func)
-    _refuse_later(later)
     plain = plain_function(func)
     id = check_name("checkpoint", name) if name is not None else function_id(func, plain)
     where_it_runs = _checked_runtime(id, plain, runtime, resources)
@@ -537,6 +538,7 @@ def make_checkpoint(
         pickled=_checked_codec(id, codec) == "pickle",
         once=_checked_effect(id, effect),
         verify=_checked_verify(id, plain, effect, verify),
+        transactional=_checked_transaction(id, transaction, runtime, effect),
         timeout_seconds=seconds_of("timeout", timeout),
         **where_it_runs,
     )
@@ -612,15 +614,6 @@ def _checked_resources(runtime: str, resources: object) -> int | None:
     return bytes_of('resources["memory"]', resources["memory"]) if resources else None
 
 
-def _refuse_later(later: dict[str, Any]) -> None:
-    for option, value in later.items():
-        if value is not None and not (option == "transaction" and value is False):
-            raise KitaruFeatureNotAvailableError(
-                f"@checkpoint({option}=...) comes with a later release; leave it out today",
-                code="not-yet-available",
-            )
-
-
 def _checked_codec(id: str, codec: str | None) -> str:
     if codec is None:
         return "json"
@@ -667,6 +660,25 @@ def _checked_verify(
             code="option-invalid",
         )
     return verify
+
+
+def _checked_transaction(id: str, transaction: bool, runtime: str, effect: object) -> bool:
+    if not check_bool("transaction", transaction):
+        return False
+    if runtime.lower() != "inline":
+        raise KitaruUsageError(
+            f"checkpoint {id!r}: transaction=True lends its body a connection of this process: "
+            f"leave out runtime={runtime!r}",
+            code="option-invalid",
+        )
+    if effect is not None:
+        raise KitaruUsageError(
+            f"checkpoint {id!r}: with transaction=True the body's rows and its outcome are "
+            'committed together, so that nothing is left to ask about: leave out effect="once". '
+            "What is outside the database goes into a checkpoint of its own",
+            code="option-invalid",
+        )
+    return True
 
 
 def _checked_ttl(value: float | timedelta | None) -> float | None:

@@ -39,6 +39,7 @@ _YOUR_CODE = {
     "codec-failed": "A registered codec raised, or gave what it should not.",
     "codec-not-registered": "A recorded value needs a codec that is not registered.",
     "library-not-imported": "A recorded value needs a library that is not imported.",
+    "transaction-aborted": "A transactional checkpoint returned, and its transaction had failed.",
     "pickle-unreadable": "A recorded pickle cannot be read, or not here.",
     "value-changed-while-stored": "A value was changed by another thread while it was stored.",
 }
@@ -65,6 +66,9 @@ _USAGE = {
     "flow-called-directly": "A flow was called as if it were a plain function.",
     "flow-run-during-import": "A flow is run at the top of the module that Kitaru imports.",
     "inside-own-process": "Something was asked for that the process of one body does not have.",
+    "inside-transaction": "A checkpoint or flow was called in a body that has a transaction.",
+    "transaction-is-ours": "The body of a transactional checkpoint ended its transaction.",
+    "transaction-needs-postgres": "A transactional checkpoint was called, and the store has none.",
     "not-importable": "A checkpoint with a process of its own cannot be imported there.",
     "key-used-with-other-inputs": "A key belongs to an execution with other inputs.",
     # Calling checkpoints
@@ -80,6 +84,7 @@ _USAGE = {
     "map-lengths-differ": "map() was given iterables of different lengths.",
     "map-nothing-to-iterate": "map() was given nothing to iterate over.",
     "outside-flow": "Something that belongs in a flow was called outside one.",
+    "outside-transaction": "The connection of a transactional checkpoint was asked for elsewhere.",
     "outside-checkpoint": "Something that belongs in a checkpoint was called outside one.",
     "inside-checkpoint": "Something that belongs in a flow was called in a checkpoint.",
     "own-event-loop": "A checkpoint was called inside an event loop that is not Kitaru's.",
@@ -156,6 +161,7 @@ _USAGE = {
 }
 
 _MACHINE = {
+    "transaction-lost": "The transaction of a checkpoint was lost again and again.",
     "effect-not-done": 'A try with effect="once" was cut off, and its effect did not take place.',
     "disk-failed": "The disk did not do what it was asked.",
     "disk-full": "The disk is full.",

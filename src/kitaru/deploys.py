@@ -139,7 +139,7 @@ class LiveCheck:
             happens = (
                 "the flow is strict, and stops"
                 if strict
-                else 'it has effect="once", and waits for a person'
+                else f"it has {spec.said_once}, and waits for a person"
                 if once
                 else "it would run anew"
             )

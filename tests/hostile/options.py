@@ -132,7 +132,7 @@ WRONG: dict[str, Say] = {
     **_each(_checkpoint, "aliases", (3, "x", ["\n"], [3])),
     **_each(_checkpoint, "timeout", (*NOT_SECONDS, 0, timedelta(-1))),
     **_each(_checkpoint, "effect", ("twice", 3, "")),
-    **_each(_checkpoint, "transaction", (True, "yes")),
+    **_each(_checkpoint, "transaction", (1, "yes")),
     **_each(_checkpoint, "verify", (3, body)),
     **_each(_checkpoint, "codec", ("yaml", 3, object())),
     **_each(_checkpoint, "retires", (1,)),

@@ -57,6 +57,11 @@ def never_reused() -> str:
     return _reason("once")
 
 
+def in_transaction() -> str:
+    """``transaction=True``: its rows are its own, and so is its outcome."""
+    return _reason("transaction")
+
+
 def decided(decision: str, by: str) -> str:
     """A person said what is to become of the call."""
     return _reason("decided", decision=decision, by=by)
@@ -291,6 +296,7 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
         f"first time this sample is taken: number {found['n'] + 1} of equal calls"
     ),
     "once": lambda _: 'effect="once" is never reused',
+    "transaction": lambda _: "transaction=True is never reused",
     "decided": lambda found: f"{found['by']} decided to {found['decision']} it",
     "verified": lambda found: (
         "verify= found that its effect had taken place"

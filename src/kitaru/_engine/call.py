@@ -20,6 +20,7 @@ from kitaru.errors import KitaruContextError, KitaruUsageError
 if TYPE_CHECKING:
     from kitaru._engine.context import Attempt
     from kitaru._engine.run import Run
+    from kitaru._engine.transacted import TransactionAttempt
     from kitaru._store.protocol import ArtifactRow
     from kitaru.model import Retry
 
@@ -56,6 +57,7 @@ class CheckpointSpec:
         "runtime",
         "said",
         "timeout_seconds",
+        "transactional",
         "verify",
         "version",
         "volatile_looks",
@@ -83,6 +85,7 @@ class CheckpointSpec:
         memory_bytes: int | None = None,
         defined_at: tuple[str, str] = ("", ""),
         once: bool = False,
+        transactional: bool = False,
         verify: Callable[..., Any] | None = None,
     ) -> None:
         self.id = id
@@ -107,9 +110,12 @@ class CheckpointSpec:
         """What the process of a body may have, if it has one of its own."""
         self.defined_at = defined_at
         """The module, as it is called in this process, and the qualified name of the function."""
-        self.is_plain = timeout_seconds is None and runtime == "inline"
-        self.once = once
-        """``effect="once"``: a body that starts at most once, unless somebody says run."""
+        self.is_plain = timeout_seconds is None and runtime == "inline" and not transactional
+        self.once = once or transactional
+        """``effect="once"``: a body that starts at most once, unless somebody says run. What it
+        comes to is kept, and drift asks a person; so it is where the body has a transaction."""
+        self.transactional = transactional
+        """``transaction=True``: the outcome is recorded in the body's own transaction."""
         self.verify = verify
         self.hints: tuple[type, ...] | None = None
         """Classes of the return annotation, found at the first decoding."""
@@ -117,6 +123,11 @@ class CheckpointSpec:
         """How many more calls are looked at for volatile arguments; 0 once one was found."""
         self.said: set[str] = set()
         """Notices that were given once and are not repeated."""
+
+    @property
+    def said_once(self) -> str:
+        """Which option makes it one of those that are kept, for messages."""
+        return "transaction=True" if self.transactional else 'effect="once"'
 
 
 class Call:
@@ -149,6 +160,7 @@ class Call:
         "seq",
         "spec",
         "started_at",
+        "transacted",
     )
 
     identity: bytes
@@ -156,6 +168,8 @@ class Call:
     fresh: bool
     modules: int
     """How many modules were loaded when the body began."""
+    transacted: TransactionAttempt | None
+    """The try under way, where the body has a transaction; set there alone."""
 
     def __init__(
         self,
@@ -237,7 +251,7 @@ class Call:
 
     def keep(self, attempt: Attempt, row: ArtifactRow) -> bool:
         """Keep what the body saves until its outcome is recorded; False: that name is taken."""
-        if attempt.is_closed:
+        if attempt.is_closed and (attempt.is_over or not self.spec.transactional):
             raise KitaruContextError(
                 f"kitaru.save() was called by something that checkpoint {self.spec.name!r} left "
                 "running: that attempt is over, and its outcome recorded. Await tasks and threads "

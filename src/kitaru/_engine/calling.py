@@ -17,6 +17,7 @@ from kitaru._engine.context import Place, here
 from kitaru._engine.effects import SLOW_ON_LOOP_SECONDS
 from kitaru._engine.futures import Deferred, FutureBase, Submitted, call_on_loop, start
 from kitaru._engine.once import steps_of
+from kitaru._engine.transacted import refuse_inside, refuse_without
 from kitaru.errors import KitaruContextError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def where(spec: CheckpointSpec) -> Place:
         )
     place.check()
     if place.attempt.is_closed:
+        refuse_inside(f"checkpoint {spec.name!r}", place.attempt)
         if place.run.is_far:
             raise KitaruContextError(
                 f"checkpoint {spec.name!r} was called in the body of a checkpoint with "
@@ -72,6 +74,8 @@ def new_call(
     kwargs: dict[str, Any],
     options: Options,
 ) -> Call:
+    if spec.transactional:
+        refuse_without(place.run, spec)
     policy = options.policy if options.policy_said else spec.policy
     return Call(place.run, spec, place, args, kwargs, policy, _cache(place.run, spec), options.id)
 
@@ -103,9 +107,9 @@ def call_sync(
         _check_loop(spec, run)
         if spec.once:
             raise KitaruContextError(
-                f'checkpoint {spec.name!r} has effect="once" and may have to wait for a person, '
-                f"which would hold the event loop: write `await {spec.name}.submit(...)`, or make "
-                "it `async def`",
+                f"checkpoint {spec.name!r} has {spec.said_once} and may have to wait for "
+                f"{'its database' if spec.transactional else 'a person'}, which would hold the "
+                f"event loop: write `await {spec.name}.submit(...)`, or make it `async def`",
                 code="event-loop-would-block",
             )
     if _has_futures(args, kwargs):

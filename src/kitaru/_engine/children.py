@@ -26,6 +26,7 @@ from kitaru._engine.deadlines import fresh_deadline
 from kitaru._engine.effects import Ask, Commit, Land, Steps
 from kitaru._engine.events import of_drifted_child
 from kitaru._engine.standing import Stand
+from kitaru._engine.transacted import refuse_inside
 from kitaru._engine.unwind import Why
 from kitaru._store.protocol import ExecutionRow, Fenced, LearntRow, Record, Refused, Retry, Start
 from kitaru.errors import (
@@ -120,6 +121,7 @@ def place_for_child(flow: FlowSpec) -> Place | None:
     if run.services.draining:
         raise run.end(Why.HANDED_BACK, f"execution {run.exec_id} is handed back")
     if place.attempt.is_closed:
+        refuse_inside(f"flow {flow.name!r}", place.attempt)
         raise KitaruContextError(
             f"flow {flow.name!r} is run by something that "
             f"{'the flow' if place.call is None else repr(place.call.spec.name)} left running: "

@@ -46,15 +46,21 @@ DUE_AT_ONCE = 0
 
 def steps_of(call: Call) -> Steps[Outcome]:
     """The procedure of a call."""
-    return run_once(call) if call.spec.once else run_checkpoint(call)
+    if not call.spec.once:
+        return run_checkpoint(call)
+    if call.spec.transactional:
+        from kitaru._engine.transactional import run_in_transaction
+
+        return run_in_transaction(call)
+    return run_once(call)
 
 
 def run_once(call: Call) -> Steps[Outcome]:
     """Recall what this call came to, settle it if nobody knows, or run it under an intent."""
     run = call.run
-    recorded = _kept(call)
+    recorded = kept(call)
     if recorded is None and (run.resumed or call.identity in run.uncertain):
-        recorded = yield from _recall(call)
+        recorded = yield from recall_kept(call)
     call.inputs_reason = rules.never_reused()
     try:
         while recorded is None:
@@ -126,7 +132,7 @@ _CUT_OFF = frozenset({"checkpoint-timed-out", "process-died"})
 # --- what is known already ------------------------------------------------------------
 
 
-def _kept(call: Call) -> Outcome | None:
+def kept(call: Call) -> Outcome | None:
     """What an earlier attempt of the caller made of this very call, in this life.
 
     Its success stays. Its failure was an outcome of that attempt: a new one tries again.
@@ -141,7 +147,7 @@ def _kept(call: Call) -> Outcome | None:
     return None
 
 
-def _recall(call: Call) -> Steps[Outcome | None]:
+def recall_kept(call: Call) -> Steps[Outcome | None]:
     """What an earlier life recorded; a call of which it recorded only the intent is settled."""
     run = call.run
     if call.spec.aliases and call.identity not in run.outcomes:

@@ -54,6 +54,7 @@ from kitaru.errors import (
 
 if TYPE_CHECKING:
     from kitaru._engine.call import Call
+    from kitaru._engine.transactional import TransactionBody
 
 
 """Frames of ours are left out of recorded tracebacks: people look for their own."""
@@ -312,8 +313,12 @@ def attempt(call: Call) -> Steps[Any]:
     return result
 
 
-def _guarded_body(call: Call) -> CallBody:
-    """A body that is given up, or killed, at its timeout."""
+def _guarded_body(call: Call) -> CallBody | TransactionBody:
+    """A body that is given up, or killed, at its timeout; or that has a transaction."""
+    if call.spec.transactional:
+        from kitaru._engine.transactional import TransactionBody
+
+        return TransactionBody(call)
     if call.spec.runtime == "inline":
         return TimedBody(call)
     # Loaded here: what it takes to start programs.

@@ -15,6 +15,7 @@ from kitaru._engine.hints import Hints
 from kitaru._engine.listeners import Events
 from kitaru._engine.outage import Outage
 from kitaru._engine.remote import Remote
+from kitaru._engine.turns import Turns
 from kitaru._store.protocol import CodeRow, RecordedCode, Store
 from kitaru.env import Env
 from kitaru.notices import notice
@@ -29,6 +30,9 @@ _MAX_CODES = 8
 _MAX_SAMPLES = 64
 _MAX_COMPARED = 8
 _MAX_SEEN = 10_000
+
+MAX_TRANSACTIONS = 8
+"""Bodies with ``transaction=True`` that run at once in a process: each holds a connection."""
 
 GRACE_SECONDS = 5.0
 """What async code that is told to stop gets to end, before it is left or cancelled."""
@@ -120,6 +124,8 @@ class Services:
         self.hints = Hints(store, env)
         self.drive = drive if self.remote is None else self.remote.drive
         self.drive_async = drive_async if self.remote is None else self.remote.drive_async
+        self.transactions = Turns(MAX_TRANSACTIONS)
+        """Bodies that have a transaction, and with it a connection."""
         self.slot_lent: Callable[[Run], AbstractContextManager[None]] = lambda run: nullcontext()
         """While inside, something of the run waits: its places among those that run are free."""
         self.draining = False

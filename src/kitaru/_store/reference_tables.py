@@ -51,6 +51,7 @@ class Call:
 
 class Tables:
     is_remote = False
+    transactions = None
 
     def __init__(self, *, project: str, env: Env) -> None:
         self.project = project

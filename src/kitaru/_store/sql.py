@@ -22,6 +22,7 @@ from kitaru._store.protocol import (
     NO_FACTS,
     Beat,
     Beaten,
+    BodyTransactions,
     ExecutionRow,
     Head,
     Hint,
@@ -62,6 +63,7 @@ class SqlStore(ControlReads, HousekeepingReads, QueueReads):
     """A :class:`kitaru._store.protocol.Store` on a database that speaks SQL."""
 
     is_remote = False
+    transactions: BodyTransactions | None = None
 
     def __init__(
         self,

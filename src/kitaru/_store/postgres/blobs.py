@@ -38,7 +38,7 @@ class TableBlobs:
         self._database = database
         self._queries = queries
         self._env = env
-        self._objects = objects
+        self.objects = objects
 
     def path(self, digest: bytes) -> str:
         """Where it is, in words."""
@@ -46,8 +46,8 @@ class TableBlobs:
 
     def keep(self, payload: Payload) -> None:
         packed = compressed(payload.data)
-        if self._objects is not None:
-            self._keep_object(self._objects, payload.digest, packed)
+        if self.objects is not None:
+            self._keep_object(self.objects, payload.digest, packed)
         else:
             self._keep_row(payload.digest, packed, None, len(packed))
         self._env.crash_point("blob_written")
@@ -79,14 +79,14 @@ class TableBlobs:
         return data if data is not None and _names(digest, data) else None
 
     def _fetch(self, address: str) -> bytes | None:
-        if self._objects is None:
+        if self.objects is None:
             raise KitaruBackendError(
                 f"a large value stands in {address}, and this process was not told of an object "
                 "store: set KITARU_OBJECTS (or objects= of kitaru.configure) and the credentials "
                 "as they are where flows run",
                 code="objects-unknown",
             )
-        return self._objects.get(address)
+        return self.objects.get(address)
 
     def is_there(self, digest: bytes) -> bool:
         """Inside the transaction that is about to name it; it stays until that ends."""
@@ -103,15 +103,15 @@ class TableBlobs:
 
     def drop_leftovers(self, *, before: int) -> int:
         """Remove objects without a row -> how many. (A row is whole or not there.)"""
-        if self._objects is None:
+        if self.objects is None:
             return 0
         count = 0
-        for page in self._objects.list(before=before):
+        for page in self.objects.list(before=before):
             known = {
                 address for (address,) in self._database.read(self._queries.known_objects, (page,))
             }
             left = [address for address in page if address not in known]
-            self._objects.remove(left)
+            self.objects.remove(left)
             count += len(left)
         return count
 

@@ -65,6 +65,8 @@ class Connection(psycopg.Connection[Row]):
     is_pooled = False
     begin: LiteralString = BEGIN
     """Opens a transaction with its bounds."""
+    local_bounds: LiteralString = ""
+    """Statements that bound what is left of a transaction which was begun without."""
     clock: Callable[[], float]
     answer_seconds: float | None = None
     held: Callable[[], object]
@@ -165,6 +167,7 @@ class Connector:
 
     def _bound(self, connection: Connection, bounded: bool) -> None:
         wanted = [] if not bounded else self._settings()
+        connection.local_bounds = "".join(f"set local {each}; " for each in self._settings())
         if connection.is_pooled:
             # Another session each time: nothing that was prepared would be there.
             connection.prepare_threshold = None

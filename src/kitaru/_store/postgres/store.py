@@ -15,6 +15,7 @@ from kitaru._store.objects import Objects
 from kitaru._store.owners import beat_values
 from kitaru._store.postgres import blobs as blobs_module
 from kitaru._store.postgres import migrate
+from kitaru._store.postgres import transactions as transactions_module
 from kitaru._store.postgres.blobs import TableBlobs
 from kitaru._store.postgres.connecting import BOUNDS, Bounds
 from kitaru._store.postgres.database import LOOK_SECONDS, Database
@@ -23,6 +24,7 @@ from kitaru._store.postgres.logs import LogTable
 from kitaru._store.postgres.migrate import Meta, find_meta, prepare
 from kitaru._store.postgres.pulse import Pulse
 from kitaru._store.postgres.telling import Teller, channel
+from kitaru._store.postgres.transactions import Transactions
 from kitaru._store.postgres.writes import PostgresWrites
 from kitaru._store.protocol import Beat, Beaten, Hint
 from kitaru._store.queries import Queries
@@ -33,6 +35,7 @@ CRASH_POINTS: tuple[str, ...] = (
     *commit.CRASH_POINTS,
     *blobs_module.CRASH_POINTS,
     *migrate.CRASH_POINTS,
+    *transactions_module.CRASH_POINTS,
 )
 """Every place at which a test may end a process inside this store."""
 
@@ -75,13 +78,14 @@ class PostgresStore(SqlStore):
         project: str,
         objects: Objects | None = None,
     ) -> None:
+        blobs = TableBlobs(database, queries, env, objects)
         super().__init__(
             writer=database,
             read=database.read,
             changes=database.changes,
             check_use=database.check_use,
             queries=queries,
-            blobs=TableBlobs(database, queries, env, objects),
+            blobs=blobs,
             env=env,
             project=project,
             writes=PostgresWrites,
@@ -93,6 +97,9 @@ class PostgresStore(SqlStore):
         self._teller = Teller(partial(database.notify, channel(project)))
         database.tell = self._teller.tell
         self._listener: Listener | None = None
+        self.transactions = self._transactions = Transactions(
+            database, queries, env, blobs, self._keep_blobs
+        )
 
     @classmethod
     def open(
@@ -191,4 +198,5 @@ class PostgresStore(SqlStore):
             if self._listener is not None:
                 self._listener.close()
             self._pulse.close()
+            self._transactions.close()
             self._database.close()

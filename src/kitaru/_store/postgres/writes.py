@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from kitaru._core.lifecycle import State
 from kitaru._core.queueing import Queued
 from kitaru._store.blobs import INLINE_BYTES
 from kitaru._store.facts import Session
-from kitaru._store.postgres.database import Database
 from kitaru._store.postgres.telling import QUEUED, words_of
 from kitaru._store.protocol import (
     NO_FACTS,
@@ -46,10 +45,22 @@ MAX_DOUBTFUL = 10_000
 """Writes that nobody came back for, at most."""
 
 
+class Place(Session, Protocol):
+    """What writes ask of the connection on which they are done."""
+
+    single: bool
+    """Whether the next write is one statement, which needs no transaction around it."""
+    words: set[str]
+    """What others are to be told once it is committed."""
+
+    def is_open(self) -> bool: ...
+
+    def is_back(self) -> bool: ...
+
+
 class PostgresWrites(Writes):
-    def __init__(self, session: Session, queries: Queries, rows: Rows) -> None:
+    def __init__(self, session: Place, queries: Queries, rows: Rows) -> None:
         super().__init__(session, queries, rows)
-        assert isinstance(session, Database)
         self._database = session
         self._doubtful: dict[int, Write] = {}
         """Writes of one statement whose connection went, by identity: perhaps recorded."""
@@ -113,7 +124,7 @@ class PostgresWrites(Writes):
         try:
             answer = super().perform(write)
         except Refused:
-            if not self._stands(write):
+            if not self.stands(write):
                 raise
             answer = None
         if isinstance(write, Start) and (answer is None or not answer.created):
@@ -121,7 +132,7 @@ class PostgresWrites(Writes):
         self._doubtful.pop(id(write), None)
         return answer
 
-    def _stands(self, write: Write) -> bool:
+    def stands(self, write: Write) -> bool:
         """Whether what stands there is what this very write has recorded.
 
         Also where the execution has gone on since: it was recorded while its owner was.

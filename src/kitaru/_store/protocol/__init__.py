@@ -64,6 +64,11 @@ from kitaru._store.protocol.rows import (
 from kitaru._store.protocol.store import (
     Store,
 )
+from kitaru._store.protocol.transactions import (
+    BodyTransactions,
+    Transaction,
+    TransactionLost,
+)
 from kitaru._store.protocol.writes import (
     Answer,
     Beat,
@@ -109,6 +114,7 @@ __all__ = [
     "ArtifactRow",
     "Beat",
     "Beaten",
+    "BodyTransactions",
     "Bundle",
     "CallRow",
     "Cancel",
@@ -175,6 +181,8 @@ __all__ = [
     "Store",
     "Sweep",
     "Tombstone",
+    "Transaction",
+    "TransactionLost",
     "TryAgain",
     "WaitRow",
     "Wake",

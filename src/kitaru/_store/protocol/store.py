@@ -36,6 +36,7 @@ from kitaru._store.protocol.rows import (
     ScheduleRow,
     WorkerRow,
 )
+from kitaru._store.protocol.transactions import BodyTransactions
 from kitaru._store.protocol.writes import Beat, Beaten, Write
 
 
@@ -51,6 +52,10 @@ class Store(Protocol):
     It then raises ``KitaruBackendError`` with the code ``store-away``. A write that is
     repeated after that, the very same object, is done once, and has its answer.
     """
+
+    transactions: BodyTransactions | None
+    """For bodies whose own rows are to be committed together with their outcome; None: there
+    are none here."""
 
     def apply(self, write: Write) -> Any:
         """Commit a write and return its answer; everything queued rides along.
