@@ -1,8 +1,8 @@
 """A PostgreSQL server of one's own, from a wheel or from the system: for tests, demo and bench.
 
 Nothing is installed and nothing is left: the data lies in a temporary folder that goes with
-the server. PostgreSQL refuses to run as root, so for root it runs as another user, from a
-copy of the programs that this user can read.
+the server, also where the process that started it was killed. PostgreSQL refuses to run as
+root, so for root it runs as another user, from a copy of the programs that this user can read.
 """
 
 from __future__ import annotations
@@ -33,6 +33,21 @@ FAST: Mapping[str, str] = {
 """Settings of a server whose data nobody will miss."""
 
 DURABLE: Mapping[str, str] = {"max_connections": "200", "shared_buffers": "256MB"}
+
+
+_WATCH = """
+cat
+if read -r pid < data/postmaster.pid; then
+    kill -QUIT "$pid"
+    left=600
+    while [ -e data/postmaster.pid ] && [ "$left" -gt 0 ]; do
+        sleep 0.1
+        left=$((left - 1))
+    done
+fi
+cd / && rm -rf -- "$1"
+"""
+"""What a shell does in the server's folder once its input has ended, which our end ends."""
 
 
 class NoServerError(Exception):
@@ -179,7 +194,7 @@ def running(
     programs = find_programs(kind)
     place = Path(tempfile.mkdtemp(prefix="kitaru-pg-", dir=folder))
     user = None
-    try:
+    with _watched(place):
         if os.geteuid() == 0:
             user = _NOBODY
             programs = _readable_copy(programs, place)
@@ -192,8 +207,26 @@ def running(
             yield server
         finally:
             server.stop("fast")
+
+
+@contextlib.contextmanager
+def _watched(place: Path) -> Iterator[None]:
+    """Whatever ends this process, the server in that folder is ended too, and the folder goes."""
+    # A session of its own: what is sent to our process group is not for it.
+    watch = subprocess.Popen(
+        ["/bin/sh", "-c", _WATCH, "watch", str(place)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=place,
+        start_new_session=True,
+    )
+    try:
+        yield
     finally:
         shutil.rmtree(place, ignore_errors=True)
+        watch.kill()
+        watch.communicate()
 
 
 def _readable_copy(programs: Path, place: Path) -> Path:
