@@ -307,10 +307,10 @@ def test_large_arguments_are_bounded_work() -> None:
     shared: Any = [1] * 10
     for _ in range(60):
         shared = [shared] * 10  # 10 ** 60 items, were it walked
-    began = time.perf_counter()
+    began = time.process_time()
     for value in (large, shared, "x" * 50_000_000, set(range(1_000_000)), {"a": large}):
         digest(worker(value))
-    assert time.perf_counter() - began < 2.0
+    assert time.process_time() - began < 20  # a look at each would take a minute
     assert digest(worker([0] * 20_000)) != digest(worker([0] * 20_001))
 
 

@@ -1,10 +1,11 @@
 """Run every check of the project, the quick ones, or all on all: `check.py [quick | all]`.
 
 All steps run even when an earlier one fails, so that one run shows everything.
-The static checks run side by side; then the demo; then the tests on every other
-Python that is here and with the lowest versions of the dependencies (what is
-fast of them; with `all`, everything); and pytest last: its summary is the last
-line. The exit status is non-zero if anything failed.
+The static checks run side by side; then the demo; then all tests, and beside them
+those on every other Python that is here and with the lowest versions of the
+dependencies (what is fast of them; with `all`, everything). What all tests said is
+shown last: pytest's summary is the last line. The exit status is non-zero if
+anything failed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -57,10 +59,20 @@ def static_steps() -> list[Step]:
     ]
 
 
-WORKERS = str(min(2, os.cpu_count() or 1))
+CORES = os.cpu_count() or 1
+# Half of the time a test waits: for a process, a lease, a disk. So there are more than cores.
+WORKERS = min(2 * CORES, 8)
+WORKERS_ELSEWHERE = min(CORES, 4)
+
+TESTS_LOG = ROOT / "build" / "tests.log"
 
 # About this repository rather than about an interpreter: seen once is enough.
-SAME_EVERYWHERE = ("tests/test_docs.py", "tests/test_docs_site.py", "tests/test_tools.py")
+SAME_EVERYWHERE = (
+    "tests/test_docs.py",
+    "tests/test_docs_site.py",
+    "tests/test_error_pages.py",
+    "tests/test_tools.py",
+)
 
 # What the usual check leaves out elsewhere, so that it stays within its time: programs that
 # are started by the hundred, and differ little between Pythons; and with the lowest versions
@@ -69,25 +81,28 @@ LITTLE_OF_A_PYTHON = ("tests/cli", "tests/examples")
 LITTLE_OF_A_VERSION = ("tests/crash", "tests/engine", "tests/examples", "tests/hostile")
 
 
-def pytest_command(python: Path, *options: str) -> list[str]:
+def pytest_command(python: Path, workers: int, *options: str) -> list[str]:
     """One pytest run: the suite, the documentation's examples, the doctests of `src`."""
-    command = [str(python), "-m", "pytest", "-q", "-n", WORKERS, *options]
+    # Each worker begins with a stretch of its own: what is made once for a folder's tests, such
+    # as a server, few of them make.
+    spread = ["-n", str(workers), "--dist", "worksteal"]
+    command = [str(python), "-m", "pytest", "-q", *spread, *options]
     # Doctests are looked for in the tests too: not in what is for the type checkers,
     # whose mistakes would raise, nor in plugins, which all bear one name.
     left_out = ["--ignore=tests/typing", "--ignore-glob=*/conftest.py"]
     return [*command, *left_out, "--doctest-modules", "tests", "src"]
 
 
-def elsewhere(everything: bool) -> list[Step]:
+def elsewhere(pythons: dict[str, Path | None], everything: bool) -> list[Step]:
     """The tests on the other Pythons, and on the lowest versions of what we depend on."""
-    pythons = {**setup_env.ensure_others(), "lowest versions": setup_env.ensure_lowest()}
     steps = []
     for name, python in pythons.items():
         if python is None:
             print(f"SKIPPED: the tests with {name}: its environment could not be made", flush=True)
         else:
             options = elsewhere_options(name, everything)
-            steps.append(perform(Step(name, pytest_command(python, *options))))
+            command = pytest_command(python, WORKERS_ELSEWHERE, *options)
+            steps.append(perform(Step(name, command)))
     return steps
 
 
@@ -109,24 +124,27 @@ def clean_environment(program: str) -> dict[str, str]:
     # The wrapper of pyright asks the network for a newer version otherwise.
     kept["PYRIGHT_PYTHON_IGNORE_WARNINGS"] = "1"
     kept.pop("PYTHONPATH", None)
+    # The tests start Python by the thousand: it compiles us once, wherever this was started.
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return kept
 
 
-def perform(step: Step) -> Step:
+def perform(step: Step, log: Path | None = None) -> Step:
+    """Run it and keep what it says; in a file, to be read meanwhile, if one is named."""
     began = time.monotonic()
     try:
-        done = subprocess.run(
-            step.command,
-            cwd=ROOT,
-            env=clean_environment(step.command[0]),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-        step.status, step.output = done.returncode, done.stdout
+        with tempfile.TemporaryFile("w+b") if log is None else open(log, "w+b") as said:
+            step.status = subprocess.run(
+                step.command,
+                cwd=ROOT,
+                env=clean_environment(step.command[0]),
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                check=False,
+            ).returncode
+            said.seek(0)
+            step.output = said.read().decode(errors="replace")
     except OSError as problem:
         step.status = 127
         step.output = (
@@ -147,10 +165,10 @@ def perform_loudly(name: str, command: list[str]) -> Step:
     return Step(name, command, time.monotonic() - began, done.returncode)
 
 
-def report(steps: list[Step]) -> None:
+def report(steps: list[Step], *, told_later: Step | None = None) -> None:
     """What failed, with its output; then the table of all steps so far."""
     for step in steps:
-        if step.status != 0 and step.output:
+        if step.status != 0 and step.output and step is not told_later:
             print(f"\n--- {step.name}: {' '.join(step.command)}\n{step.output.rstrip()}")
     print(f"\n{'step':<20}{'result':<14}{'seconds':>8}")
     for step in steps:
@@ -158,25 +176,41 @@ def report(steps: list[Step]) -> None:
     print(flush=True)
 
 
-def check(how: str) -> int:
+def check_quickly() -> int:
     setup_env.ensure()
-    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        steps = list(pool.map(perform, static_steps()))
-    if how != "quick":
-        demo = [str(setup_env.PYTHON), "examples/code_census/demo.py", "--short", "--plain"]
-        steps.append(perform_loudly("demo, shortened", demo))
-        steps += elsewhere(everything=how == "all")
+    steps = static()
     report(steps)
-    options = ["-m", "not slow"] if how == "quick" else []
-    steps.append(perform_loudly("tests", pytest_command(setup_env.PYTHON, *options)))
+    command = pytest_command(setup_env.PYTHON, WORKERS, "-m", "not slow")
+    steps.append(perform_loudly("tests", command))
     return 1 if any(step.status for step in steps) else 0
+
+
+def static() -> list[Step]:
+    with ThreadPoolExecutor(max_workers=CORES) as pool:
+        return list(pool.map(perform, static_steps()))
+
+
+def check(everything: bool) -> int:
+    pythons = setup_env.ensure_all()
+    steps = static()
+    demo = [str(setup_env.PYTHON), "examples/code_census/demo.py", "--short", "--plain"]
+    steps.append(perform_loudly("demo, shortened", demo))
+    TESTS_LOG.parent.mkdir(exist_ok=True)
+    print(f"check tests              running: {TESTS_LOG.relative_to(ROOT)}", flush=True)
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        others = beside.submit(elsewhere, pythons, everything)
+        tests = perform(Step("tests", pytest_command(setup_env.PYTHON, WORKERS)), TESTS_LOG)
+        steps += others.result()
+    report([*steps, tests], told_later=tests)
+    print(tests.output.rstrip(), flush=True)
+    return 1 if any(step.status for step in [*steps, tests]) else 0
 
 
 def main(arguments: list[str]) -> int:
     if arguments not in ([], ["quick"], ["all"]):
         print("usage: python tools/check.py [quick | all]", file=sys.stderr)
         return 2
-    return check(arguments[0] if arguments else "usual")
+    return check_quickly() if arguments == ["quick"] else check(everything=arguments == ["all"])
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Make the development environment: `.venv` in the checkout, with everything that `check` runs.
 
+With `all`, also those beside it, in which the tests run on other Pythons and versions.
+
 Runs under any Python from 3.8 on, because it has to find a newer one first.
 Installs only when `pyproject.toml`, the interpreter or the place of the
 checkout has changed since the last time. Knows nothing of the checks.
@@ -13,12 +15,14 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / ".installed-for"
+PIP = (PYTHON, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input")
 OLDEST = (3, 11)
 MINORS = (13, 12, 11)
 
@@ -98,13 +102,18 @@ def run(*command: str | Path) -> None:
 
 
 def make_venv() -> None:
-    """A usable `.venv`: one that is broken, too old or moved is made anew."""
+    """A usable `.venv`: one that is broken, too old or moved is made anew.
+
+    Its pip installs into the others too.
+    """
     version = probed_version(str(PYTHON)) if PYTHON.exists() else None
-    if version is not None and version >= OLDEST:
-        return
-    python = find_python()
-    say(f"making .venv with {python}")
-    run(python, "-m", "venv", "--clear", VENV)
+    if version is None or version < OLDEST:
+        python = find_python()
+        say(f"making .venv with {python}")
+        run(python, "-m", "venv", "--clear", VENV)
+    if not is_installed(VENV) and not pip_is_new_enough(PYTHON):
+        say("upgrading pip in .venv")
+        run(*PIP, "install", "--upgrade", "pip>=25.1")
 
 
 def pip_is_new_enough(python: Path) -> bool:
@@ -127,13 +136,9 @@ def install(folder: Path, group: str, *more: str | Path) -> None:
         return
     # An interrupted install must not look finished.
     (folder / STAMP.name).unlink(missing_ok=True)
-    python = folder / "bin" / "python"
-    pip = (python, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input")
-    if not pip_is_new_enough(python):
-        say(f"upgrading pip in {folder.name}")
-        run(*pip, "install", "--upgrade", "pip>=25.1")
     say(f"installing into {folder.name} (a minute or two the first time)")
-    run(*pip, "install", "-e", ".", "--group", group, *more)
+    into = ("--python", folder / "bin" / "python")
+    run(*PIP, *into, "install", "-e", ".", "--group", group, *more)
     (folder / STAMP.name).write_text(wanted_stamp())
 
 
@@ -142,8 +147,9 @@ def install_elsewhere(python: str, folder: Path, *more: str | Path) -> bool:
     try:
         if not is_installed(folder):
             say(f"making {folder.name} with {python}")
-            run(python, "-m", "venv", "--clear", folder)
-            install(folder, "test", *more)
+            run(python, "-m", "venv", "--clear", "--without-pip", folder)
+            # Most of what is there is never imported: what is, Python compiles itself.
+            install(folder, "test", "--no-compile", *more)
     except SystemExit:
         return False  # it has said why
     return True
@@ -209,6 +215,26 @@ def ensure() -> Path:
     return PYTHON
 
 
-if __name__ == "__main__":
-    ensure()
+def ensure_all() -> dict[str, Path | None]:
+    """Ours, and at the same time those beside it, one after another -> the latter by name."""
+    make_venv()
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        others = beside.submit(lambda: {**ensure_others(), "lowest versions": ensure_lowest()})
+        ensure()
+        return others.result()
+
+
+def main(arguments: list[str]) -> int:
+    if arguments not in ([], ["all"]):
+        sys.stderr.write("usage: python tools/setup_env.py [all]\n")
+        return 2
+    if arguments:
+        ensure_all()
+    else:
+        ensure()
     say(f"ready: {PYTHON.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
