@@ -153,7 +153,28 @@ def test_an_environment_that_cannot_be_made_is_told_from_one_that_can(
     assert "no space left" in capsys.readouterr().err
 
 
-def test_what_the_check_leaves_out_elsewhere_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_beside_ours_is_made_with_our_pip_and_without_one_of_its_own(
+    setup_env: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup_env, "ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").write_text("[project]\n")
+    says = interpreter(tmp_path, "python3.11", f'echo "$@" >> {tmp_path}/asked')
+    monkeypatch.setattr(setup_env, "PIP", (says, "-m", "pip"))
+    folder = tmp_path / "env"
+    folder.mkdir()
+    assert setup_env.install_elsewhere(says, folder, "--constraint", "pins")
+    venv, install = (tmp_path / "asked").read_text().splitlines()
+    assert venv == f"-m venv --clear --without-pip {folder}"
+    into = f"--python {folder}/bin/python"
+    options = "--group test --no-compile --constraint pins"
+    assert install == f"-m pip {into} install -e . {options}"
+    (tmp_path / "asked").unlink()
+    assert setup_env.install_elsewhere(says, folder)
+    assert not (tmp_path / "asked").exists()
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
     spec = importlib.util.spec_from_file_location("kitaru_check", ROOT / "tools" / "check.py")
     assert spec is not None
@@ -161,6 +182,24 @@ def test_what_the_check_leaves_out_elsewhere_is_there(monkeypatch: pytest.Monkey
     check = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, check)  # dataclasses look their module up
     spec.loader.exec_module(check)
+    return check
+
+
+def test_what_a_step_says_is_kept_and_can_be_read_while_it_runs(
+    check: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    log = tmp_path / "log"
+    program = (
+        f"import sys; print('so far', flush=True); seen = open({str(log)!r}).read();"
+        "sys.exit(seen + str(sys.dont_write_bytecode))"
+    )
+    step = check.perform(check.Step("step", [sys.executable, "-c", program]), log)
+    assert (step.status, step.verdict) == (1, "FAILED (1)")
+    assert step.output == log.read_text() == "so far\nso far\nFalse\n"
+
+
+def test_what_the_check_leaves_out_elsewhere_is_there(check: ModuleType) -> None:
     for name in ("Python 3.12", "lowest versions"):
         usual, everything = (check.elsewhere_options(name, every) for every in (False, True))
         assert set(everything) < set(usual)

@@ -60,7 +60,7 @@ def static_steps() -> list[Step]:
 
 
 CORES = os.cpu_count() or 1
-# Half of the time a test waits: for a process, a lease, a disk. So there are more than cores.
+# A test waits half of its time, for a process, a lease, a disk: so there are more than cores.
 WORKERS = min(2 * CORES, 8)
 WORKERS_ELSEWHERE = min(CORES, 4)
 
