@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from .programs import Project
 
@@ -330,15 +330,15 @@ def test_a_worker_answers_probes_and_scrapers(fleet: Fleet) -> None:
     assert get(f"{place}/elsewhere")[0] == 404
     status, text = get(f"{place}/metrics")
     assert status == 200
-    samples = [line for line in text.splitlines() if not line.startswith("#")]
-    shape = re.compile(r'[a-z_]+(\{[a-z]+="[^"]*"\})? [0-9.e-]+')
-    assert all(shape.fullmatch(line) for line in samples), text
-    assert 'kitaru_executions{status="completed"} 1' in samples
-    assert 'kitaru_worker_events_total{event="completed"} 1' in samples
-    assert "kitaru_worker_claimed_total 1" in samples
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    events = families["kitaru_worker_events"].samples
+    assert {each.labels["event"]: each.value for each in events}["completed"] == 1
+    assert [each.value for each in families["kitaru_worker_claimed"].samples] == [1]
+    assert [each.value for each in families["kitaru_store_up"].samples] == [1]
 
     fleet.enqueue("holds:a")
     worker.hear("execution.claimed")
+    assert 'kitaru_queue_running{queue="default"} 1' in get(f"{place}/metrics")[1].splitlines()
     gate = open(fleet.project.folder / "gate", "w")  # noqa: SIM115
     worker.process.send_signal(signal.SIGTERM)
     worker.hear("draining")

@@ -7,12 +7,13 @@ machine alone unless somebody says otherwise. A request waits for no execution.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from kitaru import app as _app
 from kitaru._engine.serving import Serving
+from kitaru.cli.metrics import metrics
 from kitaru.errors import KitaruError, KitaruUsageError
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -73,107 +74,7 @@ def _readiness() -> tuple[int, str, str]:
     app = _app.current()
     if app.services.draining:
         return 503, "text/plain", "draining: nothing new starts here\n"
+    if app.services.outage.latch is not None:
+        return 503, "text/plain", "the store is away: nothing new starts here\n"
     app.store.get_owner(app.runner.ownership.number())  # raises if the store is away
     return 200, "text/plain", "ready\n"
-
-
-# --- metrics ---------------------------------------------------------------------------------
-
-
-def metrics(serving: Serving) -> str:
-    """What Prometheus scrapes, in its text format."""
-    app = _app.current()
-    began = app.env.monotonic()
-    counts = app.store.count_executions(project=app.project)
-    seconds = app.env.monotonic() - began
-    limits = app.store.list_limits(project=app.project)
-    lines = [
-        *_family(
-            "kitaru_executions",
-            "gauge",
-            "Executions of the project in the store, by status.",
-            [({"status": state.value}, count) for state, count in sorted(counts.items())],
-        ),
-        *_family(
-            "kitaru_limit_taken",
-            "gauge",
-            "Places taken under a limit of a queue or key.",
-            [({"limit": limit.name}, limit.taken) for limit in limits],
-        ),
-        *_family(
-            "kitaru_limit_max",
-            "gauge",
-            "Places that there are under a limit.",
-            [({"limit": limit.name}, limit.max) for limit in limits],
-        ),
-        *_of_worker(serving),
-        *_one(
-            "kitaru_store_read_seconds",
-            "gauge",
-            "How long the store took to count executions, just now.",
-            seconds,
-        ),
-    ]
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _of_worker(serving: Serving) -> list[str]:
-    app, tally = _app.current(), serving.tally
-    ended = sorted(tally.events.items())
-    return [
-        *_one("kitaru_worker_running", "gauge", "Executions that run here.", app.runner.busy),
-        *_one(
-            "kitaru_worker_concurrency",
-            "gauge",
-            "Executions at once, at most.",
-            serving.wanted.concurrency,
-        ),
-        *_one(
-            "kitaru_worker_draining",
-            "gauge",
-            "1 while it is stopping.",
-            int(app.services.draining),
-        ),
-        *_one("kitaru_worker_claims_total", "counter", "Claims that were tried.", tally.claims),
-        *_one(
-            "kitaru_worker_claimed_total",
-            "counter",
-            "Executions taken from queues.",
-            tally.claimed,
-        ),
-        *_one(
-            "kitaru_worker_claim_seconds_total",
-            "counter",
-            "Time that claims took.",
-            tally.claim_seconds,
-        ),
-        *_family(
-            "kitaru_worker_events_total",
-            "counter",
-            "What happened to executions here: claimed, taken_over, completed, failed, ...",
-            [({"event": name.removeprefix("execution.")}, count) for name, count in ended],
-        ),
-    ]
-
-
-def _one(name: str, kind: str, help: str, value: float) -> list[str]:
-    return _family(name, kind, help, [({}, value)])
-
-
-def _family(
-    name: str, kind: str, help: str, samples: Iterable[tuple[dict[str, str], float]]
-) -> list[str]:
-    lines = [f"# HELP {name} {help}", f"# TYPE {name} {kind}"]
-    for labels, value in samples:
-        said = ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
-        lines.append(f"{name}{{{said}}} {value}" if said else f"{name} {value}")
-    return lines
-
-
-def _escaped(text: str) -> str:
-    """As the format wants label values.
-
-    >>> _escaped('a"b')
-    'a\\\\"b'
-    """
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
