@@ -114,9 +114,11 @@ class Claimer:
             self.most[name] = max(self.most[name], running)
 
 
-def work_at_once(opened: Callable[[], Store], claimers: int, executions: int) -> None:
+def work_at_once(
+    opened: Callable[[], Store], claimers: int, executions: int, limits: dict[str, int] = LIMITS
+) -> None:
     first = opened()
-    first.apply(SetLimits("demo", dict(LIMITS)))
+    first.apply(SetLimits("demo", dict(limits)))
     chosen = random.Random(1)
     for number in range(executions):
         started(
@@ -144,7 +146,7 @@ def work_at_once(opened: Callable[[], Store], claimers: int, executions: int) ->
         thread.join(HANG_SECONDS)
     assert not failures, failures
     assert not any(thread.is_alive() for thread in threads)
-    for name, limit in LIMITS.items():
+    for name, limit in limits.items():
         assert max(one.most[name] for one in all_of_them) <= limit
     assert sum(one.lives for one in all_of_them) > claimers, "nobody died: this proves nothing"
     rows = first.list_executions(project="demo", limit=1000)
@@ -166,14 +168,17 @@ def test_on_sqlite_never_one_too_many_runs_and_no_slot_is_lost(tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.timeout(HANG_SECONDS * 2)
-def test_on_postgresql_never_one_too_many_runs_and_no_slot_is_lost(postgres_url: str) -> None:
+@pytest.mark.parametrize("limits", [LIMITS, {}], ids=["limited", "by one statement"])
+def test_on_postgresql_never_one_too_many_runs_and_no_slot_is_lost(
+    postgres_url: str, limits: dict[str, int]
+) -> None:
     seeds = count()
 
     def opened() -> Store:
         # Each another one: what a process is known by is random.
         return PostgresStore.open(postgres_url, env=StillEnv(next(seeds)), project="demo")
 
-    work_at_once(opened, claimers=8, executions=100)
+    work_at_once(opened, claimers=8, executions=100, limits=limits)
 
 
 # --- a death at the commit ---

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from kitaru._store.postgres.store import PostgresStore
 from kitaru._store.protocol import (
     NO_FACTS,
     Claim,
+    ClaimNext,
     Delete,
     DropBlobs,
     ExecutionRow,
@@ -26,6 +28,7 @@ from kitaru._store.protocol import (
     Park,
     Record,
     RegisterOwner,
+    SetLimits,
     Start,
     Sweep,
 )
@@ -46,7 +49,7 @@ from .worlds import (
 )
 
 HANG_SECONDS = 240
-ONLY_POSTGRES = {"blobs.sql", "locks.sql", "logs.sql", "receipts.sql"}
+ONLY_POSTGRES = {"blobs.sql", "claims.sql", "locks.sql", "logs.sql", "receipts.sql"}
 ONLY_SQLITE = ["set_root", "read_root"]
 """A database belongs to no folder."""
 
@@ -413,3 +416,36 @@ def test_two_that_sweep_one_execution_count_its_rows_once(
         assert sorted(each.result() for each in sweeping) == [0, 2]
     other.close()
     assert run_sql(pg, "select calls_deleted from kitaru.meta") == [(2,)]
+
+
+def sent(store: PostgresStore, path: Path, write: ClaimNext) -> tuple[list[str], int]:
+    """The executions that were claimed, and how many statements went to the server for it."""
+    writer = store._database._writer
+    assert writer is not None
+    with path.open("w+") as file:
+        writer.pgconn.trace(file.fileno())
+        try:
+            rows = store.apply(write)
+        finally:
+            writer.pgconn.untrace()
+        text = path.read_text(encoding="utf-8")
+    return [row.exec_id for row in rows], len(re.findall(r"\tF\t\d+\t(?:Bind|Query)\b", text))
+
+
+def test_a_claim_takes_as_many_statements_for_a_hundred_as_for_one(
+    postgres_url: str, env: StillEnv, tmp_path: Path
+) -> None:
+    with closing(PostgresStore.open(postgres_url, env=env, project="demo")) as store:
+        owner = new_owner(store).id
+        for number in range(220):
+            started(store, None, f"e-{number:03}")
+        one = ClaimNext("demo", ["demo.agent"], [], owner, 1, 10_000)
+        many = one._replace(limit=100)
+        free = [sent(store, tmp_path / "trace", write) for write in (one, many)]
+        assert [len(rows) for rows, _ in free] == [1, 100]
+        # The one that begins, the claim, and the commit.
+        assert [statements for _, statements in free] == [3, 3]
+        store.apply(SetLimits("demo", {"default": 1_000}))
+        limited = [sent(store, tmp_path / "trace", write) for write in (one, many)]
+        assert [len(rows) for rows, _ in limited] == [1, 100]
+        assert len({statements for _, statements in limited}) == 1

@@ -45,10 +45,10 @@ class QueueWrites(OwnerWrites):
         if not found:
             return []
         candidates = [Queued._make(row) for row in found]
-        chosen = choose(candidates, self._room(write.project, candidates), limit=write.limit)
+        chosen = choose(candidates, self._room(write.project), limit=write.limit)
         return [self._claim_pending(one.id, one.epoch, write.owner, write.at) for one in chosen]
 
-    def _room(self, project: str, candidates: Sequence[Queued]) -> dict[str, int]:
+    def _room(self, project: str) -> dict[str, int]:
         """How many slots are free of each limit."""
         limits = self._select(self._queries.list_limits, (project,))
         return {name: most - taken for name, most, taken in limits}

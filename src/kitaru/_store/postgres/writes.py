@@ -8,13 +8,13 @@ commit. The hot path takes none: its one statement locks what it asks for.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from kitaru._core.lifecycle import State
-from kitaru._core.queueing import Queued
 from kitaru._store.blobs import INLINE_BYTES
 from kitaru._store.facts import Session
+from kitaru._store.postgres.claims import ClaimWrites
 from kitaru._store.postgres.telling import QUEUED, words_of
 from kitaru._store.protocol import (
     NO_FACTS,
@@ -36,7 +36,6 @@ from kitaru._store.protocol import (
 )
 from kitaru._store.queries import Queries
 from kitaru._store.rows import Row, Rows
-from kitaru._store.writes import Writes
 from kitaru.errors import KitaruBackendError
 
 _ONLY_CALLS = NO_FACTS[1:]
@@ -58,7 +57,7 @@ class Place(Session, Protocol):
     def is_back(self) -> bool: ...
 
 
-class PostgresWrites(Writes):
+class PostgresWrites(ClaimWrites):
     def __init__(self, session: Place, queries: Queries, rows: Rows) -> None:
         super().__init__(session, queries, rows)
         self._database = session
@@ -211,12 +210,6 @@ class PostgresWrites(Writes):
         self._database.single = False  # from here on it is more than one statement
         self._lock_limits(write.project, (write.queue, write.limit_key))
         return super()._start_limited(write, row, values)
-
-    def _room(self, project: str, candidates: Sequence[Queued]) -> dict[str, int]:
-        if self._select(self._queries.list_limits, (project,)):
-            names = (name for one in candidates for name in (one.queue, one.limit_key))
-            self._lock_limits(project, names)
-        return super()._room(project, candidates)
 
     def _lock_memories(self, project: str, rows: Any) -> None:
         names = {json.dumps([project, row.scope_type, row.scope, row.key]) for row in rows}
