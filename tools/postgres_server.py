@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import time
@@ -236,12 +237,25 @@ def _readable_copy(programs: Path, place: Path) -> Path:
     package = programs.parent.parent
     for source in (package, package.with_name(f"{package.name}.libs")):
         if source.is_dir():
-            shutil.copytree(source, place / "programs" / source.name, symlinks=True)
-    for path in (place / "programs").rglob("*"):
-        if not path.is_symlink():
-            path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
-    (place / "programs").chmod(0o755)
+            shutil.copytree(
+                source, place / "programs" / source.name, symlinks=True, copy_function=_give
+            )
+    for path in (place / "programs", *(place / "programs").rglob("*")):
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o755)
     return place / "programs" / package.name / programs.relative_to(package)
+
+
+def _give(source: str, target: str) -> None:
+    """The same file once more; a copy, where it is on another disk or not for everybody."""
+    mode = os.stat(source).st_mode
+    wanted = mode | (0o555 if mode & stat.S_IXUSR else 0o444)
+    if mode == wanted:
+        with contextlib.suppress(OSError):
+            os.link(source, target)
+            return
+    shutil.copyfile(source, target)
+    os.chmod(target, stat.S_IMODE(wanted))
 
 
 def free_port() -> int:
