@@ -107,12 +107,6 @@ def test_an_option_of_a_later_release_is_refused_by_checkpoint(name: str, value:
         kitaru.checkpoint(**{name: value})(a_function)
 
 
-@pytest.mark.parametrize(("name", "value"), one_by_one(NAMES["later"]["run_options"]))
-def test_an_option_of_a_later_release_is_refused_for_a_run(name: str, value: object) -> None:
-    with pytest.raises(kitaru.KitaruFeatureNotAvailableError, match=name):
-        kitaru.flow(a_function).options(**{name: value})
-
-
 def test_the_client_has_its_methods_and_says_which_come_later(tmp_path: Path) -> None:
     """In a process of its own: the client opens a store, and a process has one."""
     code = f"""

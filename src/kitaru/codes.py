@@ -63,6 +63,16 @@ _USAGE = {
     "argument-of-wrong-type": "A flow's argument does not fit its annotation.",
     "arguments-do-not-fit": "The arguments do not fit the function's signature.",
     "run-in-a-queue": "Options of queues were given to run(), which stands in none.",
+    "run-in-a-transaction": (
+        "A flow was to be run here and now in a transaction of the program's own."
+    ),
+    "connection-unfit": "A connection was given through which nothing can be started.",
+    "connection-elsewhere": (
+        "A connection was given that leads to another database than the store's."
+    ),
+    "execution-not-committed": (
+        "The transaction in which an execution is enqueued is not committed."
+    ),
     "flow-called-directly": "A flow was called as if it were a plain function.",
     "flow-run-during-import": "A flow is run at the top of the module that Kitaru imports.",
     "inside-own-process": "Something was asked for that the process of one body does not have.",
@@ -179,6 +189,7 @@ _MACHINE = {
     "record-malformed": "A record does not have the form that Kitaru writes.",
     "record-of-later-release": "A record was written by a later release.",
     "recording-stopped": "What an execution did could not be recorded any more.",
+    "connection-lost": "The connection that was given is gone.",
     "row-gone": "A row of the store was deleted meanwhile.",
     "sqlite-too-old": "The installed SQLite can damage the store.",
     "server-unfit": "A database server on which a store cannot be kept.",

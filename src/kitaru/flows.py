@@ -31,6 +31,8 @@ from kitaru._core.schedules import Schedule, check_schedule
 from kitaru._engine.execution import FlowSpec
 from kitaru._engine.frames import fold, folding
 from kitaru._engine.queueing import NOTHING_SAID, Queueing
+from kitaru._engine.within import Within, on_a_thread, within_async
+from kitaru._engine.within import within as within_
 from kitaru.decoration import (
     check_bool,
     check_function,
@@ -45,7 +47,6 @@ from kitaru.decoration import (
 )
 from kitaru.errors import (
     KitaruError,
-    KitaruFeatureNotAvailableError,
     KitaruNotFoundError,
     KitaruStateError,
     KitaruUsageError,
@@ -69,7 +70,7 @@ _MAX_TAGS = 32
 class RunOptions:
     """What ``flow.options()`` and ``run()`` say; None means not said."""
 
-    __slots__ = ("cache", "key", "queueing", "retries", "tags", "timeout_seconds")
+    __slots__ = ("cache", "connection", "key", "queueing", "retries", "tags", "timeout_seconds")
 
     def __init__(
         self,
@@ -80,6 +81,7 @@ class RunOptions:
         retries: int | None = None,
         timeout_seconds: float | None = None,
         queueing: Queueing = NOTHING_SAID,
+        connection: object = None,
     ) -> None:
         self.key = key
         self.tags = tags
@@ -87,6 +89,7 @@ class RunOptions:
         self.retries = retries
         self.timeout_seconds = timeout_seconds
         self.queueing = queueing
+        self.connection = connection
 
     def with_(self, cache: Any, retries: Any) -> RunOptions:
         """These, with what a call of ``run()`` or ``enqueue()`` itself says."""
@@ -99,6 +102,7 @@ class RunOptions:
             retries=self.retries if retries is None else _checked_retries(retries),
             timeout_seconds=self.timeout_seconds,
             queueing=self.queueing,
+            connection=self.connection,
         )
 
 
@@ -177,11 +181,14 @@ class Flow(Generic[P, R]):
         replay: Replay | None = None,
         *,
         enqueue: bool = False,
+        within: Within | None = None,
     ) -> FlowHandle[R]:
         from kitaru._engine.starting import start_execution
 
         app = _app.current()
         app.host.go_on()
+        if options.connection is not None and within is None:
+            within = within_(app.store, options.connection, self.spec.name, enqueue=enqueue)
         enqueue = enqueue or _settings.current().enqueues
         row, completion, child = start_execution(
             app.services,
@@ -197,6 +204,7 @@ class Flow(Generic[P, R]):
             timeout_seconds=options.timeout_seconds,
             queueing=options.queueing,
             enqueue=enqueue,
+            within=within,
         )
         return FlowHandle(
             row.exec_id,
@@ -206,6 +214,7 @@ class Flow(Generic[P, R]):
             adopts=not enqueue and (options.key is not None or child is not None),
             completion=completion,
             asked=None if child is None else Asked.of(child, row),
+            within=within,
         )
 
     def options(
@@ -233,14 +242,11 @@ class Flow(Generic[P, R]):
         For :meth:`enqueue`: ``queue`` is where it stands (``"default"``), those with a higher
         ``priority`` (0) are claimed first, ``limit_key`` names a limit that it shares with others
         beside that of its queue (``kitaru.configure(limits={...})``), and it is not begun before
-        ``delay`` (seconds or timedelta) has passed.
+        ``delay`` (seconds or timedelta) has passed. With ``connection`` (psycopg's, or a
+        ``Connection`` or ``Session`` of SQLAlchemy, to the database that the store is in) it is
+        recorded in the transaction of that connection: it is there when and only when you commit.
         """
         check_options("flow.options()", unknown, _RUN_OPTIONS)
-        if connection is not None:
-            raise KitaruFeatureNotAvailableError(
-                "flow.options(connection=...) comes with a later release; leave it out today",
-                code="not-yet-available",
-            )
         before = self._options
         queueing = Queueing(
             None if queue is None else check_name("queue", queue),
@@ -258,6 +264,7 @@ class Flow(Generic[P, R]):
                 retries=before.retries if retries is None else _checked_retries(retries),
                 timeout_seconds=seconds_of("timeout", timeout) or before.timeout_seconds,
                 queueing=queueing.over(before.queueing),
+                connection=before.connection if connection is None else connection,
             ),
         )
 
@@ -303,6 +310,45 @@ class Flow(Generic[P, R]):
         try:
             options = self._options.with_(kwargs.pop("cache", None), kwargs.pop("retries", None))
             return self._start(args, kwargs, options, enqueue=True)
+        except KitaruError as error:
+            fold(error)
+            raise
+
+    @overload
+    async def enqueue_async(self, /, *args: P.args, **kwargs: P.kwargs) -> FlowHandle[R]: ...
+    @overload
+    async def enqueue_async(
+        self, /, *args: Any, cache: Cache | None, retries: int | None = None, **kwargs: Any
+    ) -> FlowHandle[R]: ...
+    @overload
+    async def enqueue_async(
+        self, /, *args: Any, retries: int | None, **kwargs: Any
+    ) -> FlowHandle[R]: ...
+    async def enqueue_async(self, /, *args: Any, **kwargs: Any) -> FlowHandle[R]:
+        """What :meth:`enqueue` does, without making the event loop wait.
+
+        With ``options(connection=)`` it takes the connections that are for ``await``: psycopg's
+        ``AsyncConnection``, SQLAlchemy's ``AsyncConnection`` and ``AsyncSession``.
+
+        >>> import asyncio, kitaru
+        >>> @kitaru.flow
+        ... def report(year: int) -> str:
+        ...     return f"the year {year}"
+        >>> async def serve() -> str:
+        ...     handle = await report.enqueue_async(2025)
+        ...     return handle.status.value
+        >>> asyncio.run(serve())
+        'pending'
+        """
+        try:
+            options = self._options.with_(kwargs.pop("cache", None), kwargs.pop("retries", None))
+            within = None
+            if options.connection is not None:
+                store = (await on_a_thread(_app.current)).store
+                within = await within_async(store, options.connection, self.spec.name)
+            return await on_a_thread(
+                lambda: self._start(args, kwargs, options, enqueue=True, within=within)
+            )
         except KitaruError as error:
             fold(error)
             raise
@@ -385,6 +431,9 @@ class BoundFlow(Generic[P, R]):
 
     def enqueue(self, /, *args: P.args, **kwargs: P.kwargs) -> FlowHandle[R]:
         return self._flow.enqueue(self.__self__, *args, **kwargs)
+
+    async def enqueue_async(self, /, *args: P.args, **kwargs: P.kwargs) -> FlowHandle[R]:
+        return await self._flow.enqueue_async(self.__self__, *args, **kwargs)
 
     def options(self, **options: Any) -> BoundFlow[P, R]:
         return BoundFlow(self._flow.options(**options), self.__self__)

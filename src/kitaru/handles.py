@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from kitaru._engine.effects import Steps
     from kitaru._engine.execution import Completion
     from kitaru._engine.run import Run
+    from kitaru._engine.within import Within
     from kitaru._store.protocol import ExecutionRow
     from kitaru.model import ExecutionStatus
 
@@ -108,6 +109,7 @@ class FlowHandle(Generic[R]):
         adopts: bool = False,
         completion: Completion | None = None,
         asked: Asked | None = None,
+        within: Within | None = None,
     ) -> None:
         self._exec_id = exec_id
         self._row_id = row_id
@@ -123,6 +125,8 @@ class FlowHandle(Generic[R]):
         self._said: set[str] = set()
         self._look_at_workers = 0.0
         self._asked = asked
+        self._within = within
+        """The transaction of the program's in which it was started: it may not be there yet."""
 
     def __kitaru_key__(self) -> str:
         """As an argument of a checkpoint it counts by its execution."""
@@ -142,6 +146,8 @@ class FlowHandle(Generic[R]):
         """What the execution is doing, read now: ``interrupted`` if its owner is dead."""
         from kitaru.model import ExecutionStatus
 
+        if self._within is not None:
+            self._row()
         state, _, owner = self._app.store.get_status(self._row_id)
         alive = self._app.runner.ownership.is_alive
         if state.value == "running" and not alive(owner):
@@ -424,7 +430,13 @@ class FlowHandle(Generic[R]):
         )
 
     def _row(self) -> ExecutionRow:
-        row = self._app.store.find_execution(self._exec_id)
+        find = partial(self._app.store.find_execution, self._exec_id)
+        within = self._within
+        if within is not None:
+            found = within.look(self._exec_id, find)
+            self._within = None  # once it is there it stays, or is deleted as any other
+            return found
+        row = find()
         if row is None:
             raise KitaruNotFoundError(
                 f"execution {self._exec_id} is not in the store any more: it was deleted",

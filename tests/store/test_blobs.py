@@ -203,7 +203,7 @@ def test_an_object_whose_writer_died_is_written_by_the_next(
     store = in_objects(postgres_url, bucket, env)
     blobs = store._blobs
     assert isinstance(blobs, TableBlobs)
-    objects = blobs._objects
+    objects = blobs.objects
     assert objects is not None
     blobs._keep_row(large().digest, None, objects.address("aa/left"), 10)  # and died here
     assert blobs.find(large().digest) is None

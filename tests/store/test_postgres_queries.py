@@ -50,6 +50,7 @@ from .worlds import (
 
 HANG_SECONDS = 240
 ONLY_POSTGRES = {"blobs.sql", "claims.sql", "locks.sql", "logs.sql", "receipts.sql"}
+ONLY_POSTGRES |= {"within.sql"}
 ONLY_SQLITE = ["set_root", "read_root"]
 """A database belongs to no folder."""
 

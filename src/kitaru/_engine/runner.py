@@ -34,6 +34,7 @@ from kitaru._engine.pool import Pool
 from kitaru._engine.run import Run
 from kitaru._engine.services import Services
 from kitaru._engine.serving import Serving
+from kitaru._engine.within import Within
 from kitaru._store.protocol import (
     NO_FACTS,
     ExecutionRow,
@@ -122,14 +123,19 @@ class Runner:
         return row, completion
 
     def enqueue(
-        self, flow: FlowSpec, new: Start, context: Context | None = None
+        self,
+        flow: FlowSpec,
+        new: Start,
+        context: Context | None = None,
+        within: Within | None = None,
     ) -> tuple[ExecutionRow, None]:
         """Record a new execution for a worker to run; with a key, find the one that has it."""
         self.events.look()
-        started: Started = self.store.apply(new._replace(owner=None, home=None))
+        new = new._replace(owner=None, home=None)
+        started: Started = self.store.apply(new) if within is None else within.start(new)
         if not started.created:
             check_same_inputs(flow, started.row, new)
-        else:
+        elif within is None:  # else nobody may hear of it before the commit
             self.events.written(started.row, new, started)
         return started.row, None
 

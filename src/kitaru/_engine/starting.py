@@ -25,6 +25,7 @@ from kitaru._engine.replaying import Replay, replay_of_child
 from kitaru._engine.runner import Runner, check_same_inputs
 from kitaru._engine.services import Services
 from kitaru._engine.watch import say_local_classes
+from kitaru._engine.within import Within
 from kitaru._store.protocol import ExecutionRow, Fenced, Start
 from kitaru.errors import (
     KitaruBackendError,
@@ -49,10 +50,11 @@ def start_execution(
     timeout_seconds: float | None = None,
     queueing: Queueing = NOTHING_SAID,
     enqueue: bool = False,
+    within: Within | None = None,
 ) -> tuple[ExecutionRow, Completion | None, Child | None]:
     """Check the inputs, record the execution and launch it; or find the one with its key.
 
-    ``enqueue``: it is only recorded, for a worker to run.
+    ``enqueue``: it is only recorded, for a worker to run; ``within``: in that transaction.
     """
     resolved = settings.current()
     _refuse_early(services, flow, queueing, enqueue)
@@ -92,7 +94,7 @@ def start_execution(
     say_limits(services, resolved.queue_limits)
     if key is None and replay is None and not enqueue and child is None:
         _say_interrupted(services, runner, flow, new)
-    return _record(partial(_start, runner, flow, enqueue), runner, new, child, spec)
+    return _record(partial(_start, runner, flow, enqueue, within), runner, new, child, spec)
 
 
 def _refuse_early(services: Services, flow: FlowSpec, queueing: Queueing, enqueue: bool) -> None:
@@ -118,12 +120,19 @@ def _record(
 
 
 def _start(
-    runner: Runner, flow: FlowSpec, enqueue: bool, new: Start, context: Context | None = None
+    runner: Runner,
+    flow: FlowSpec,
+    enqueue: bool,
+    within: Within | None,
+    new: Start,
+    context: Context | None = None,
 ) -> tuple[ExecutionRow, Completion | None]:
     found = _find_by_alias(runner, flow, new, take=not enqueue)
     if found is not None:
         return found
-    return (runner.enqueue if enqueue else runner.start)(flow, new, context)
+    if enqueue:
+        return runner.enqueue(flow, new, context, within)
+    return runner.start(flow, new, context)
 
 
 def _refuse_queueing(flow: FlowSpec, queueing: Queueing) -> None:

@@ -110,8 +110,15 @@ class Writes(ControlWrites, HousekeepingWrites, ImportWrites, OwnerWrites, Sched
     # --- executions ---
 
     def start(self, write: Start) -> Started:
-        row = _born(write)
-        values = (
+        row = born(write)
+        values = self._start_values(write, row)
+        found = self._select(self._queries.start_execution, (*values, False))
+        if found:
+            return Started(row._replace(id=found[0][0]), created=True)
+        return self._find_started(write) or self._start_limited(write, row, values)
+
+    def _start_values(self, write: Start, row: ExecutionRow) -> Row:
+        return (
             *write[:5],
             write.inputs_digest,
             write.seed,
@@ -137,10 +144,6 @@ class Writes(ControlWrites, HousekeepingWrites, ImportWrites, OwnerWrites, Sched
             *self._bind(write.inputs),
             write.parent_epoch,
         )
-        found = self._select(self._queries.start_execution, (*values, False))
-        if found:
-            return Started(row._replace(id=found[0][0]), created=True)
-        return self._find_started(write) or self._start_limited(write, row, values)
 
     def _start_limited(self, write: Start, row: ExecutionRow, values: Row) -> Started:
         """Its queue or its key has a limit: born running in a slot, or pending without one."""
@@ -292,7 +295,7 @@ class Writes(ControlWrites, HousekeepingWrites, ImportWrites, OwnerWrites, Sched
         self._refuse(row, epoch, "be taken from its owner: it has none")
 
 
-def _born(write: Start) -> ExecutionRow:
+def born(write: Start) -> ExecutionRow:
     owned = write.owner is not None
     return ExecutionRow(
         id=0,

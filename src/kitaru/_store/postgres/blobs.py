@@ -13,16 +13,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from hashlib import blake2b
+from typing import Protocol
 
 from kitaru._core.payload import Payload
 from kitaru._store.blobs import compressed, unpacked
+from kitaru._store.facts import Session
 from kitaru._store.objects import Objects
-from kitaru._store.postgres.database import Database
 from kitaru._store.queries import Queries
+from kitaru._store.rows import Row
 from kitaru.env import Env
 from kitaru.errors import KitaruBackendError
 
 CRASH_POINTS: tuple[str, ...] = ("blob_dropped", "blob_named", "blob_written")
+
+
+class Asked(Session, Protocol):
+    """Where the table is."""
+
+    place: str
+
+    def read(self, sql: str, parameters: Row) -> list[Row]:
+        """Beside the transaction that is under way, where there is one beside it."""
+        ...
 
 
 class TableBlobs:
@@ -33,7 +45,7 @@ class TableBlobs:
     """
 
     def __init__(
-        self, database: Database, queries: Queries, env: Env, objects: Objects | None = None
+        self, database: Asked, queries: Queries, env: Env, objects: Objects | None = None
     ) -> None:
         self._database = database
         self._queries = queries
@@ -56,8 +68,12 @@ class TableBlobs:
         self, digest: bytes, data: bytes | None, address: str | None, size: int
     ) -> str | None:
         """Make its row if there is none -> where the bytes stand by that row; None: in it."""
-        values = (digest, data, address, size, self._env.now())
-        ((address,),) = self._database.read(self._queries.keep_blob, values)
+        now = self._env.now()
+        found = self._database.read(self._queries.touch_blob, (digest, now))
+        if not found or (data is not None and found[0][0] is not None):
+            values = (digest, data, address, size, now)
+            found = self._database.read(self._queries.keep_blob, values)
+        ((address,),) = found
         return address
 
     def _keep_object(self, objects: Objects, digest: bytes, packed: bytes) -> None:

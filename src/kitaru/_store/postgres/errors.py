@@ -78,7 +78,7 @@ def backend_error(
     error: psycopg.Error, place: str, note: str = NOTHING_WRITTEN
 ) -> KitaruBackendError:
     """The typed error for ``error``; raise it ``from`` that. ``place`` shows no password."""
-    text = _first_line(error)
+    text = text_of(error)
     for kinds, code, remedy in _REMEDIES:
         if isinstance(error, kinds):
             return KitaruBackendError(
@@ -95,7 +95,7 @@ def backend_error(
 
 def away(error: psycopg.Error, place: str, note: str = NOTHING_WRITTEN) -> KitaruBackendError:
     return KitaruBackendError(
-        f"the store {place} is away ({_first_line(error)}): check that the server runs and can be "
+        f"the store {place} is away ({text_of(error)}): check that the server runs and can be "
         f"reached, then run again; `kitaru doctor` looks. {note}",
         code="store-away",
     )
@@ -113,7 +113,7 @@ def in_doubt(error: psycopg.Error, place: str) -> KitaruBackendError:
 def not_let_in(error: psycopg.Error, place: str) -> KitaruBackendError:
     return KitaruBackendError(
         f"the server of the store {place} answers, and does not let this program in "
-        f"({_first_line(error)}): check the role and its password, the name of the database, "
+        f"({text_of(error)}): check the role and its password, the name of the database, "
         "pg_hba.conf and sslmode",
         code="store-may-not-be-used",
     )
@@ -125,7 +125,7 @@ def unfit(place: str, why: str) -> KitaruBackendError:
     )
 
 
-def _first_line(error: psycopg.Error) -> str:
+def text_of(error: psycopg.Error) -> str:
     primary = error.diag.message_primary
     text = primary or str(error).strip() or type(error).__name__
     return text.splitlines()[0][:300]

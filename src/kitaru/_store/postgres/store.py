@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,17 +20,20 @@ from kitaru._store.postgres import transactions as transactions_module
 from kitaru._store.postgres.blobs import TableBlobs
 from kitaru._store.postgres.connecting import BOUNDS, Bounds
 from kitaru._store.postgres.database import LOOK_SECONDS, Database
+from kitaru._store.postgres.given import Given, opened, opened_async
 from kitaru._store.postgres.listening import Listener
 from kitaru._store.postgres.logs import LogTable
 from kitaru._store.postgres.migrate import Meta, find_meta, prepare
 from kitaru._store.postgres.pulse import Pulse
 from kitaru._store.postgres.telling import Teller, channel
 from kitaru._store.postgres.transactions import Transactions
+from kitaru._store.postgres.within import Joining, Lent, Server, WithinBlobs
 from kitaru._store.postgres.writes import PostgresWrites
 from kitaru._store.protocol import Beat, Beaten, Hint
 from kitaru._store.queries import Queries
 from kitaru._store.sql import SqlStore
 from kitaru.env import Env
+from kitaru.errors import KitaruBackendError
 
 CRASH_POINTS: tuple[str, ...] = (
     *commit.CRASH_POINTS,
@@ -79,6 +83,7 @@ class PostgresStore(SqlStore):
         objects: Objects | None = None,
     ) -> None:
         blobs = TableBlobs(database, queries, env, objects)
+        self._table = blobs
         super().__init__(
             writer=database,
             read=database.read,
@@ -94,6 +99,7 @@ class PostgresStore(SqlStore):
         self._env = env
         self._meta = meta
         self._pulse = Pulse(database.connect, database.place)
+        self._known_server: Server | None = None
         self._teller = Teller(partial(database.notify, channel(project)))
         database.tell = self._teller.tell
         self._listener: Listener | None = None
@@ -140,6 +146,41 @@ class PostgresStore(SqlStore):
         """Where the logs of executions in this store are."""
         bounds = {"max_bytes": max_bytes, "max_total_bytes": max_total_bytes}
         return LogTable(self._database, self._queries, self._env, **bounds)
+
+    # --- in a transaction of the program's own ---
+
+    def join(self, connection: object) -> Joining:
+        return self._joining(opened(connection), None)
+
+    async def join_async(self, connection: object) -> Joining:
+        return self._joining(await opened_async(connection), asyncio.get_running_loop())
+
+    def _joining(self, given: Given, loop: asyncio.AbstractEventLoop | None) -> Joining:
+        self._database.check_use()
+        return Joining(
+            given,
+            Lent(given.connection, loop),
+            self._database.place,
+            self._queries,
+            lambda session: WithinBlobs(session, self._queries, self._env, self._table),
+            self._server,
+        )
+
+    def _server(self, anew: bool) -> Server:
+        """Which server we are connected to; ``anew``: asked again."""
+        if anew or self._known_server is None:
+            ((_, *found, _, _),) = self._read(self._queries.look_within, ())
+            self._known_server = Server._make(found)
+        return self._known_server
+
+    def fate_of(self, transaction: str) -> str | None:
+        try:
+            ((fate,),) = self._read(self._queries.fate_of, (transaction,))
+        except KitaruBackendError as error:
+            if error.code != "store-failed":
+                raise
+            return None  # a number that this server has not come to: another history
+        return None if fate is None else str(fate)
 
     def beat(self, write: Beat) -> Beaten:
         self._database.check_use()

@@ -62,6 +62,8 @@ from kitaru._store.protocol.rows import (
     WorkerRow,
 )
 from kitaru._store.protocol.store import (
+    Joinable,
+    Joining,
     Store,
 )
 from kitaru._store.protocol.transactions import (
@@ -139,6 +141,8 @@ __all__ = [
     "Hint",
     "Import",
     "IntentRow",
+    "Joinable",
+    "Joining",
     "KeptCall",
     "LearntRow",
     "LimitRow",

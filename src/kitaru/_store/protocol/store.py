@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from kitaru._core.lifecycle import State
 from kitaru._core.payload import Payload
@@ -37,7 +37,7 @@ from kitaru._store.protocol.rows import (
     WorkerRow,
 )
 from kitaru._store.protocol.transactions import BodyTransactions
-from kitaru._store.protocol.writes import Beat, Beaten, Write
+from kitaru._store.protocol.writes import Beat, Beaten, Start, Started, Write
 
 
 class Store(Protocol):
@@ -376,3 +376,32 @@ class Store(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class Joining(Protocol):
+    """A transaction of the program's own, in which an execution is to be started."""
+
+    transaction: str | None
+    """Its number, once something was started in it."""
+
+    def start(self, write: Start) -> Started:
+        """What :meth:`Store.apply` does with it, but that the program commits. Whatever is
+        raised has left the connection as it was, and its transaction fit for more."""
+        ...
+
+
+@runtime_checkable
+class Joinable(Protocol):
+    """A store in a database that the program has connections of its own to."""
+
+    def join(self, connection: object) -> Joining:
+        """``connection``: of psycopg or SQLAlchemy; ``KitaruUsageError`` says what is wrong."""
+        ...
+
+    async def join_async(self, connection: object) -> Joining:
+        """The same with one that is for ``await``; start in it from another thread."""
+        ...
+
+    def fate_of(self, transaction: str) -> str | None:
+        """``in progress``, ``committed``, ``aborted``; None: not known any more."""
+        ...

@@ -1,5 +1,11 @@
 -- Blobs: large values. Only PostgreSQL keeps them, or where they are, in a table.
 
+-- name: touch_blob
+-- A row that is there counts as new again. Of its keys nothing is changed: a transaction that
+-- has locked it, and goes on for long, holds nobody up.
+update kitaru.blobs set written_at = greatest(written_at, $2) where digest = $1
+returning address
+
 -- name: keep_blob
 -- A row that is there counts as new again, and takes the bytes in if it had an address only:
 -- who brings bytes may not be able to look whether the object is there.
@@ -14,7 +20,8 @@ returning address
 select data, address from kitaru.blobs where digest = $1
 
 -- name: lock_blob
-select 1 from kitaru.blobs where digest = $1 for share
+-- It cannot be dropped; whoever keeps the same bytes meanwhile is not held up.
+select 1 from kitaru.blobs where digest = $1 for key share
 
 -- name: lock_blob_to_drop
 select 1 from kitaru.blobs where digest = $1 for update
