@@ -108,6 +108,14 @@ def test_each_connection_has_its_bounds_and_the_address_may_set_them(postgres_ur
         assert connection.execute(shown).fetchone() == ("0", "0")
 
 
+def test_no_statement_is_compiled_unless_the_address_says_so(postgres_url: str) -> None:
+    with Database(postgres_url).connect() as connection:
+        assert connection.execute("show jit").fetchone() == ("off",)
+    url = make_conninfo(postgres_url, options="-c jit=on")
+    with Database(url).connect() as connection:
+        assert connection.execute("show jit").fetchone() == ("on",)
+
+
 @pytest.fixture
 def pooled_url(postgres_url: str, tmp_path: Path) -> Iterator[str]:
     with pooling(postgres_url) as url:

@@ -184,9 +184,13 @@ class Connector:
             "lock_timeout": bounds.lock_seconds,
             "idle_in_transaction_session_timeout": bounds.idle_seconds,
         }
+        wanted = {name: str(int(value * 1000)) for name, value in seconds.items()}
+        # Ours are many short questions. Of one that walks an index by steps the planner thinks
+        # that it is huge, and would compile it for seconds in order to run it for nothing.
+        wanted["jit"] = "off"
         return [
-            literal(f"{name} = {int(value * 1000)}")
-            for name, value in seconds.items()
+            literal(f"{name} = {value}")
+            for name, value in wanted.items()
             if name not in self._options
         ]
 
