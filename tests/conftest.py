@@ -8,11 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as of_hypothesis
 from tests import postgres
 
 from kitaru import app, settings
 from kitaru._store.postgres.store import PostgresStore
 from kitaru.env import SystemEnv
+
+# No example is bounded by the clock: the machine may be busy.
+of_hypothesis.register_profile(
+    "patient", of_hypothesis(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+of_hypothesis.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)
