@@ -93,7 +93,7 @@ def _of_limits(limits: Iterable[LimitRow]) -> Iterator[str]:
 
 def _of_worker(serving: Serving) -> Iterator[str]:
     app, tally = _app.current(), serving.tally
-    gauges = (
+    gauges: tuple[tuple[str, str, float], ...] = (
         ("running", "Executions that run here.", app.runner.busy),
         ("concurrency", "Executions at once, at most.", serving.wanted.concurrency),
         ("draining", "1 while it is stopping.", int(app.services.draining)),
