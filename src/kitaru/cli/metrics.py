@@ -7,6 +7,7 @@ what this process has done it knows by itself, and tells while the store is away
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 from kitaru import app as _app
 from kitaru._engine.serving import Serving
@@ -32,34 +33,44 @@ EVENTS = (
 
 
 def metrics(serving: Serving) -> str:
-    lines = [*_of_store(serving), *_of_worker(serving)]
+    lines = [*_of_store(), *_of_worker(serving)]
     return "".join(f"{line}\n" for line in lines)
 
 
 # --- what all workers tell alike -----------------------------------------------------------
 
 
-def _of_store(serving: Serving) -> Iterator[str]:
+class Read(NamedTuple):
+    queues: list[QueueRow]
+    limits: list[LimitRow]
+    seconds: float
+
+
+def _of_store() -> Iterator[str]:
+    at = _app.current().env.now()
+    found = _read(at)
+    text = "1 while the store can be read from here."
+    yield from _one("kitaru_store_up", "gauge", text, int(found is not None))
+    if found is None:
+        return
+    text = "How long the store took to answer this scrape."
+    yield from _one("kitaru_store_read_seconds", "gauge", text, found.seconds)
+    yield from _of_queues(found.queues, at)
+    yield from _of_limits(found.limits)
+
+
+def _read(at: int) -> Read | None:
+    """What the store says, unless it is away."""
     app = _app.current()
-    at, began = app.env.now(), app.env.monotonic()
-    is_up = False
-    # One that is known to be away is not waited for: a scrape has its own deadline.
-    if app.services.outage.latch is None:
-        try:
-            queues = app.store.list_queues(project=app.project, at=at)
-            limits = app.store.list_limits(project=app.project)
-            is_up = True
-        except KitaruBackendError:
-            pass
-    yield from _one(
-        "kitaru_store_up", "gauge", "1 while the store can be read from here.", int(is_up)
-    )
-    if is_up:
-        seconds = app.env.monotonic() - began
-        text = "How long the store took to answer this scrape."
-        yield from _one("kitaru_store_read_seconds", "gauge", text, seconds)
-        yield from _of_queues(queues, at)
-        yield from _of_limits(limits)
+    if app.services.outage.latch is not None:
+        return None  # not waited for: a scrape has its own deadline
+    began = app.env.monotonic()
+    try:
+        queues = app.store.list_queues(project=app.project, at=at)
+        limits = app.store.list_limits(project=app.project)
+    except KitaruBackendError:
+        return None
+    return Read(queues, limits, app.env.monotonic() - began)
 
 
 def _of_queues(queues: Iterable[QueueRow], at: int) -> Iterator[str]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from kitaru.cli.output import Session, print_text
 from kitaru.cli.place import existing
 from kitaru.cli.shown import as_data
-from kitaru.cli.tables import print_table
+from kitaru.cli.tables import Row, print_table
 from kitaru.cli.times import full, parse_time
 from kitaru.model import FlowSchedule
 from kitaru.schedules import Schedules
@@ -29,7 +29,7 @@ def list_schedules(session: Session) -> None:
     if not found:
         session.progress("no flow starts by itself: workers register those with a schedule=")
         return
-    rows = [dict(zip(_HEAD, _cells(each), strict=True)) for each in found]
+    rows: list[Row] = [dict(zip(_HEAD, _cells(each), strict=True)) for each in found]
     print_table(rows, head=_HEAD, drawn=_DRAWN, below="reason")
 
 
