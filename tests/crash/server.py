@@ -7,6 +7,7 @@ a child opens, kills and leaves behind is the child's alone.
 from __future__ import annotations
 
 import faulthandler
+import importlib
 import json
 import os
 import select
@@ -52,6 +53,8 @@ def live(order: dict[str, Any], tell: int) -> None:
     from .corpus import SCENARIOS
     from .journal import Life, begin
 
+    if "also" in order:  # scenarios that are not of every store
+        importlib.import_module(order["also"]).enter()
     os.environ.update(order["settings"])
     scenario = SCENARIOS[order["scenario"]]
     env = CrashingEnv(order.get("crash_at"), order.get("crash_named"), tell)
