@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import threading
 from typing import Any
 
@@ -460,6 +461,31 @@ def test_a_plain_one_is_not_called_on_the_loop(database: str) -> None:
         return str(refused.value.code)
 
     assert buy.run().wait() == "event-loop-would-block"
+
+
+def test_a_body_may_work_as_another_role(database: str) -> None:
+    role = f"shop_{secrets.token_hex(6)}"
+    with psycopg.connect(database, autocommit=True) as admin:
+        admin.execute(f"create role {role}; grant insert on paid to {role}".encode())
+        admin.execute(f"grant usage on sequence paid_id_seq to {role}".encode())
+    try:
+
+        @checkpoint(transaction=True)
+        def as_shop() -> str:
+            connection = kitaru.connection()
+            connection.execute(f"set local role {role}".encode())
+            connection.execute("insert into paid (what) values (current_user)")
+            return "done"
+
+        @flow
+        def buy() -> str:
+            return as_shop()
+
+        assert buy.run().wait() == "done"
+        assert paid(database) == [role]
+    finally:
+        with psycopg.connect(database, autocommit=True) as admin:
+            admin.execute(f"drop owned by {role}; drop role {role}".encode())
 
 
 # --- options ---------------------------------------------------------------------------------

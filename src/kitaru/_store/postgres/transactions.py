@@ -276,7 +276,9 @@ class Transaction:
         if status == TransactionStatus.IDLE:
             raise ended()
         with psycopg.ClientCursor(wire) as cursor:
-            cursor.execute(literal(f"{wire.local_bounds}select current_setting('{_MARK}', true)"))
+            # The body may have taken another role, which has no rights on the record.
+            mark = f"select current_setting('{_MARK}', true)"
+            cursor.execute(literal(f"{wire.local_bounds}reset role; {mark}"))
             while cursor.nextset():
                 pass
             found = cursor.fetchone()
