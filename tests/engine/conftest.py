@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import traceback
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import postgres
 
 from kitaru import app, opening
 from kitaru._engine.held import who_holds
@@ -17,7 +19,32 @@ from .far import FarStore
 
 STORE = os.environ.get("ENGINE_STORE", "sqlite")
 """Over which store these tests run: ``sqlite``, ``far`` (the same behind a network) or
-``postgres``. The usual run takes the first, and ``test_over_a_network.py`` the others."""
+``postgres``. The usual run takes the first; ``test_over_a_network.py`` the second, and the
+files of ``TWICE`` the third too."""
+
+TWICE = {
+    "test_calls",
+    "test_cancel_races",
+    "test_cancelling",
+    "test_children",
+    "test_concurrency",
+    "test_failures",
+    "test_noticing",
+    "test_parking",
+    "test_wait_races",
+    "test_waits",
+}
+"""What may go wrong where a commit is a round trip and the loop must not wait for one."""
+
+ONCE = {"test_endless_recursion_around_checkpoints_does_not_stop_other_commits"}
+"""Thousands of commits, one after another."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    is_local = metafunc.definition.get_closest_marker("sqlite") or metafunc.definition.name in ONCE
+    if STORE == "sqlite" and metafunc.module.__name__.rpartition(".")[2] in TWICE and not is_local:
+        over = [None, pytest.param("postgres", marks=pytest.mark.slow)]
+        metafunc.parametrize("store", over, indirect=True, ids=["sqlite", "postgres"])
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -31,8 +58,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(autouse=True)
 def store(own_store: Path, request: pytest.FixtureRequest) -> Path:
     """Every test here works in a store of its own."""
-    if STORE != "sqlite":
-        request.getfixturevalue("far_store" if STORE == "far" else "postgres_store")
+    over = getattr(request, "param", None) or STORE
+    if over != "sqlite":
+        request.getfixturevalue("far_store" if over == "far" else "postgres_store")
     return own_store
 
 
@@ -51,12 +79,23 @@ def far_store(own_store: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], 
     return lambda: opened[-1]
 
 
+@pytest.fixture(scope="session")
+def engine_database(postgres_server: str, postgres_template: str) -> Iterator[str]:
+    """A database for all of them: to make one takes longer than most tests."""
+    with postgres.database(postgres_server, like=postgres_template) as url:
+        yield url
+
+
+_numbers = itertools.count()
+
+
 @pytest.fixture
 def postgres_store(
-    own_store: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    own_store: Path, engine_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """This process's Kitaru has PostgreSQL for its store. A test that has us wait for it on an
-    event loop, where nobody called us without ``await``, fails."""
+    """This process's Kitaru has a project of its own in PostgreSQL for its store. A test that has
+    us wait for it on an event loop, where nobody called us without ``await``, fails."""
+    name = f"test-{next(_numbers)}"
     held: list[str] = []
     open_store = opening.open_store
 
@@ -66,9 +105,9 @@ def postgres_store(
 
     def open_postgres(env: Any) -> Any:
         found = open_store(env)
-        project = found.store.project
+        project = f"{found.store.project}-{name}"
         found.store.close()
-        store = PostgresStore.open(postgres_url, env=env, project=project, look_seconds=0)
+        store = PostgresStore.open(engine_database, env=env, project=project, look_seconds=0)
         store.when_held(note)
         return found._replace(store=store)
 

@@ -6,6 +6,7 @@ its reading and its writing.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -222,7 +223,7 @@ def interrupted() -> str:
         tags="[]",
         code_folder=None,
         code_module=None,
-        owner=running.store.apply(RegisterOwner("0" * 32, 1, "elsewhere", 1)).id,
+        owner=running.store.apply(RegisterOwner(os.urandom(16).hex(), 1, "elsewhere", 1)).id,
         home=None,
         at=1,
     )

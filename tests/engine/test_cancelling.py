@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -615,7 +616,7 @@ def interrupted() -> str:
         tags="[]",
         code_folder=None,
         code_module=None,
-        owner=app.current().store.apply(RegisterOwner("0" * 32, 1, "elsewhere", 1)).id,
+        owner=app.current().store.apply(RegisterOwner(os.urandom(16).hex(), 1, "elsewhere", 1)).id,
         home=None,
         at=1,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -273,7 +274,7 @@ def _holds_the_thread() -> str:
 def begun_elsewhere(*, state: State, deadline_at: int) -> str:
     """An execution of another process, which is dead."""
     running = app.current()
-    dead = running.store.apply(RegisterOwner("0" * 32, 1, "elsewhere", 1)).id
+    dead = running.store.apply(RegisterOwner(os.urandom(16).hex(), 1, "elsewhere", 1)).id
     start = Start(
         exec_id=running.env.new_id(),
         project=running.project,

@@ -240,8 +240,15 @@ def test_from_a_call_on_it_and_what_comes_after_it_run_anew(seed: int) -> None:
     handle = program.replay(source, chosen.call_id)
     ends(handle)
     started_at = first[meant].started_at
+    recorded = {row.identity: number for number, row in enumerate(rows)}
+    until = rows.index(first[meant])
     for row in calls(handle.exec_id):
-        before = row.identity in last and last[row.identity].ended_at < started_at
+        # Over a network one may have ended before it, and be recorded behind it.
+        before = (
+            row.identity in last
+            and last[row.identity].ended_at < started_at
+            and recorded[row.identity] < until
+        )
         if row.identity in above:
             continue
         if row.identity == meant or not before:

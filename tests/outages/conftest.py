@@ -63,10 +63,10 @@ class Line:
         with psycopg.connect(self.url, autocommit=True) as connection:
             return connection.execute(sql.encode()).fetchall()
 
-    def other(self, url: str) -> subprocess.Popen[str]:
+    def other(self, url: str, *words: str) -> subprocess.Popen[str]:
         """Another process, which takes over what nobody runs."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.outages.flows"],
+            [sys.executable, "-m", "tests.outages.flows", *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

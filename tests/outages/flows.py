@@ -2,7 +2,7 @@
 
 Bodies write a line each into a file, and stop at gates that a test opens, both of them where
 any process sees them. ``python -m tests.outages.flows`` is a process that takes over what
-nobody runs any more.
+nobody runs any more; with a word it runs a flow of its own.
 """
 
 from __future__ import annotations
@@ -145,8 +145,45 @@ async def sleeps_on_the_loop(name: str, seconds: float) -> str:
     return await after.submit(name)
 
 
+@checkpoint(cache=False)
+def keeps(name: str) -> str:
+    note(f"kept {name}")
+    kitaru.log(name=name)
+    kitaru.save("kept", [name])
+    return name
+
+
+@flow
+def asks_of_everything(name: str) -> list[Any]:
+    note(f"begun {name}")
+    gate(name)
+    instant, number = kitaru.now(), kitaru.uuid4()
+    kitaru.memory.set(name, [1])
+    remembered = kitaru.memory.get(name)
+    kitaru.log(seen=str(number))
+    born = ends.run("born").wait()
+    kitaru.sleep(0.01)
+    return [remembered, born, keeps(f"{instant.year > 2000}"), after(name)]
+
+
+@flow
+async def awaits_everything(name: str) -> list[Any]:
+    note(f"begun {name}")
+    await asyncio.to_thread(gate, name)
+    instant = await asyncio.to_thread(kitaru.now)
+    await asyncio.to_thread(kitaru.memory.set, name, [1])
+    remembered = await asyncio.to_thread(kitaru.memory.get, name)
+    handle = await asyncio.to_thread(ends.run, "born")
+    born = await handle
+    await kitaru.sleep(0.01)
+    kept = await keeps.submit(f"{instant.year > 2000}")
+    return [remembered, born, kept, await after.submit(name)]
+
+
 def main() -> None:
     kitaru.recover()
+    if sys.argv[1:]:
+        plain.options(key="theirs").run(sys.argv[1])
     print("begun", flush=True)
     sys.stdin.read()  # until the test lets go
 

@@ -109,6 +109,22 @@ def test_a_flow_that_ends_while_the_database_is_away_has_ended_well(line: Line) 
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_whatever_a_flow_asks_of_the_store_waits_until_it_is_back(
+    line: Line, is_async: bool
+) -> None:
+    handle = (flows.awaits_everything if is_async else flows.asks_of_everything).run("e")
+    until(lambda: noted("begun e"))
+    with line.away():
+        open_gate("e")
+        open_gate("born")
+        until(line.is_missed)
+    assert handle.wait(timeout=HANG_SECONDS) == [[1], "born", "True", "after e"]
+    for word in ("begun e", "begun born", "kept True", "after e"):
+        assert len(noted(word)) == 1
+    assert epoch(handle) == 1
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 def test_who_waits_for_an_answer_gets_one_that_comes_after_the_outage(
     line: Line, is_async: bool
 ) -> None:
@@ -239,3 +255,31 @@ def test_what_another_process_has_taken_over_meanwhile_is_refused_here(
     assert epoch(handle) == 2
     assert app.current().runner.wait_idle(HANG_SECONDS)
     assert "was taken over by another process" in capsys.readouterr().err
+
+
+def test_after_an_outage_for_all_nobody_is_taken_over_before_a_heartbeat_has_passed(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KITARU_LEASE_SECONDS", "6")
+    other = line.other(line.through(), "h")
+    until(lambda: noted("begun h"))
+    kitaru.recover()
+    ours = flows.plain.run("o")
+    until(lambda: noted("begun o"))
+    leases = "select lease_until, died_at, steady_since from kitaru.owners"
+    with line.away():
+        until(lambda: app.current().runner.ownership.is_suspended)
+        until(lambda: line.ask(f"{leases} where lease_until >= kitaru.clock(0)") == [])
+        open_gate("h")
+        open_gate("o")
+    assert ours.wait(timeout=HANG_SECONDS)[-1] == "after o"
+    theirs = flows.plain.options(key="theirs").run("h")
+    assert theirs.wait(timeout=HANG_SECONDS)[-1] == "after h"
+    found: list[Any] = line.ask(leases)
+    deaths = [died_at for _, died_at, _ in found if died_at is not None]
+    first = min(steady_since for _, died_at, steady_since in found if died_at is None)
+    # A machine that stands still may miss its heartbeat: then it is taken over, but not before.
+    assert all(died_at - first >= 2_000_000 for died_at in deaths)
+    if not deaths:
+        assert noted("begun h") == noted("after h") == [other.pid]
+        assert epoch(theirs) == 1
