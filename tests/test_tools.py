@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -197,6 +198,33 @@ def test_what_a_step_says_is_kept_and_can_be_read_while_it_runs(
     step = check.perform(check.Step("step", [sys.executable, "-c", program]), log)
     assert (step.status, step.verdict) == (1, "FAILED (1)")
     assert step.output == log.read_text() == "so far\nso far\nFalse\n"
+
+
+def test_of_a_long_step_it_is_told_how_far_it_is(
+    check: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    go_on = tmp_path / "go on"
+    os.mkfifo(go_on)
+
+    def progress(log: Path) -> str:
+        told = told_by(log)
+        if told == "7%":
+            go_on.open("w").close()
+            monkeypatch.setattr(check, "TELL_SECONDS", 600.0)
+        return told
+
+    told_by = check.progress
+    monkeypatch.setattr(check, "progress", progress)
+    monkeypatch.setattr(check, "TELL_SECONDS", 0.01)
+    program = f"print('... [  7%]', flush=True); open({str(go_on)!r}).read()"
+    step = check.perform(check.Step("long", [sys.executable, "-c", program]), tmp_path / "log")
+    assert step.status == 0
+    *_, before, last = capsys.readouterr().out.splitlines()
+    assert before.split() == ["check", "long", "7%"]
+    assert last.split()[:3] == ["check", "long", "ok"]
 
 
 def test_what_the_check_leaves_out_elsewhere_is_there(check: ModuleType) -> None:

@@ -11,6 +11,7 @@ anything failed.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -65,6 +66,7 @@ WORKERS = min(2 * CORES, 8)
 WORKERS_ELSEWHERE = min(CORES, 4)
 
 TESTS_LOG = ROOT / "build" / "tests.log"
+TELL_SECONDS = 60.0
 
 # About this repository rather than about an interpreter: seen once is enough.
 SAME_EVERYWHERE = (
@@ -134,15 +136,15 @@ def perform(step: Step, log: Path | None = None) -> Step:
     began = time.monotonic()
     try:
         with tempfile.TemporaryFile("w+b") if log is None else open(log, "w+b") as said:
-            step.status = subprocess.run(
+            process = subprocess.Popen(
                 step.command,
                 cwd=ROOT,
                 env=clean_environment(step.command[0]),
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=subprocess.STDOUT,
-                check=False,
-            ).returncode
+            )
+            step.status = wait(process, step.name, log)
             said.seek(0)
             step.output = said.read().decode(errors="replace")
     except OSError as problem:
@@ -153,6 +155,23 @@ def perform(step: Step, log: Path | None = None) -> Step:
     step.seconds = time.monotonic() - began
     print(f"check {step.name:<18} {step.verdict:<12} {step.seconds:6.1f} s", flush=True)
     return step
+
+
+def wait(process: subprocess.Popen[bytes], name: str, log: Path | None) -> int:
+    """Until it has ended -> its status; of one with a log, tell now and then how far it is."""
+    with process:
+        while True:
+            try:
+                return process.wait(TELL_SECONDS)
+            except subprocess.TimeoutExpired:
+                if log is not None:
+                    print(f"check {name:<18} {progress(log)}", flush=True)
+
+
+def progress(log: Path) -> str:
+    """How far pytest says it is."""
+    told = re.findall(r"\[ *(\d+%)\]", log.read_text(errors="replace"))
+    return told[-1] if told else "begun"
 
 
 def perform_loudly(name: str, command: list[str]) -> Step:
