@@ -180,6 +180,37 @@ def test_a_lease_that_is_over_starts_nothing_until_it_is_renewed(
     assert RAN.count("last") == 1
 
 
+def test_a_lease_that_runs_out_is_told_although_nothing_wants_to_start(fleet: Fleet) -> None:
+    alone = fleet.join()
+    with alone.working():
+        handle = three_steps.run()
+    assert BEGUN.wait(PATIENCE)
+    alone.is_cut_off = True
+    fleet.pass_seconds(LEASE_SECONDS - 1, alone)
+    assert alone.said == []
+    fleet.pass_seconds(60, alone)
+    (said,) = alone.said
+    assert said.startswith("this process had not renewed its lease for 19.0 s, and it holds for 15")
+    assert "the network is down" in said
+    alone.is_cut_off = False
+    alone.beat()
+    GO_ON.set()
+    assert handle.wait()[-1] == "three"
+
+
+def test_who_was_cut_off_and_declared_dead_says_that_it_was_cut_off(fleet: Fleet) -> None:
+    alone, other = fleet.join(), fleet.join()
+    former = alone.number
+    other.number  # noqa: B018
+    alone.is_cut_off = True
+    fleet.pass_seconds(LEASE_SECONDS + 1, alone, other)
+    assert other.app.runner.ownership.is_gone(former)
+    alone.is_cut_off = False
+    alone.beat()
+    assert "was declared dead by another one" in alone.said[-1]
+    assert "the store did not answer: the network is down" in alone.said[-1]
+
+
 def test_an_execution_that_waits_for_a_renewal_can_be_cancelled(fleet: Fleet) -> None:
     alone = fleet.join()
     with alone.working():

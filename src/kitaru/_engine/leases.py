@@ -80,7 +80,8 @@ class Leases:
     """Liveness by leases. One lease at a time; the next is a new owner's.
 
     ``measured`` is told the store's clock of each answer, and our own before and after;
-    ``died`` is called once a lease is known to be lost. Both on the thread that beats.
+    ``over`` is called with each heartbeat that fails once the lease is over, ``died`` once it
+    is known to be lost. All on the thread that beats.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Leases:
         self.lease_seconds = lease_seconds
         self.clock = clock
         self.measured: Callable[[int, float, float], None] = lambda now, sent, received: None
+        self.over: Callable[[Lease], None] = lambda lease: None
         self.died: Callable[[Lease], None] = lambda lease: None
         self._store = store
         self._env = env
@@ -169,6 +171,8 @@ class Leases:
         except Exception as error:
             # Whatever it is, to stop trying would be to die of it.
             lease.error = error
+            if not lease.holds(self.clock()):
+                self.over(lease)
             return min(_AGAIN_SECONDS, lease.seconds / (4 * BEATS))
         received = self.clock()
         self.measured(beaten.now, sent, received)
@@ -181,7 +185,7 @@ class Leases:
 def why_over(lease: Lease, now: float) -> str | None:
     """Why others may have taken over what this process owned; None: it was alive all the time."""
     silence, error = lease.silence(now), lease.error
-    if silence < lease.silent_seconds:
+    if silence <= lease.silent_seconds:
         silence, error = lease.silent_seconds, lease.silent_because
     if silence < lease.seconds and not lease.is_dead:
         return None

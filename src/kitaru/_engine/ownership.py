@@ -62,6 +62,7 @@ class Ownership:
         self.lost: Callable[[], None] = lambda: None
         """Called once this process learns that it was declared dead: what it owned is lost."""
         if self._leases is not None:
+            self._leases.over = lambda lease: self._say_suspended(lease)
             self._leases.died = lambda lease: self._is_lost(lease)
 
     def number(self) -> int:
@@ -258,16 +259,16 @@ class Ownership:
         if leases is None or lease is None or not self.is_suspended:
             callback()
             return
-        self._say_suspended(lease, leases.clock())
+        self._say_suspended(lease)
         lease.news().when_over(callback)
         leases.hurry()
 
-    def _say_suspended(self, lease: Lease, now: float) -> None:
-        if not lease.is_told:
+    def _say_suspended(self, lease: Lease) -> None:
+        assert self._leases is not None
+        why = why_over(lease, self._leases.clock())
+        if why is not None and not lease.is_told:
             lease.is_told = True
-            self.say(
-                f"{why_over(lease, now)}: nothing new starts until it is renewed; what runs goes on"
-            )
+            self.say(f"{why}: nothing new starts until it is renewed; what runs goes on")
 
     def silence(self) -> str | None:
         """Why others may have taken over what this process owned: its lease was over."""
