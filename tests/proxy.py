@@ -2,7 +2,9 @@
 
 It reads as much of PostgreSQL's protocol as it takes to know what a message asks for, so
 that a connection is cut just before the server learns of a COMMIT, or just after it has
-done it and before the client learns of that. Nothing in it is a matter of time.
+done it and before the client learns of that. It also takes its time (``Pace``), for all
+connections or for one, and may hold everything back for a while, as a network does that
+was cut and healed: TCP is well, and sends again what nobody has confirmed.
 """
 
 from __future__ import annotations
@@ -11,10 +13,23 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
-Fault = Callable[["Pair"], None]
+Fault = Callable[["Pair"], "bool | None"]
+"""What happens to a connection; True: the message that struck it is passed on all the same."""
 
 WAIT_SECONDS = 240.0
+
+
+class Pace(NamedTuple):
+    """How each direction passes on what comes: so many bytes at once, each after a pause."""
+
+    seconds: float = 0.0
+    bytes_at_once: int = 0
+    """0: all that has come."""
+
+
+AT_ONCE = Pace()
 
 
 class Pair:
@@ -25,6 +40,8 @@ class Pair:
         self.server = server
         self.swallows_answers = False
         """What the server says reaches nobody from now on."""
+        self.pace: Pace | None = None
+        """Its own; None: the proxy's."""
 
     def cut(self) -> None:
         for each in (self.client, self.server):
@@ -50,6 +67,10 @@ class Proxy:
         self._fault: Fault | None = None
         self.struck = threading.Event()
         self.is_refusing = False
+        self.pace = AT_ONCE
+        self._flows = threading.Event()
+        self._flows.set()
+        self._closing = threading.Event()
         self._open: list[Pair] = []
         self._threads: list[threading.Thread] = []
         self._begin(self._accept)
@@ -65,7 +86,17 @@ class Proxy:
         for pair in list(self._open):
             pair.cut()
 
+    def hold(self) -> None:
+        """Half-open: connections are accepted, and no byte passes, until ``let_go``."""
+        self._flows.clear()
+
+    def let_go(self) -> None:
+        """All that was held back arrives, in its order."""
+        self._flows.set()
+
     def close(self) -> None:
+        self._closing.set()
+        self.let_go()
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._threads[0].join(WAIT_SECONDS)
@@ -110,14 +141,16 @@ class Proxy:
             while data := pair.client.recv(1 << 16):
                 fault, after = self._take(data)
                 if fault is None:
-                    pair.server.sendall(data)
+                    self._pass_on(pair, pair.server, data)
                 elif after:
                     pair.swallows_answers = True
                     self._armed = (pair, fault)
-                    pair.server.sendall(data)
+                    self._pass_on(pair, pair.server, data)
                 else:
-                    fault(pair)
+                    passes = fault(pair)
                     self.struck.set()
+                    if passes:
+                        self._pass_on(pair, pair.server, data)
         except OSError:
             pass
         finally:
@@ -127,7 +160,7 @@ class Proxy:
         try:
             while data := pair.server.recv(1 << 16):
                 if not pair.swallows_answers:
-                    pair.client.sendall(data)
+                    self._pass_on(pair, pair.client, data)
                 elif not self.struck.is_set():
                     armed, fault = self._armed
                     assert armed is pair
@@ -137,6 +170,15 @@ class Proxy:
             pass
         finally:
             pair.cut()
+
+    def _pass_on(self, pair: Pair, to: socket.socket, data: bytes) -> None:
+        pace = pair.pace or self.pace
+        step = pace.bytes_at_once or len(data)
+        for start in range(0, len(data), step):
+            if pace.seconds:
+                self._closing.wait(pace.seconds)
+            self._flows.wait()
+            to.sendall(data[start : start + step])
 
     def _take(self, data: bytes) -> tuple[Fault | None, bool]:
         with self._lock:

@@ -21,11 +21,11 @@ from kitaru._core.lifecycle import State
 from kitaru._store.address import Address
 from kitaru._store.postgres.database import Database
 from kitaru._store.postgres.store import PostgresStore
-from kitaru._store.protocol import Claim, Finish, Record, RegisterOwner
+from kitaru._store.protocol import Record, RegisterOwner
 from kitaru.env import SystemEnv
 from kitaru.errors import KitaruBackendError, KitaruUsageError
 
-from .worlds import call_row, facts, new_owner, start_write, started
+from .worlds import call_row, facts, new_owner, started, work_through
 
 
 def refused(url: str) -> KitaruBackendError:
@@ -120,23 +120,6 @@ def test_no_statement_is_compiled_unless_the_address_says_so(postgres_url: str) 
 def pooled_url(postgres_url: str, tmp_path: Path) -> Iterator[str]:
     with pooling(postgres_url) as url:
         yield url
-
-
-def work_through(store: PostgresStore, name: str, failures: list[BaseException]) -> None:
-    """Lives of an execution, one after another: hot statements and transactions."""
-    try:
-        owner = new_owner(store, f"lock-{name}").id
-        for life in range(12):
-            row = store.apply(start_write(f"{name}-{life}", None)).row
-            store.apply(Claim(row.id, 0, owner, None, 5))
-            for n in range(6):
-                store.apply(Record(row.id, 1, facts(call_row(n.to_bytes(32, "big")))))
-            assert len(store.load_outcomes(row.id)) == 6
-            call = call_row(bytes(31) + b"x")
-            store.apply(Finish(row.id, 1, call.payload, None, (), None, facts(call), 9))
-            assert store.get_status(row.id)[0] is State.COMPLETED
-    except BaseException as error:
-        failures.append(error)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from tests.proxy import WAIT_SECONDS, Pair, Proxy, proxy
+from tests.proxy import WAIT_SECONDS, Pace, Pair, Proxy, proxy
 
 from kitaru._core.lifecycle import State
 from kitaru._store.postgres.connecting import BOUNDS
@@ -27,7 +27,15 @@ from kitaru._store.protocol import (
 from kitaru.env import SystemEnv
 from kitaru.errors import KitaruBackendError
 
-from .worlds import call_row, facts, json_payload, new_owner, start_write, started
+from .worlds import (
+    call_row,
+    facts,
+    json_payload,
+    new_owner,
+    start_write,
+    started,
+    work_through,
+)
 
 SURELY = "not exists"  # words of the hot statement
 ONE = bytes(31) + b"1"
@@ -251,6 +259,70 @@ def test_a_line_that_swallows_everything_is_given_up(line: Line) -> None:
     assert line.proxy.struck.wait(WAIT_SECONDS)
     assert line.count("calls") == 1
     store.close()
+
+
+def trickle(pace: Pace) -> Callable[[Pair], bool]:
+    """From now on it passes on a few bytes at a time, those of this message too."""
+
+    def slow_down(pair: Pair) -> bool:
+        pair.pace = pace
+        return True
+
+    return slow_down
+
+
+@pytest.mark.parametrize("hot", [True, False], ids=["a-record", "a-transaction"])
+def test_a_commit_that_trickles_in_is_done_once_and_answered(line: Line, hot: bool) -> None:
+    row = started(line.store, new_owner(line.store).id).row
+    line.proxy.strike(SURELY if hot else "commit", trickle(Pace(0.001, 8)))
+    if hot:
+        line.store.apply(recorded(row.id, ONE))
+    else:
+        assert line.store.apply(RegisterOwner("lock-2", 1, "here", at=1)).lock_name == "lock-2"
+    assert line.proxy.struck.is_set()
+    assert (line.count("calls"), line.count("owners")) == ((1, 1) if hot else (0, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hot", [True, False], ids=["a-record", "a-transaction"])
+def test_a_commit_that_takes_longer_than_anybody_waits_for_is_done_once(
+    line: Line, hot: bool
+) -> None:
+    """It is given up while its bytes still arrive: what they do in the end counts, once."""
+    store = line.open(answer_seconds=0.3)
+    row = started(store, new_owner(store).id).row
+    word, write = (SURELY, recorded(row.id, ONE)) if hot else ("commit", None)
+    write = write or RegisterOwner("lock-2", 1, "here", at=1)
+    line.proxy.strike(word, trickle(Pace(0.05, 2)))
+    for _ in range(1_000):
+        try:
+            answer = store.apply(write)
+            break
+        except KitaruBackendError as error:
+            if error.code != "store-away":
+                raise
+    assert line.proxy.struck.is_set()
+    assert answer is None if hot else answer.lock_name == "lock-2"
+    assert (line.count("calls"), line.count("owners")) == ((1, 1) if hot else (0, 2))
+    store.close()
+
+
+@pytest.mark.slow
+def test_lives_over_a_slow_network_end_as_they_should(line: Line) -> None:
+    line.proxy.pace = Pace(0.05)
+    failures: list[BaseException] = []
+    threads = [
+        threading.Thread(
+            target=work_through, args=(line.store, name, failures), kwargs={"lives": 2}
+        )
+        for name in ("one", "two", "three")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_SECONDS)
+    assert failures == []
+    assert line.ask("select distinct status from kitaru.executions") == [("completed",)]
 
 
 @pytest.mark.slow

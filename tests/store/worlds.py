@@ -10,8 +10,11 @@ from kitaru._core.payload import Payload, seal
 from kitaru._store.postgres.store import PostgresStore
 from kitaru._store.protocol import (
     CallRow,
+    Claim,
     Facts,
+    Finish,
     Owner,
+    Record,
     RegisterOwner,
     Start,
     Started,
@@ -170,6 +173,25 @@ def force_status(store: AnyStore, execution: int, status: State) -> None:
         f"update {table} set status = {first}, owner = {owner_sql} where id = {second} returning 1",
         (status.value, execution),
     )
+
+
+def work_through(
+    store: PostgresStore, name: str, failures: list[BaseException], *, lives: int = 12
+) -> None:
+    """Lives of an execution, one after another: hot statements and transactions."""
+    try:
+        owner = new_owner(store, f"lock-{name}").id
+        for life in range(lives):
+            row = store.apply(start_write(f"{name}-{life}", None)).row
+            store.apply(Claim(row.id, 0, owner, None, 5))
+            for n in range(6):
+                store.apply(Record(row.id, 1, facts(call_row(n.to_bytes(32, "big")))))
+            assert len(store.load_outcomes(row.id)) == 6
+            call = call_row(bytes(31) + b"x")
+            store.apply(Finish(row.id, 1, call.payload, None, (), None, facts(call), 9))
+            assert store.get_status(row.id)[0] is State.COMPLETED
+    except BaseException as error:
+        failures.append(error)
 
 
 def run_sql(
