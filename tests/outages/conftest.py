@@ -69,18 +69,23 @@ class Line:
             [sys.executable, "-m", "tests.outages.flows", *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             cwd=Path(__file__).parents[2],
             env={**os.environ, "KITARU_STORE": url},
         )
         self._others.append(process)
         assert process.stdout is not None
-        assert process.stdout.readline() == "begun\n"
+        assert process.stdout.readline() == "begun\n", process.communicate()[1]
         return process
 
     def end_others(self) -> None:
         for process in self._others:
-            process.communicate(timeout=HANG_SECONDS)
+            if process.returncode is None:
+                process.communicate(timeout=HANG_SECONDS)
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                assert pipe is not None
+                pipe.close()
 
 
 @pytest.fixture(scope="session")
