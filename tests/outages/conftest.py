@@ -63,6 +63,15 @@ class Line:
         with psycopg.connect(self.url, autocommit=True) as connection:
             return connection.execute(sql.encode()).fetchall()
 
+    @contextmanager
+    def elsewhere(self) -> Iterator[PostgresStore]:
+        """The store as a machine has it that is not cut off."""
+        store = PostgresStore.open(self.url, env=SystemEnv(), project="demo")
+        try:
+            yield store
+        finally:
+            store.close()
+
     def other(self, url: str, *words: str) -> subprocess.Popen[str]:
         """Another process, which takes over what nobody runs."""
         process = subprocess.Popen(

@@ -14,6 +14,8 @@ import pytest
 
 import kitaru
 from kitaru import app
+from kitaru._core.values import encode
+from kitaru._store.protocol import Answer, Cancel
 from kitaru.client import KitaruClient
 from kitaru.errors import (
     KitaruBackendError,
@@ -182,6 +184,44 @@ def test_what_was_cancelled_before_ends_cancelled_and_starts_nothing(
         handle.wait(timeout=HANG_SECONDS)
     assert noted("after c") == []
     assert statuses(handle)[0] == "cancelled"
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_what_others_cancel_while_only_this_process_is_cut_off_ends_cancelled_here(
+    line: Line, is_async: bool
+) -> None:
+    handle = (flows.on_the_loop if is_async else flows.plain).run("c")
+    until(lambda: len(noted("begun c")) == 1 + is_async)
+    with line.away():
+        with line.elsewhere() as store:
+            row = store.find_execution(handle.exec_id)
+            assert row is not None
+            store.apply(Cancel(row.id, row.epoch, "ann", "cancelled by ann", row.created_at))
+        open_gate("c")
+        until(line.is_missed)
+    with pytest.raises(KitaruCancelledError, match="cancelled by ann"):
+        handle.wait(timeout=HANG_SECONDS)
+    assert noted("after c") == []
+    assert statuses(handle)[0] == "cancelled"
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_what_others_answer_while_only_this_process_is_cut_off_goes_on_here(
+    line: Line, is_async: bool
+) -> None:
+    handle = (flows.asks_on_the_loop if is_async else flows.asks).run("w")
+    assert app.current().runner.wait_idle(HANG_SECONDS)
+    with line.away():
+        with line.elsewhere() as store:
+            row = store.find_execution(handle.exec_id)
+            assert row is not None
+            (wait,) = store.list_waits(row.id)
+            given = encode(5, what="the answer")
+            store.apply(Answer(row.id, wait.row.identity, given, "ann", row.created_at))
+        until(line.is_missed)
+    found: Any = handle.wait(timeout=HANG_SECONDS)
+    assert 5 in found
+    assert len(noted("after w")) == 1
 
 
 def test_whoever_waits_is_told_that_the_store_is_away(
