@@ -76,6 +76,8 @@ if TYPE_CHECKING:
     from kitaru.scope import random as random
     from kitaru.scope import uuid4 as uuid4
     from kitaru.secret import Secret as Secret
+    from kitaru.sessions import async_session as async_session
+    from kitaru.sessions import session as session
     from kitaru.settings import configure as configure
     from kitaru.transactions import async_connection as async_connection
     from kitaru.transactions import connection as connection
@@ -108,6 +110,7 @@ _HOMES = {
     "saving": "load save",
     "scope": "check current current_execution_id log now random uuid4",
     "secret": "Secret",
+    "sessions": "async_session session",
     "settings": "configure",
     "transactions": "async_connection connection",
     "waits": "sleep wait",

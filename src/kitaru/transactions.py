@@ -64,6 +64,13 @@ class TransactionHere:
         assert transaction is not None
         return transaction.connection
 
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What was made under that name in this transaction; made now if nothing was."""
+        kept = self._attempt.kept
+        if name not in kept:
+            kept[name] = make()
+        return kept[name]
+
     def before_end(self, hook: Callable[[], Any]) -> None:
         """Call it once the body has returned, and before its outcome is recorded; await it where
         the body is async. What it raises is the body's failure."""

@@ -59,6 +59,12 @@ def enqueue_takes_what_run_takes() -> None:
     order.enqueue("1")  # type: ignore[call-overload]
 
 
+async def enqueue_async_takes_what_enqueue_takes() -> None:
+    assert_type(await order.enqueue_async(1, gift=True), FlowHandle[str])
+    assert_type(await order.options(connection=object()).enqueue_async(1), FlowHandle[str])
+    await order.enqueue_async("1")  # type: ignore[call-overload]
+
+
 async def an_async_flow_has_a_handle_like_any_other() -> None:
     assert_type(order_async.run(2), FlowHandle[list[str]])
     assert_type(order_async.run(2, note="x").wait(), list[str])

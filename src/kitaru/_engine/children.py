@@ -26,7 +26,7 @@ from kitaru._engine.deadlines import fresh_deadline
 from kitaru._engine.effects import Ask, Commit, Land, Steps
 from kitaru._engine.events import of_drifted_child
 from kitaru._engine.standing import Stand
-from kitaru._engine.transacted import refuse_inside
+from kitaru._engine.transacted import has_transaction, refuse_inside
 from kitaru._engine.unwind import Why
 from kitaru._store.protocol import ExecutionRow, Fenced, LearntRow, Record, Refused, Retry, Start
 from kitaru.errors import (
@@ -110,8 +110,11 @@ class Child:
         )
 
 
-def place_for_child(flow: FlowSpec) -> Place | None:
-    """Where the caller stands, if it is inside an execution; refused where no name would hold."""
+def place_for_child(flow: FlowSpec, *, joins: bool = False) -> Place | None:
+    """Where the caller stands, if it is inside an execution; refused where no name would hold.
+
+    ``joins``: it is started in a transaction of the caller's, which may be that of its body.
+    """
     place = here.get()
     if place is None:
         return None
@@ -120,7 +123,7 @@ def place_for_child(flow: FlowSpec) -> Place | None:
     run.check_owner()
     if run.services.draining:
         raise run.end(Why.HANDED_BACK, f"execution {run.exec_id} is handed back")
-    if place.attempt.is_closed:
+    if place.attempt.is_closed and not (joins and has_transaction(place.attempt)):
         refuse_inside(f"flow {flow.name!r}", place.attempt)
         raise KitaruContextError(
             f"flow {flow.name!r} is run by something that "

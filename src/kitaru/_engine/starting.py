@@ -58,7 +58,7 @@ def start_execution(
     """
     resolved = settings.current()
     _refuse_early(services, flow, queueing, enqueue)
-    place = place_for_child(flow)
+    place = place_for_child(flow, joins=within is not None)
     child = None
     bound = _bound(flow, args, kwargs)
     inputs, env = _encoded(services, flow, bound), services.env

@@ -35,7 +35,7 @@ def refuse_without(run: Run, spec: CheckpointSpec) -> None:
 class TransactionAttempt(Attempt):
     """A try with a transaction: no other checkpoint or flow is called in it."""
 
-    __slots__ = ("hooks", "is_left", "over_hooks", "place", "transaction")
+    __slots__ = ("hooks", "is_left", "kept", "over_hooks", "place", "transaction")
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
@@ -44,6 +44,8 @@ class TransactionAttempt(Attempt):
         self.transaction: Transaction | None = None
         self.place: Latch | None = None
         """Over once it has one of the places of this process."""
+        self.kept: dict[str, Any] = {}
+        """What was made for it once."""
         self.hooks: list[Callable[[], Any]] = []
         """Called once the body has returned, before its outcome is recorded; awaited where the
         body is."""
@@ -76,13 +78,19 @@ def leave(call: Call) -> None:
             hook()
 
 
+def has_transaction(attempt: Attempt) -> bool:
+    """Whether it is the try of a body that stands in its transaction."""
+    return isinstance(attempt, TransactionAttempt) and not attempt.is_over
+
+
 def refuse_inside(what: str, attempt: Attempt) -> None:
     """Raise if that is called in a body with a transaction, whose records would be apart."""
-    if isinstance(attempt, TransactionAttempt) and not attempt.is_over:
+    if has_transaction(attempt):
         assert attempt.call is not None
         raise KitaruContextError(
             f"{what} was called in the body of checkpoint {attempt.call.spec.name!r}, which has "
             "transaction=True: what is recorded of it would stay where the transaction is rolled "
-            "back. Call it in the flow, before or after, and hand over its result",
+            "back. Call it in the flow, before or after, and hand over its result; to start a flow "
+            "in it, write options(connection=kitaru.connection()).enqueue(...)",
             code="inside-transaction",
         )
