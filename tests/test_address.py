@@ -76,3 +76,23 @@ def test_what_is_refused_shows_no_password_either(tmp_path: Path) -> None:
     with pytest.raises(KitaruUsageError) as caught:
         configure(store="postgresql://me:s3cret@db/app\0")
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "postgresql:/me:s3cret@db/app",
+        "postgres//me:s3cret@db/app",
+        "postgres:me:s3cret@db/app",
+        "postgresql+psycopg://me:s3cret@db/app",
+        " POSTGRES:///x",
+    ],
+)
+def test_a_mistyped_address_is_refused_and_its_password_shown_nowhere(
+    said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(KitaruUsageError, match="write postgresql://USER@HOST/DATABASE") as caught:
+        resolve(cwd=str(tmp_path), environ={"KITARU_STORE": said})
+    assert caught.value.code == "store-place-invalid"
+    assert "KITARU_STORE" in str(caught.value)
+    assert "s3cret" not in str(caught.value)

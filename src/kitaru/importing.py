@@ -100,7 +100,7 @@ def import_recorded(row: ExecutionRow, *, root: str | None, code: str | None) ->
             "KitaruClient().executions.resume(...)",
             code="flow-not-known-here",
         )
-    folder = _said_folder(code) if code is not None else _trusted_folder(row, root, about)
+    folder = said_folder(code) if code is not None else _trusted_folder(row, root, about)
     module = import_from(folder, module_id)
     _check_came_from(module, os.path.join(os.path.realpath(folder), ""), f"{folder!r}")
     flow: Flow[Any, Any] | None = _app.find_flow(row.flow_id)
@@ -114,7 +114,8 @@ def import_recorded(row: ExecutionRow, *, root: str | None, code: str | None) ->
     return flow
 
 
-def _said_folder(code: str) -> str:
+def said_folder(code: str) -> str:
+    """The folder that ``--code`` names, or a ``KitaruUsageError``."""
     folder = os.path.abspath(os.path.expanduser(code))
     if not os.path.isdir(folder):
         raise KitaruUsageError(

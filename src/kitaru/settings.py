@@ -23,7 +23,7 @@ from kitaru._core.names import MAX_NAME_LENGTH, check_name, shortened
 from kitaru._core.queueing import MAX_LIMIT
 from kitaru._core.retry import check_retries
 from kitaru._store import project as projects
-from kitaru._store.address import Address, is_address, masked
+from kitaru._store.address import Address, is_address, is_nearly_address, masked
 from kitaru._store.objects import Place
 from kitaru.errors import KitaruUsageError
 from kitaru.notices import notice_once
@@ -350,6 +350,13 @@ def _checked_store(value: object, said_by: str) -> str:
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if isinstance(path, Address):
         return path
+    if type(path) is str and is_nearly_address(path):
+        raise KitaruUsageError(
+            f"{said_by} begins like the address of a PostgreSQL database, and is none: write "
+            "postgresql://USER@HOST/DATABASE, without the name of a driver; or, for a folder of such "
+            "a name, ./ before it",
+            code="store-place-invalid",
+        )
     if type(path) is str and path.strip() and "\0" not in path:
         return Address(path) if is_address(path) else path
     raise KitaruUsageError(

@@ -78,6 +78,15 @@ def test_where_nothing_is_unfinished_there_is_nothing_to_say(project: Project) -
     assert "no execution is unfinished" in done.stderr
 
 
+def test_a_folder_that_is_not_there_fails_the_pipeline_whatever_is_unfinished(
+    project: Project,
+) -> None:
+    project.run("init")
+    done = project.run("executions", "plan", "--all-live", "--code", "nowhere")
+    assert done.returncode == 2
+    assert "--code 'nowhere' is no folder" in done.stderr
+
+
 @pytest.mark.parametrize(
     "words", [(), ("01a2", "--all-live"), ("--all-live", "--from", "x"), ("01a2", "--flow", "x")]
 )

@@ -11,6 +11,9 @@ import re
 
 _URL = re.compile(r"(postgres(?:ql)?)://", re.IGNORECASE)
 
+# What was meant for one: `postgresql:/db`, `postgres//db`, SQLAlchemy's `postgresql+psycopg://`.
+_NEARLY = re.compile(r"\s*postgres(?:ql)?(?:\+\w*)?(?::|//)", re.IGNORECASE)
+
 # `key=value` of libpq, begun by a word that it knows: `a=b` alone may be a folder.
 _KEYWORDS = re.compile(
     r"\s*(host|hostaddr|port|dbname|user|password|passfile|service|servicefile|sslmode|"
@@ -59,6 +62,18 @@ def is_address(said: str) -> bool:
     [True, True, False, False]
     """
     return _URL.match(said) is not None or _KEYWORDS.match(said) is not None
+
+
+def is_nearly_address(said: str) -> bool:
+    """Whether that was meant for the address of a database, and is none: it may hold a password,
+    and must become neither the name of a folder nor part of a message.
+
+    >>> [is_nearly_address(each) for each in ("postgres:/db/app", "postgresql+psycopg://db/app")]
+    [True, True]
+    >>> [is_nearly_address(each) for each in ("postgresql://db/app", "./postgres:1", "postgres")]
+    [False, False, False]
+    """
+    return _NEARLY.match(said) is not None and not is_address(said)
 
 
 def masked(said: str) -> str:

@@ -12,6 +12,7 @@ from kitaru.cli.place import insist_on_store
 from kitaru.cli.running import import_flow
 from kitaru.cli.shown import as_data
 from kitaru.client import KitaruClient
+from kitaru.importing import said_folder
 from kitaru.model import LivePlan
 
 _LOOKS = {"fine": "completed", "runs anew": "drifted", "stops": "failed"}
@@ -26,6 +27,8 @@ _COUNTED = {
 def show_live_plans(session: Session, *, flow: str | None, code: str | None) -> int:
     """-> the exit code: 1 if an execution would not go on."""
     insist_on_store()
+    if code is not None:
+        said_folder(code)  # a slip must not pass where nothing is unfinished
     plans = KitaruClient().executions.plan_live(
         flow=flow, code=lambda row: import_flow(session, row, code).spec
     )
