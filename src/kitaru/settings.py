@@ -353,8 +353,8 @@ def _checked_store(value: object, said_by: str) -> str:
     if type(path) is str and is_nearly_address(path):
         raise KitaruUsageError(
             f"{said_by} begins like the address of a PostgreSQL database, and is none: write "
-            "postgresql://USER@HOST/DATABASE, without the name of a driver; or, for a folder of such "
-            "a name, ./ before it",
+            "postgresql://USER@HOST/DATABASE, without the name of a driver; or, for a folder of "
+            "such a name, ./ before it",
             code="store-place-invalid",
         )
     if type(path) is str and path.strip() and "\0" not in path:
