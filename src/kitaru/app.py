@@ -64,6 +64,7 @@ class Kitaru:
             bodies=Pool("body", settings.max_concurrency),
             loop=loop,
             logs=LogWriter(logs, env) if logs is not None and settings.logs else None,
+            max_transactions=settings.max_transactions,
         )
         self.runner = Runner(
             self.services,
@@ -152,6 +153,7 @@ def _compose() -> Kitaru:
         store=location.place,
         project=store.project,
         max_concurrency=settings.max_concurrency,
+        max_transactions=settings.max_transactions,
         logs=settings.logs,
         max_log_bytes=settings.max_log_bytes,
         max_log_folder_bytes=settings.max_log_folder_bytes,

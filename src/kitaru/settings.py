@@ -33,6 +33,9 @@ Cache = bool | Literal["refresh"]
 MAX_CONCURRENCY = 10_000
 """More threads than this no machine serves; it is a slip of the pen."""
 
+MAX_TRANSACTIONS = 1_000
+"""Each is a connection; no server is set to serve more of them to one process."""
+
 LEAST_LOG_BYTES = 64 * 1024
 """A log is cut into eight files, and a file should hold more than a line."""
 
@@ -52,6 +55,8 @@ class Settings:
     runner: str
     """``thread``: run() runs here; ``worker``: it records, and a worker runs."""
     max_concurrency: int
+    max_transactions: int
+    """On PostgreSQL: bodies with ``transaction=True`` that run at once, a connection each."""
     at_exit: Literal["finish", "leave"]
     at_exit_seconds: float | None
     """None: as long as it takes."""
@@ -95,6 +100,7 @@ BUILT_IN: Mapping[str, Any] = {
     "retries": 0,
     "runner": "thread",
     "max_concurrency": 32,
+    "max_transactions": 8,
     "at_exit": "finish",
     "at_exit_seconds": None,
     "full_traceback": False,
@@ -121,6 +127,7 @@ def configure(
     retries: int | None = None,
     runner: str | None = None,
     max_concurrency: int | None = None,
+    max_transactions: int | None = None,
     at_exit: Literal["finish", "leave"] | None = None,
     at_exit_seconds: float | None = None,
     full_traceback: bool | None = None,
@@ -154,6 +161,7 @@ def configure(
             "retries": retries,
             "runner": runner,
             "max_concurrency": max_concurrency,
+            "max_transactions": max_transactions,
             "at_exit": at_exit,
             "at_exit_seconds": at_exit_seconds,
             "full_traceback": full_traceback,
@@ -488,6 +496,7 @@ _CHECKS: Mapping[str, Callable[[object, str], Any]] = {
     "retries": check_retries,
     "runner": _checked_runner,
     "max_concurrency": _checked_number(1, MAX_CONCURRENCY),
+    "max_transactions": _checked_number(1, MAX_TRANSACTIONS),
     "at_exit": _checked_at_exit,
     "at_exit_seconds": _checked_seconds(0, 1_000_000_000),
     "full_traceback": _checked_switch,
@@ -544,8 +553,8 @@ def _parsed(name: str, variable: str, text: str) -> object:
                 f"{variable}={shortened(text)}: use {', '.join(known)}", code="option-invalid"
             )
         return _SWITCHES[text.lower()]
-    numbers = ("retries", "max_concurrency", "max_log_bytes", "max_log_folder_bytes")
-    if name in numbers and re.fullmatch(r"-?[0-9]{1,18}", text):
+    counts = name == "retries" or name.startswith("max_")
+    if counts and re.fullmatch(r"-?[0-9]{1,18}", text):
         return int(text)
     if name == "limits":
         pairs = [part.partition("=") for part in text.split(",")]

@@ -148,6 +148,7 @@ WRONG: dict[str, Say] = {
     **_each(_configure, "store", (3, "", " ", "a\0b", b"x", object())),
     **_each(_configure, "max_concurrency", (*NOT_COUNTS, 0)),
     **_each(_configure, "logs", ("yes", 1, "refresh", object())),
+    **_each(_configure, "max_transactions", (*NOT_COUNTS, 0, 1001)),
     **_each(_configure, "max_log_bytes", (*NOT_COUNTS, 0, 1, 1 << 60)),
     **_each(_configure, "max_log_folder_bytes", (*NOT_COUNTS, 0, 1, 1 << 60)),
     **_each(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from kitaru import app, checkpoint, flow, settings
 from kitaru.errors import KitaruCancelledError, KitaruUserCodeError
 
 from .kit import paid, recorded
+
+HANG_SECONDS = 120.0
 
 PLAN: dict[str, Any] = {}
 RAN: list[Any] = []
@@ -144,17 +147,18 @@ def test_an_owner_that_is_stopped_in_a_body_holds_up_nobody_and_adds_nothing_lat
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("create unique index on paid (what)")
     first, second = (_process(name, database) for name in ("first", "second"))
-    with first, second:
+    try:
         assert first.stdout is not None
-        assert second.stdout is not None
+        assert select.select([first.stdout], [], [], HANG_SECONDS)[0]
         assert first.stdout.readline() == "in the body\n"
         first.send_signal(signal.SIGSTOP)
-        second.stdin.write("go\n")  # type: ignore[union-attr]
-        second.stdin.flush()  # type: ignore[union-attr]
-        assert second.stdout.readline() == "paid by second\n"
+        assert second.communicate("go\n", timeout=HANG_SECONDS)[0] == "paid by second\n"
         first.send_signal(signal.SIGCONT)
-        said, _ = first.communicate("\n", timeout=PATIENCE_SECONDS)
-        assert said == "paid by second\n"
+        assert first.communicate("\n", timeout=HANG_SECONDS)[0] == "paid by second\n"
+    finally:
+        for process in (first, second):
+            process.kill()
+            process.communicate()
     assert (paid(database), recorded(database)) == (["tea"], 1)
 
 

@@ -31,9 +31,6 @@ _MAX_SAMPLES = 64
 _MAX_COMPARED = 8
 _MAX_SEEN = 10_000
 
-MAX_TRANSACTIONS = 8
-"""Bodies with ``transaction=True`` that run at once in a process: each holds a connection."""
-
 GRACE_SECONDS = 5.0
 """What async code that is told to stop gets to end, before it is left or cancelled."""
 
@@ -100,6 +97,7 @@ class Services:
         loop: LoopThread,
         logs: LogWriter | None = None,
         is_owner: Callable[[], bool] = lambda: True,
+        max_transactions: int = 1,
     ) -> None:
         self.store = store
         self.env = env
@@ -124,7 +122,7 @@ class Services:
         self.hints = Hints(store, env)
         self.drive = drive if self.remote is None else self.remote.drive
         self.drive_async = drive_async if self.remote is None else self.remote.drive_async
-        self.transactions = Turns(MAX_TRANSACTIONS)
+        self.transactions = Turns(max_transactions)
         """Bodies that have a transaction, and with it a connection."""
         self.slot_lent: Callable[[Run], AbstractContextManager[None]] = lambda run: nullcontext()
         """While inside, something of the run waits: its places among those that run are free."""

@@ -25,6 +25,11 @@ class Turns:
             self._free -= 1
         place.over()
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for a place."""
+        return len(self._waiting)
+
     def leave(self, place: Latch) -> None:
         """Let the next one have it, or do not wait for it any more."""
         with self._lock:

@@ -352,10 +352,10 @@ def input_(
     "decide",
     cls=Command,
     help="Decide what is to become of a call that Kitaru never runs on its own: one with "
-    'effect="once" that began in a process that died, or that is recorded with other inputs; in a '
-    "strict flow any call that is recorded with other inputs. run: its body runs. adopt: it came "
-    "to --value (JSON), or to the recorded call (--record, if there are several). abort: the "
-    "execution is cancelled. CALL is the call's id, or the checkpoint's name.",
+    'effect="once" that began in a process that died; one with effect="once" or transaction=True '
+    "that is recorded with other inputs; in a strict flow any call that is. run: its body runs. "
+    "adopt: it came to --value (JSON), or to the recorded call (--record, if there are several). "
+    "abort: the execution is cancelled. CALL is the call's id, or the checkpoint's name.",
     examples="""
 kitaru executions decide 01a2 charge run
 kitaru executions decide 01a2 charge adopt --value '{"receipt": 7}'
