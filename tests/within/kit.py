@@ -11,7 +11,7 @@ import psycopg
 import kitaru
 from kitaru import flow
 
-PATIENCE_SECONDS = 60
+PATIENCE_SECONDS = 100
 
 
 @flow
