@@ -202,6 +202,26 @@ def test_workers_hear_of_it_with_the_commit_and_not_without(
     assert [one.payload for one in heard] == [QUEUED]
 
 
+def test_one_that_is_started_at_once_and_whose_answer_is_lost_says_that_nobody_knows(
+    database: str,
+) -> None:
+    said = conninfo_to_dict(database)
+    with proxy(str(said["host"]), int(str(said["port"]))) as way:
+        through = make_conninfo(database, host="127.0.0.1", port=str(way.port))
+        connection = psycopg.connect(through, autocommit=True)
+        way.strike("\0commit\0", lambda pair: pair.cut(), after=True)
+        told = refused(
+            lambda: ship.options(connection=connection, key="k").enqueue(7),
+            KitaruBackendError,
+            "connection-lost",
+        )
+        connection.close()
+    (exec_id,) = executions(database)
+    assert exec_id in told
+    assert "not known" in told
+    assert ship.options(key="k").enqueue(7).exec_id == exec_id
+
+
 # --- keys ------------------------------------------------------------------------------------
 
 
@@ -535,6 +555,22 @@ def test_inside_a_checkpoint_it_is_a_child_of_that_call(database: str) -> None:
     found = kitaru.KitaruClient().executions.get(child)
     assert found.parent_exec_id == handle.exec_id
     assert orders(database) == [7]
+
+
+@checkpoint
+def wait_too_early(url: str) -> str:
+    with psycopg.connect(url) as connection:
+        handle = ship.options(connection=connection).enqueue(7)
+        return refused(handle.wait, KitaruNotFoundError, "execution-not-committed")
+
+
+@flow
+def hasty(url: str) -> str:
+    return wait_too_early(url)
+
+
+def test_nobody_waits_inside_a_flow_for_what_is_not_committed(database: str) -> None:
+    assert "Commit" in hasty.run(database).wait(timeout=PATIENCE_SECONDS)
 
 
 async def start_async(url: str, *, commits: bool) -> kitaru.FlowHandle[object]:
