@@ -19,6 +19,7 @@ from kitaru.errors import (
     KitaruUsageError,
     KitaruUserCodeError,
 )
+from kitaru.testing import in_memory
 
 from .kit import paid, recorded
 
@@ -509,4 +510,16 @@ def test_a_store_in_a_file_has_no_transactions(own_store: Any) -> None:
         return str(refused.value.code)
 
     assert buy.run().wait() == "transaction-needs-postgres"
+    assert RAN == []
+
+
+def test_nor_has_the_one_in_memory(own_store: Any) -> None:
+    @flow
+    def buy() -> str:
+        with pytest.raises(KitaruFeatureNotAvailableError) as refused:
+            pay("tea")
+        return str(refused.value.code)
+
+    with in_memory():
+        assert buy.run().wait() == "transaction-needs-postgres"
     assert RAN == []

@@ -13,6 +13,9 @@ from datetime import datetime, timedelta
 from typing import Any, assert_type
 from uuid import UUID
 
+from psycopg import AsyncConnection, Connection
+from psycopg.rows import TupleRow
+
 import kitaru
 from kitaru import Checkpoint, CheckpointFuture, Retry, checkpoint
 
@@ -191,3 +194,20 @@ kitaru.register_codec(Tensor, name="t", encode=tensor_bytes, decode=tensor_of)
 kitaru.register_codec(Tensor, name="t", encode=None, decode=tensor_of, preview=repr, exact=True)
 kitaru.register_codec(Page, name="p", encode=tensor_bytes, decode=tensor_of)  # type: ignore[arg-type]
 checkpoint(codec="yaml")  # type: ignore[call-overload]
+
+
+@checkpoint(transaction=True)
+def pay(cents: int) -> int:
+    assert_type(kitaru.connection(), Connection[TupleRow])
+    return cents
+
+
+@checkpoint(transaction=True)
+async def pay_async(cents: int) -> int:
+    assert_type(kitaru.async_connection(), AsyncConnection[TupleRow])
+    return cents
+
+
+assert_type(pay(3), int)
+assert_type(pay.submit(3), CheckpointFuture[int])
+assert_type(pay_async.submit(3), CheckpointFuture[int])
