@@ -201,8 +201,11 @@ def test_what_others_cancel_while_only_this_process_is_cut_off_ends_cancelled_he
         until(line.is_missed)
     with pytest.raises(KitaruCancelledError, match="cancelled by ann"):
         handle.wait(timeout=HANG_SECONDS)
-    assert noted("after c") == []
-    assert statuses(handle)[0] == "cancelled"
+    status, recorded = statuses(handle)
+    assert status == "cancelled"
+    # What was held is recorded. One more call may begin: it is seen within a poll.
+    assert recorded >= 1 + is_async
+    assert len(noted("begun c")) == 1 + is_async
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
