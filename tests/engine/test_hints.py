@@ -16,7 +16,7 @@ import kitaru
 from kitaru import app, checkpoint, flow, opening, working
 from kitaru._core.lifecycle import State
 from kitaru._core.values import encode
-from kitaru._engine import hints, noticing, serving
+from kitaru._engine import hints, noticing, outlook, serving
 from kitaru._store.postgres.store import PostgresStore
 from kitaru._store.protocol import NO_FACTS, Answer, Cancel, Claim, Finish, Hint, RegisterOwner
 from kitaru.env import SystemEnv
@@ -39,8 +39,8 @@ def other(
         (hints, "FIRST_PAUSE_SECONDS"),
         (hints, "POLL_SECONDS"),
         (hints, "MAX_POLL_SECONDS"),
+        (outlook, "POLL_SECONDS"),
         (serving, "POLL_SECONDS"),
-        (serving, "CARE_SECONDS"),
     ):
         monkeypatch.setattr(module, name, FOR_EVER)
     monkeypatch.setattr(noticing, "LISTEN_TICKS", 0)
@@ -179,7 +179,7 @@ async def _await(handle: FlowHandle[int]) -> int:
 
 def test_one_that_is_told_of_others_alone_does_not_look(other: PostgresStore) -> None:
     runner = app.current().runner
-    assert not runner.noticing.hear(Hint(queued=True, executions=frozenset({1, 2})))
+    assert not runner.noticing.is_meant(Hint(queued=True, executions=frozenset({1, 2})))
     latch = app.current().services.hints.latch(7)
     app.current().services.hints._hear(Hint(executions=frozenset({8})))
     assert not latch.is_over

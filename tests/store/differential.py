@@ -57,6 +57,7 @@ from kitaru._store.protocol import (
     Remember,
     Retry,
     SetLimits,
+    Signs,
     SourceRow,
     Sweep,
     TryAgain,
@@ -621,7 +622,7 @@ class World:
                 store.list_queues(project=project, at=self.at),
                 store.count_owned(project=project),
                 store.list_interrupted(project=project, flow_ids=FLOWS, limit=1000),
-                store.next_queued(project=project, flow_ids=FLOWS, queues=[]),
+                self._signs(store, 1, FLOWS, [], project=project),
             )
             shot[f"{project} due"] = store.list_due(project=project, at=self.at, limit=1000)
             shot[f"{project} schedules"] = store.list_schedules(project=project, limit=1000)
@@ -676,14 +677,25 @@ class World:
             *self._occasional_control(store, turn, execution),
         ]
 
+    def _signs(
+        self,
+        store: AnyStore,
+        owner: int,
+        flows: list[str],
+        queues: list[str],
+        project: str = "demo",
+    ) -> Signs:
+        """All but the number of changes, which each store counts as it likes."""
+        signs = store.signs(owner, project=project, flow_ids=flows, queues=queues, at=self.at)
+        return signs._replace(changes=0)
+
     def _occasional_control(self, store: AnyStore, turn: int, execution: int) -> list[Any]:
         owner = turn % 6 + 1
         parents = [row.exec_id for row in self._rows() if row.id == turn % 9]
         memory = {"project": "demo", "scope_type": "namespace", "scope": "team", "key": "b"}
         return [
             store.list_interrupted(project="demo", flow_ids=FLOWS[1:], limit=2),
-            store.next_queued(project="demo", flow_ids=FLOWS[:1], queues=QUEUES[turn % 2 :]),
-            store.has_suspects(project="demo", flow_ids=FLOWS[turn % 2 :]),
+            self._signs(store, owner, FLOWS[turn % 2 :], QUEUES[turn % 3 :]),
             store.list_owned(owner, statuses=[(State.RUNNING,), (State.CANCELLING,)][turn % 2]),
             store.list_owned(owner, statuses=(State.RUNNING, State.CANCELLING)),
             store.list_served(owner, project="demo", limit=3),

@@ -26,6 +26,7 @@ from kitaru._store.protocol import (
     Refused,
     Release,
     SetLimits,
+    Signs,
     Store,
 )
 from kitaru._store.sqlite.store import SqliteStore
@@ -65,11 +66,11 @@ class Claimer:
             for row in self.store.apply(write):
                 self.let_go(row)
             self.count()
-            if (
-                self.take_over() == 0
-                and self.store.next_queued(project="demo", flow_ids=FLOWS, queues=[]) is None
-            ):
+            if self.take_over() == 0 and self.signs().queued_at is None:
                 return
+
+    def signs(self) -> Signs:
+        return self.store.signs(self.owner, project="demo", flow_ids=FLOWS, queues=[], at=5_000)
 
     def let_go(self, row: ExecutionRow) -> None:
         chance = self.random.random()

@@ -69,6 +69,7 @@ INDEX_OF = {
     "list_queues": "executions_unfinished",
     "list_interrupted": "executions_unfinished",
     "list_claimable": "executions_queued",
+    "signs": "executions_queued",
     "list_due": "executions_waiting",
     "next_due": "executions_waiting",
     "list_owned": "executions_cancelling",

@@ -55,10 +55,9 @@ INDEX_OF = {
     "list_claimable": "INDEX executions_queued (project=? AND flow_id=? AND queue=? "
     "AND priority=? AND <expr><?)",
     "oldest_suspect": "executions_suspect (project=? AND flow_id=?)",
-    "next_queued": "INDEX executions_queued (project=? AND flow_id=? AND queue=? AND priority=?)",
-    "has_suspects": "executions_suspect (project=? AND flow_id=?)",
     "count_owned": "executions_unfinished (project=?)",
     "list_queues": "executions_unfinished (project=?)",
+    "signs": "INDEX executions_queued (project=? AND flow_id=? AND queue=? AND priority=?)",
     "list_interrupted": "executions_unfinished (project=? AND flow_id=? AND status=?)",
     "take_slots": "(project=? AND name=?)",
     "give_back_slots": "slots_by_execution (execution=?)",
@@ -79,6 +78,17 @@ def plan(store: SqliteStore, name: str) -> str:
     count = max((int(number) for number in re.findall(r"\?(\d+)", sql)), default=0)
     rows = store._database.read("explain query plan " + sql, (None,) * count)
     return "\n".join(str(row[3]) for row in rows)
+
+
+def test_what_every_process_asks_at_each_poll_scans_no_table(sqlite_store: SqliteStore) -> None:
+    lines = plan(sqlite_store, "signs").splitlines()
+    scans = {line for line in lines if line.startswith("SCAN") and "VIRTUAL" not in line}
+    # Of the owners those that live, which are few.
+    owners = "SCAN owners USING INDEX owners_alive"
+    assert scans <= {"SCAN queues", "SCAN lanes", "SCAN CONSTANT ROW", owners}
+    assert any("executions_cancelling (owner=?)" in line for line in lines)
+    assert any("executions_served (home=?)" in line for line in lines)
+    assert any("executions_suspect (project=? AND flow_id=?)" in line for line in lines)
 
 
 @pytest.mark.parametrize("name", sorted(INDEX_OF))

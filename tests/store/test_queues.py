@@ -24,6 +24,7 @@ from kitaru._store.protocol import (
     QueueRow,
     Release,
     SetLimits,
+    Signs,
     WorkerRow,
 )
 
@@ -35,6 +36,10 @@ FLOWS = ["demo.agent", "demo.other"]
 def queue_up(store: AnyStore, exec_id: str, **changes: Any) -> ExecutionRow:
     """A pending execution that nobody serves."""
     return started(store, None, exec_id, **changes).row
+
+
+def signs(store: AnyStore, owner: int) -> Signs:
+    return store.signs(owner, project="demo", flow_ids=FLOWS, queues=[], at=1_000)
 
 
 def claim_next(store: AnyStore, owner: int, limit: int = 1, **changes: Any) -> list[str]:
@@ -116,7 +121,7 @@ def test_what_is_delayed_is_not_claimed_before_it_is_due(store: AnyStore) -> Non
     owner = new_owner(store).id
     row = queue_up(store, "later", due_at=7_000)
     assert row.due_at == 7_000
-    assert store.next_queued(project="demo", flow_ids=FLOWS, queues=[]) == 7_000
+    assert signs(store, owner).queued_at == 7_000
     assert claim_next(store, owner, at=6_999) == []
     with pytest.raises(NoRoom):
         store.apply(Claim(row.id, row.epoch, owner, None, 6_999))
@@ -178,14 +183,14 @@ def test_a_suspect_is_claimed_only_by_a_process_that_runs_nothing_else(store: An
     suspect(store, "killer", at=900)
     suspect(store, "older-killer", at=800)
     queue_up(store, "innocent", priority=5)
-    assert store.has_suspects(project="demo", flow_ids=FLOWS)
+    assert signs(store, owner).suspects
     assert claim_next(store, owner, limit=9) == ["innocent"]
     assert claim_next(store, owner, limit=9) == []
     queue_up(store, "second", priority=5)
     assert claim_next(store, owner, limit=9, alone=True) == ["older-killer"]
     assert claim_next(store, owner, limit=9, alone=True) == ["killer"]
     assert claim_next(store, owner, limit=9, alone=True) == ["second"]
-    assert not store.has_suspects(project="demo", flow_ids=FLOWS)
+    assert not signs(store, owner).suspects
 
 
 # --- slots ---

@@ -109,9 +109,10 @@ def _say(runner: Runner, life: Life) -> None:
 
 def look(runner: Runner) -> None:
     """Somebody has committed something: look for cancels of what runs, or is to run, here."""
-    owner = runner.ownership.number()
-    for exec_id, _ in runner.store.list_owned(owner, statuses=[State.CANCELLING]):
-        notice(runner, exec_id, State.CANCELLING)
+    if runner.outlook.signs.cancelling:
+        owner = runner.ownership.number()
+        for exec_id, _ in runner.store.list_owned(owner, statuses=[State.CANCELLING]):
+            notice(runner, exec_id, State.CANCELLING)
     for row in runner.candidates()[:_MAX_LOOKED_AT]:
         if runner.store.get_status(row.id)[0] in FINISHED:
             notice(runner, row.exec_id, State.CANCELLED)

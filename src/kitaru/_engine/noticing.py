@@ -61,8 +61,6 @@ class Noticing:
         self._followed: dict[str, Completion] = {}
         """Of those for which a handle of this process waits."""
         self._changes: int | None = None
-        self._is_told = False
-        """A hint was heard since the last look."""
         self._ticks = 0
         self._turn = 0
         self._unseen: int | None = 0
@@ -136,17 +134,14 @@ class Noticing:
                 self._parked[exec_id] = parked._replace(is_home=False)
             self._changes = None
 
-    def hear(self, hint: Hint) -> bool:
-        """Whether it concerns what runs, waits or is parked here: then the next tick looks."""
+    def is_meant(self, hint: Hint) -> bool:
+        """Whether it concerns what runs, waits or is parked here."""
         with self._lock:
             here = [each.id for each in self._parked.values()]
         here += [life.row.id for life in self._runner.lives()]
         here += [row.id for row in self._runner.candidates()]
         # Who has parked something here serves what becomes pending, whoever made it so.
-        is_told = hint.concerns(here) or (hint.queued and bool(self._parked))
-        if is_told:
-            self._is_told = True
-        return is_told
+        return hint.concerns(here) or (hint.queued and bool(self._parked))
 
     # --- looking ----------------------------------------------------------------------
 
@@ -155,9 +150,8 @@ class Noticing:
         self._ticks += 1
         if self._ticks > LISTEN_TICKS:
             self._runner.services.hints.listen()
-        changes = self._store.changes()
-        if changes != self._changes or self._is_told:
-            self._is_told = False
+        changes = self._runner.outlook.changes()
+        if changes != self._changes:
             self._changes, self._unseen = changes, None
         if self._unseen != 0:
             try:
@@ -184,12 +178,8 @@ class Noticing:
         if not self._parked:
             self._unseen = 0
             return
-        for row in self._store.list_served(
-            self._runner.ownership.number(),
-            project=self._runner.services.project,
-            limit=_MAX_SERVED + self._runner.queued,
-        ):
-            self.serve(row)
+        if self._runner.outlook.signs.served:
+            self._serve_all()
         with self._lock:
             elsewhere = [each for each in self._parked.values() if not each.is_home]
             followed = [
@@ -204,6 +194,15 @@ class Noticing:
         self._unseen = unseen - len(turn) if unseen > len(turn) else 0
         for parked in turn:
             self._look_at(parked)
+
+    def _serve_all(self) -> None:
+        """What was parked here, and is pending by now."""
+        for row in self._store.list_served(
+            self._runner.ownership.number(),
+            project=self._runner.services.project,
+            limit=_MAX_SERVED + self._runner.queued,
+        ):
+            self.serve(row)
 
     def _look_at(self, parked: Parked) -> None:
         status, _, _ = self._store.get_status(parked.id)

@@ -200,6 +200,11 @@ class Ownership:
 
     # --- leases ------------------------------------------------------------------------------
 
+    @property
+    def has_leases(self) -> bool:
+        """Whether the store's clock says who is alive, or the locks of this machine do."""
+        return self._leases is not None
+
     def reap(self) -> set[int]:
         """Declare dead whose lease is over, now and then -> who was, just now."""
         leases = self._leases

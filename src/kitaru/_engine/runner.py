@@ -28,6 +28,7 @@ from kitaru._engine.launching import Launching
 from kitaru._engine.liveness import Liveness
 from kitaru._engine.losing import lose
 from kitaru._engine.noticing import TICK_SECONDS, Noticing, Parked
+from kitaru._engine.outlook import Outlook
 from kitaru._engine.ownership import Ownership
 from kitaru._engine.places import Places
 from kitaru._engine.pool import Pool
@@ -72,6 +73,7 @@ class Runner:
         """Set by recover(): the flows whose abandoned executions are adopted."""
         self.serving: Serving | None = None
         """Set by a worker: it claims what is queued."""
+        self.outlook = Outlook(self)
         self.noticing = Noticing(self)
         services.hints.heard = self.heard
         self.launching = Launching(self, self._flows)
@@ -338,9 +340,8 @@ class Runner:
     def heard(self, hint: Hint) -> None:
         """Another process tells of something: look at once if it concerns what is here."""
         is_work = self.serving is not None and (hint.queued or hint.anything)
-        if is_work and self.serving is not None:
-            self.serving.hear()
-        if self.noticing.hear(hint) or is_work:
+        if is_work or self.noticing.is_meant(hint):
+            self.outlook.again()
             self.ring()
 
     def life(self, exec_id: str) -> Life | None:
@@ -502,6 +503,7 @@ class Runner:
                 return None
         if self.queued:
             self.dispatch()  # they may have waited for the lease to be renewed
+        self.outlook.look()
         pause_seconds = self.noticing.tick()
         if self.serving is not None:
             pause_seconds = min(pause_seconds, self.serving.tick())

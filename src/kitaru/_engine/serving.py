@@ -1,9 +1,8 @@
 """What a worker does beside running: it claims what is queued, and looks after the dead.
 
-One poller a process, ticked by the host: whoever commits anything wakes it (``changes()``
-says so), and where that is missed, or an hour comes, it looks by itself every two seconds.
-An idle worker reads one thing in each of these looks. Decides nothing about what may run
-together: that is the runner's, and what is fair and within limits is the store's.
+One poller a process, ticked by the host: at each look ``outlook.py`` asks once what there may
+be to do, every two seconds and as soon as somebody tells of something. Decides nothing about
+what may run together: that is the runner's, and what is fair and within limits is the store's.
 """
 
 from __future__ import annotations
@@ -17,18 +16,13 @@ from kitaru import settings
 from kitaru._engine.adopting import adopt_interrupted, wake_abandoned
 from kitaru._engine.claiming import Candidate, begin_claimed
 from kitaru._engine.execution import Completion, FlowSpec
+from kitaru._engine.outlook import POLL_SECONDS
 from kitaru._engine.places import is_suspect
 from kitaru._engine.queueing import say_limits
 from kitaru._store.protocol import ClaimNext, Draining, Enlist, ExecutionRow, Owner
 
 if TYPE_CHECKING:
     from kitaru._engine.runner import Runner
-
-POLL_SECONDS = 2.0
-"""How long what is queued may go unseen where nothing tells of it."""
-
-CARE_SECONDS = 10.0
-"""How often it looks, untold, for what the dead have left and for what is due."""
 
 SUSPECTS_SECONDS = 30.0
 """How long a suspect waits, at most, before a busy worker lets its others end for it."""
@@ -74,7 +68,10 @@ class Serving:
         """As which owner: another one, once this process was declared dead and went on."""
         self._turns = list(wanted.flows())
         """Whose turn it is: a flow of which something was claimed goes to the end."""
-        self._changes: int | None = None
+        self._looks = 0
+        """How many looks around have been seen to."""
+        self._has_more = False
+        """The last claim took as many as it could: there will be more."""
         self._owners: list[Owner] = []
         self._look_at_owners = True
         self._due_at: int | None = None
@@ -83,7 +80,6 @@ class Serving:
         """When the first of what is delayed may be claimed."""
         self._claim_at = 0.0
         self._dead_at = 0.0
-        self._care_at = 0.0
         self._suspects_at = 0.0
         self._is_clearing = False
         """A suspect waits: nothing else is claimed until nothing runs here."""
@@ -119,51 +115,61 @@ class Serving:
         if self._runner.ownership.number() != self._enlisted:
             self.enlist()
         now = self._env.monotonic()
-        changes = self._store.changes()
-        if changes != self._changes:
-            self._changes = changes
+        outlook = self._runner.outlook
+        is_new, self._looks = outlook.looks != self._looks, outlook.looks
+        signs = outlook.signs
+        if is_new:
+            self._due_at, self._queued_at = signs.due_at, signs.queued_at
             self._claim_at = now
             if self._is_empty():
                 self._suspects_at = now
             self._look_at_owners = True
-        if now >= self._dead_at:
-            # On one host a look at lock files (O3: 2 s), elsewhere a query.
-            self._dead_at = now + self._runner.poll_seconds
-            self._bury_the_dead(now)
-        if now >= self._care_at or self._is_past(self._due_at):
-            self._care_at = now + CARE_SECONDS
+        buried = self._bury_the_dead(now, is_new and signs.lapsed)
+        if buried or (is_new and signs.interrupted) or self._is_past(self._due_at):
             self._take_care()
         # Before claiming: what is started here may be claimed here at once.
         fire_seconds = self.wanted.fire_due()
         again = self._claim(now)
         self._runner.dispatch()
-        left = min(self._dead_at, self._claim_at) - now
-        if self._queued_at is not None:
+        if again:
+            self._claim_at = 0.0
+            return 0.0
+        left = min(outlook.look_at, self._claim_at) - now
+        if not self._runner.ownership.has_leases:
+            left = min(left, self._dead_at - now)
+        if self._queued_at is not None and not self._is_past(self._queued_at):
             left = min(left, (self._queued_at - self._env.now()) / 1e6)
-        return 0.0 if again else max(0.0, min(left, fire_seconds))
+        return max(0.0, min(left, fire_seconds))
 
-    def _bury_the_dead(self, now: float) -> None:
-        """What somebody who has died ran is looked for at once, whoever found out."""
-        if self._look_at_owners:
-            self._look_at_owners = False
-            before, self._owners = self._owners, self._store.list_owners()
-            living = {owner.id for owner in self._owners}
-            if any(owner.id not in living for owner in before):
-                self._care_at = self._claim_at = now
-        if self._runner.ownership.bury(self._owners):
-            self._look_at_owners = True
-            self._care_at = self._claim_at = now
+    def _bury_the_dead(self, now: float, has_lapsed: bool) -> bool:
+        """Declare dead who is -> whether anybody was: what he ran is looked for at once."""
+        ownership = self._runner.ownership
+        if ownership.has_leases:
+            # The store has seen that a lease is over, and judges it again in the write.
+            buried = has_lapsed and bool(ownership.reap())
+        elif now < self._dead_at:
+            return False
+        else:
+            # A look at lock files (O3: 2 s), and no query but for new owners.
+            self._dead_at = now + self._runner.poll_seconds
+            if self._look_at_owners:
+                self._look_at_owners = False
+                self._owners = self._store.list_owners()
+            buried = bool(ownership.bury(self._owners))
+            self._look_at_owners = buried
+        if buried:
+            self._runner.outlook.again()  # what waited for him may be claimed
+        return buried
 
     def _is_past(self, instant: int | None) -> bool:
         return instant is not None and instant <= self._env.now()
 
-    def hear(self) -> None:
-        """Another process tells that something is queued: at the next tick. On any thread."""
-        self._claim_at = 0.0
-
     def look(self) -> None:
-        """There may be room for more, or more to claim: at the next tick."""
-        self._claim_at = 0.0
+        """There is room for more: at the next tick. On any thread."""
+        if self._has_more:
+            self._claim_at = 0.0
+        else:
+            self._runner.outlook.again()
 
     def _take_care(self) -> None:
         """Go on with what the dead ran, and with what is due and was parked by them."""
@@ -185,15 +191,17 @@ class Serving:
         self.tally.looks += 1
         if self._may_be_suspects(now):
             return self._claim_suspect()
-        due_at = self._next_queued()
-        if due_at is None:
-            return False
-        if due_at > self._env.now():
-            self._queued_at = due_at
+        if not (self._has_more or self._is_past(self._queued_at)):
             return False
         self._queued_at = None
         limit = min(room, MAX_CLAIM)
-        return len(self._claim_next(limit)) == limit and room > limit
+        taken = len(self._claim_next(limit))
+        self._has_more = taken == limit
+        if self._has_more and room > limit:
+            return True
+        if taken and not self._has_more:
+            self._runner.outlook.again()  # of one flow it takes so many, and there may be more
+        return False
 
     def _room(self) -> int:
         runner = self._runner
@@ -201,13 +209,6 @@ class Serving:
             if any(is_suspect(row) for row in runner.candidates()):
                 return 0  # one that was taken over waits until nothing else runs here
             return runner.places.room(self.wanted.concurrency) - runner.queued
-
-    def _next_queued(self) -> int | None:
-        return self._store.next_queued(
-            project=self._runner.services.project,
-            flow_ids=self._turns,
-            queues=self.wanted.queues,
-        )
 
     def _claim_next(self, limit: int, *, alone: bool = False) -> list[ExecutionRow]:
         runner, began = self._runner, self._env.monotonic()
@@ -245,9 +246,7 @@ class Serving:
         """Whether one is to be claimed now, or is waited for."""
         if not self._is_clearing and now >= self._suspects_at:
             self._suspects_at = now + SUSPECTS_SECONDS
-            self._is_clearing = self._store.has_suspects(
-                project=self._runner.services.project, flow_ids=self._turns
-            )
+            self._is_clearing = self._runner.outlook.signs.suspects
         return self._is_clearing
 
     def _is_empty(self) -> bool:

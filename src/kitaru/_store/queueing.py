@@ -22,6 +22,7 @@ from kitaru._store.protocol import (
     NoRoom,
     QueueRow,
     SetLimits,
+    Signs,
     WorkerRow,
 )
 from kitaru._store.queries import Queries
@@ -118,16 +119,32 @@ class QueueReads:
         found = self._read(self._queries.list_interrupted, (project, _json(flow_ids), limit))
         return [self._rows.execution(row, strict=False) for row in found]
 
-    def next_queued(
-        self, *, project: str, flow_ids: Sequence[str], queues: Sequence[str]
-    ) -> int | None:
-        values = (project, _json(flow_ids), _json(queues) if queues else None)
-        ((instant,),) = self._read(self._queries.next_queued, values)
-        return None if instant is None else int(instant)
+    def signs(
+        self, owner: int, *, project: str, flow_ids: Sequence[str], queues: Sequence[str], at: int
+    ) -> Signs:
+        lists = (_json(flow_ids), _json(queues) if queues else None)
+        before = self._changes_before()
+        ((mark, *exist),) = self._read(self._queries.signs, (owner, project, *lists, at))
+        cancelling, served, due_at, lapsed, interrupted, suspects, queued_at = exist
+        return Signs(
+            before if mark is None else self._changes_of(mark),
+            bool(cancelling),
+            bool(served),
+            due_at,
+            bool(lapsed),
+            bool(interrupted),
+            bool(suspects),
+            queued_at,
+        )
 
-    def has_suspects(self, *, project: str, flow_ids: Sequence[str]) -> bool:
-        found = self._read(self._queries.has_suspects, (project, _json(flow_ids)))
-        return bool(found[0][0])
+    def _changes_before(self) -> int:
+        """As they are before a question that tells nothing of them: one that falls in between
+        is seen twice rather than never."""
+        raise NotImplementedError
+
+    def _changes_of(self, mark: str) -> int:
+        """As a question has told of them."""
+        raise NotImplementedError
 
     def list_queues(self, *, project: str, at: int) -> list[QueueRow]:
         found = self._read(self._queries.list_queues, (project, at))

@@ -18,6 +18,7 @@ from kitaru._store.protocol import (
     NoRoom,
     QueueRow,
     SetLimits,
+    Signs,
     WorkerRow,
 )
 from kitaru._store.reference_control import Control
@@ -164,7 +165,7 @@ class Queues(Control, Owners):
             and row.owner in dead
         ][:limit]
 
-    def next_queued(
+    def _next_queued(
         self, *, project: str, flow_ids: Sequence[str], queues: Sequence[str]
     ) -> int | None:
         instants = [
@@ -174,7 +175,31 @@ class Queues(Control, Owners):
         ]
         return min(instants, default=None)
 
-    def has_suspects(self, *, project: str, flow_ids: Sequence[str]) -> bool:
+    def signs(
+        self, owner: int, *, project: str, flow_ids: Sequence[str], queues: Sequence[str], at: int
+    ) -> Signs:
+        mine = [row for row in self._executions.values() if row.owner == owner]
+        home = [row for row in self._executions.values() if row.home == owner]
+        waiting = [
+            row
+            for row in self._executions.values()
+            if (row.project, row.status) == (project, State.WAITING)
+        ]
+        return Signs(
+            changes=self._changes,
+            cancelling=any(row.status is State.CANCELLING for row in mine),
+            served=any((row.project, row.status) == (project, State.PENDING) for row in home),
+            due_at=min((row.due_at for row in waiting if row.due_at is not None), default=None),
+            lapsed=any(
+                owner.died_at is None and owner.lease_until is not None and owner.lease_until < at
+                for owner in self._owners.values()
+            ),
+            interrupted=bool(self.list_interrupted(project=project, flow_ids=flow_ids, limit=1)),
+            suspects=self._has_suspects(project=project, flow_ids=flow_ids),
+            queued_at=self._next_queued(project=project, flow_ids=flow_ids, queues=queues),
+        )
+
+    def _has_suspects(self, *, project: str, flow_ids: Sequence[str]) -> bool:
         return any(row.deaths >= SUSPECT_DEATHS for row in self._pending(project, flow_ids))
 
     def _pending(self, project: str, flow_ids: Sequence[str]) -> list[ExecutionRow]:

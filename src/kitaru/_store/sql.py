@@ -139,6 +139,9 @@ class SqlStore(ControlReads, HousekeepingReads, QueueReads):
         self._check_use()
         return self._ask_changes()
 
+    def _changes_before(self) -> int:
+        return self.changes()
+
     def listen(self, heard: Callable[[Hint], None]) -> None:
         """On one machine nobody tells: to look is cheap."""
 

@@ -436,8 +436,12 @@ class Database:
         if looked is not None and 0 <= now - looked[0] < self._look_seconds:
             return looked[1]
         ((snapshot,),) = self.read("select pg_current_snapshot()::text", ())
+        return self.saw(snapshot)
+
+    def saw(self, snapshot: str) -> int:
+        """Which transactions are over, by a query that was asked just now -> its digest."""
         found = int.from_bytes(blake2b(snapshot.encode(), digest_size=8).digest(), "big")
-        self._looked = (now, found)
+        self._looked = (self._env.monotonic(), found)
         return found
 
     def notify(self, channel: str, payload: str) -> None:

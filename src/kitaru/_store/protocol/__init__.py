@@ -33,6 +33,7 @@ from kitaru._store.protocol.reads import (
     RecordedWait,
     Reusable,
     Sample,
+    Signs,
     Tombstone,
 )
 from kitaru._store.protocol.refusals import (
@@ -179,6 +180,7 @@ __all__ = [
     "ScheduleRow",
     "SetLimits",
     "SetSchedule",
+    "Signs",
     "SourceRow",
     "Start",
     "Started",

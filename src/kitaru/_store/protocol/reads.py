@@ -41,6 +41,27 @@ class Hint(NamedTuple):
         )
 
 
+class Signs(NamedTuple):
+    """What there may be to do, for one process: each a reason to look closer, or to wait."""
+
+    changes: int
+    """As :meth:`Store.changes` says it, at this very instant."""
+    cancelling: bool
+    """Something that it owns is being cancelled."""
+    served: bool
+    """Something that it serves is pending."""
+    due_at: int | None
+    """When the first of what waits goes on by itself, whoever serves it."""
+    lapsed: bool
+    """Somebody's lease is over, and nobody has declared him dead."""
+    interrupted: bool
+    """Somebody who was declared dead owns something of these flows."""
+    suspects: bool
+    """Something of these flows that may kill its process is pending."""
+    queued_at: int | None
+    """When the first of what is queued may be claimed."""
+
+
 class Outcome(NamedTuple):
     """What resume loads of each recorded attempt, all of an execution in one query.
 

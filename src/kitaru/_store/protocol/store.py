@@ -24,6 +24,7 @@ from kitaru._store.protocol.reads import (
     RecordedWait,
     Reusable,
     Sample,
+    Signs,
     Tombstone,
 )
 from kitaru._store.protocol.rows import (
@@ -141,15 +142,10 @@ class Store(Protocol):
         oldest first: however many others run, they hide none of them."""
         ...
 
-    def next_queued(
-        self, *, project: str, flow_ids: Sequence[str], queues: Sequence[str]
-    ) -> int | None:
-        """The instant from which on the first of what is queued may be claimed; None: nothing
-        is. For polling: whether there is room for it, and whose home lives, is not asked."""
-        ...
-
-    def has_suspects(self, *, project: str, flow_ids: Sequence[str]) -> bool:
-        """Whether a pending execution of these flows waits for a process to itself."""
+    def signs(
+        self, owner: int, *, project: str, flow_ids: Sequence[str], queues: Sequence[str], at: int
+    ) -> Signs:
+        """What there may be to do for that process: all of it in one question."""
         ...
 
     def list_queues(self, *, project: str, at: int) -> list[QueueRow]:
