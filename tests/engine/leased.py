@@ -6,11 +6,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 from kitaru import app as _app
 from kitaru import settings
 from kitaru._engine.leases import Leases
-from kitaru._store.protocol import Beat, Beaten, ExecutionRow
+from kitaru._store.carrying import Carrying
+from kitaru._store.protocol import Beat, Beaten, ExecutionRow, Write
 from kitaru._store.reference import ReferenceStore
 from kitaru.env import SystemEnv
 from kitaru.errors import KitaruBackendError
@@ -32,12 +34,39 @@ class FleetClock(VirtualClock):
         self.move_to(self._at + round(seconds * 1e6))
 
 
+class Front(Carrying):
+    """The store that all share, as one process reaches it."""
+
+    def __init__(self, store: ReferenceStore) -> None:
+        self._store = store
+        self.carries = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def apply(self, write: Write) -> Any:
+        self._take_along()
+        return self._store.apply(write)
+
+    def post(self, write: Write, done: Callable[[Any, BaseException | None], None]) -> None:
+        self._take_along()
+        self._store.post(write, done)
+
+    def _take_along(self) -> None:
+        overdue = self._overdue() if self.carries else None
+        if overdue is not None:
+            self._store.post(*overdue)
+
+
 class Member:
-    """One process of the fleet. ``is_cut_off``: its heartbeats do not reach the store."""
+    """One process of the fleet. ``is_cut_off``: its heartbeats do not reach the store, on no
+    way; ``is_hushed``: only those that a write carries do."""
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
-        self.is_cut_off = False
+        self.store = Front(fleet.store)
+        self.carry = self.store.carry
+        self.is_hushed = False
         self.leases = Leases(
             self,  # type: ignore[arg-type]  # of the store it asks for heartbeats alone
             fleet.clock,  # type: ignore[arg-type]  # an Env but for crash points, which it has none of
@@ -47,7 +76,7 @@ class Member:
         )
         self.app = _app.Kitaru(
             settings=settings.resolve(),
-            store=fleet.store,
+            store=self.store,  # type: ignore[arg-type]  # by __getattr__
             liveness=self.leases,
             env=_Env(fleet.clock),
             project="fleet",
@@ -61,13 +90,21 @@ class Member:
         self.app.host.stop()
         self.app.runner.alarm = None
 
+    @property
+    def is_cut_off(self) -> bool:
+        return not self.store.carries
+
+    @is_cut_off.setter
+    def is_cut_off(self, is_cut_off: bool) -> None:
+        self.store.carries = not is_cut_off
+
     def beat(self, write: Beat | None = None) -> Beaten | None:
         """As a store: take a heartbeat. As a member: send one."""
         if write is None:
             if self.leases.lease is not None:
                 self.leases.beat(self.leases.lease)
             return None
-        if self.is_cut_off:
+        if self.is_cut_off or self.is_hushed:
             raise KitaruBackendError("the network is down", code="store-away")
         return self.fleet.store.beat(write)
 

@@ -14,7 +14,7 @@ from kitaru._core.lifecycle import State
 from kitaru._store.protocol import Owner
 from kitaru.model import ExecutionStatus
 
-from .leased import LEASE_SECONDS, PATIENCE, Fleet, eventually
+from .leased import BEAT_SECONDS, LEASE_SECONDS, PATIENCE, Fleet, eventually
 
 RAN: list[str] = []
 BEGUN = threading.Event()
@@ -26,6 +26,7 @@ def fresh() -> Iterator[None]:
     RAN.clear()
     BEGUN.clear()
     GO_ON.clear()
+    NUMBERED.clear()
     yield
     GO_ON.set()
 
@@ -142,10 +143,8 @@ def test_what_a_zombie_comes_to_is_refused_and_it_says_why(
     assert RAN.count("last") == 1, "the zombie started nothing after its takeover"
     calls = fleet.store.list_calls(fleet.row(handle.exec_id).id, limit=9)
     assert [call.row.checkpoint.rpartition(".")[2] for call in calls] == ["first", "held", "last"]
-    assert (
-        "was taken over by another process, because this process had not renewed its lease for "
-        "16.0 s, and it holds for 15 s"
-    ) in caplog.text
+    # By the write that was refused, or by the heartbeat that it carried.
+    assert "this process had not renewed its lease for 16.0 s, and it holds for 15 s" in caplog.text
     # And it goes on as another owner, which the first heartbeat tells it.
     former = zombie.leases.lease
     assert former is not None
@@ -178,6 +177,83 @@ def test_a_lease_that_is_over_starts_nothing_until_it_is_renewed(
     assert handle.wait()[-1] == "three"
     assert fleet.row(handle.exec_id).epoch == 1
     assert RAN.count("last") == 1
+
+
+@checkpoint(cache=False)
+def numbered(number: int) -> int:
+    NUMBERED.set()
+    assert STEP.acquire(timeout=PATIENCE)
+    return number
+
+
+@flow
+def many() -> int:
+    return sum(numbered(number) for number in range(20))
+
+
+NUMBERED = threading.Event()
+STEP = threading.Semaphore(0)
+
+
+def outcomes(fleet: Fleet, exec_id: str) -> int:
+    return len(fleet.store.list_calls(fleet.row(exec_id).id, limit=99))
+
+
+@pytest.mark.parametrize("is_broken", [True, False], ids=["broken", "starved"])
+def test_what_is_recorded_renews_a_lease_whose_heartbeats_do_not_come_through(
+    fleet: Fleet, is_broken: bool
+) -> None:
+    busy, watcher = fleet.join(), fleet.join()
+    with busy.working():
+        handle = many.run()
+    assert NUMBERED.wait(PATIENCE)
+    owner = busy.number
+    busy.is_hushed = is_broken
+    beating = [busy, watcher] if is_broken else [watcher]
+    watcher.number  # noqa: B018
+    for number in range(20):
+        fleet.pass_seconds(LEASE_SECONDS - 1, *beating)
+        watcher.adopt()
+        STEP.release()
+        eventually(lambda: outcomes(fleet, handle.exec_id) == number + 1)  # noqa: B023
+    assert handle.wait() == sum(range(20))
+    row = fleet.row(handle.exec_id)
+    assert (row.epoch, busy.number) == (1, owner)
+    assert fleet.store.get_owner(owner).died_at is None
+    told = [said for said in busy.said if "what it records renews its lease" in said]
+    assert len(told) == is_broken
+    assert busy.said == told
+
+
+def test_heartbeats_on_time_are_carried_by_no_write(fleet: Fleet) -> None:
+    member = fleet.join()
+    number = member.number
+    assert member.leases.late() is None
+    for _ in range(9):
+        fleet.clock.pass_seconds(BEAT_SECONDS * 1.4)
+        assert member.leases.late() is None
+        member.beat()
+    fleet.clock.pass_seconds(BEAT_SECONDS * 1.5)
+    overdue = member.leases.late()
+    assert overdue is not None
+    assert overdue[0].owner == number
+    assert member.leases.late() is None, "one is on its way"
+
+
+def test_a_heartbeat_that_is_carried_gives_no_life_back(fleet: Fleet) -> None:
+    zombie, other = fleet.join(), fleet.join()
+    with zombie.working():
+        handle = three_steps.run()
+    assert BEGUN.wait(PATIENCE)
+    former = zombie.number
+    other.number  # noqa: B018
+    fleet.pass_seconds(LEASE_SECONDS + 1, other)
+    assert other.app.runner.ownership.is_gone(former)
+    GO_ON.set()
+    assert handle.wait() == ["one", "two", "three"]
+    eventually(lambda: zombie.number != former)
+    assert fleet.store.get_owner(former).died_at is not None
+    assert any("was declared dead by another one" in said for said in zombie.said)
 
 
 def test_a_lease_that_runs_out_is_told_although_nothing_wants_to_start(fleet: Fleet) -> None:

@@ -22,6 +22,7 @@ from kitaru._store.protocol import (
     RegisterOwner,
     Write,
 )
+from kitaru._store.sqlite.store import SqliteStore
 
 from .worlds import AnyStore, call_row, facts, json_payload, started
 
@@ -204,3 +205,51 @@ def test_beats_that_ride_in_one_commit_stand_each_on_its_own(store: AnyStore) ->
         store.post(Beat(owner.id, LEASE, 7), lambda answer, error: got.append((answer, error)))
     store.flush(wait=True)
     assert got == [(Beaten(7, None), None), (Beaten(7, 7 + 15 * SECOND), None)]
+
+
+def overdue(store: AnyStore, owner: Owner, at_seconds: int) -> list[Any]:
+    """From now on one heartbeat of that instant is overdue -> what came of it."""
+    answers: list[Any] = []
+    beats = [Beat(owner.id, LEASE, at_seconds * SECOND)]
+
+    def late() -> Any:
+        return (
+            (beats.pop(), lambda answer, error: answers.append(error or answer)) if beats else None
+        )
+
+    store.carry(late)
+    return answers
+
+
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_heartbeat_that_is_overdue_is_committed_with_the_next_write(
+    store: AnyStore, is_refused: bool
+) -> None:
+    owner = leased(store, "a")
+    row = running(store, owner)
+    answers = overdue(store, owner, 12)
+    write = Record(row.id, 7 if is_refused else 1, facts(call_row(b"one")))
+    if is_refused:
+        refused(store, write)
+    else:
+        store.apply(write)
+    if isinstance(store, SqliteStore):  # an owner there needs none
+        assert (answers, store.get_owner(owner.id)) == ([], owner)
+        return
+    assert answers == [Beaten(12 * SECOND, 27 * SECOND)]
+    assert store.get_owner(owner.id).lease_until == 27 * SECOND
+    assert len(store.list_calls(row.id, limit=9)) == (not is_refused)
+
+
+def test_a_heartbeat_that_is_carried_gives_no_life_back(store: AnyStore) -> None:
+    owner = leased(store, "a")
+    row = running(store, owner)
+    store.apply(DeclareDead(owner.id, 5, itself=True))
+    answers = overdue(store, owner, 12)
+    got: list[Any] = []
+    write = Record(row.id, 1, facts(call_row(b"held")))
+    store.post(write, lambda answer, error: got.append(error))
+    store.flush(wait=True)
+    assert got == [None], "nobody has taken the epoch"
+    assert answers == ([] if isinstance(store, SqliteStore) else [Beaten(12 * SECOND, None)])
+    assert store.get_owner(owner.id).died_at == 5

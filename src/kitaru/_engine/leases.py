@@ -9,20 +9,25 @@ noticed, or dead, and then for ever.
 
 Heartbeats come from a thread of their own and, where the store has one, over a
 connection of their own: a busy event loop, bodies and long commits do not delay them.
-Only C code that holds the interpreter's lock does.
+Only C code that holds the interpreter's lock does. One that is late, and only such a one,
+rides along with what the process records next: progress renews.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from kitaru._engine.waking import Latch
-from kitaru._store.protocol import Beat, Beaten, Owner, Store
+from kitaru._store.protocol import Beat, Beaten, Overdue, Owner, Store
 from kitaru.env import Env, boottime
 
 BEATS = 3
 """Heartbeats in a lease: two of them may be lost."""
+
+LATE = 1.5
+"""After so many heartbeats' time without an answer the next write carries one."""
 
 _NAME_BYTES = 16
 _AGAIN_SECONDS = 1.0
@@ -46,7 +51,12 @@ class Lease:
         self.is_told = False
         """Whether people were told that it is over."""
         self.stop = threading.Event()
+        self.beaten = sent
+        """When the last heartbeat that came through by itself was sent."""
+        self.is_carried = False
+        """Whether people were told that only what is recorded renews it."""
         self._sent = sent
+        self._carry_at = sent + seconds * LATE / BEATS
         self._lock = threading.Lock()
         self._news = Latch()
 
@@ -57,6 +67,13 @@ class Lease:
         """How long it has been, or was at its last breath, since an answered heartbeat was sent."""
         return self.silent_seconds if self.is_dead else now - self._sent
 
+    def is_to_ride(self, now: float) -> bool:
+        """Whether the next write carries a heartbeat; True is said once in a while."""
+        if now < self._carry_at or self.is_dead or self.stop.is_set():
+            return False
+        self._carry_at = now + self.seconds / (4 * BEATS)
+        return True
+
     def answered(self, sent: float, beaten: Beaten) -> None:
         """A heartbeat that was sent then: who waits for news goes on, whichever they are."""
         with self._lock:
@@ -66,6 +83,7 @@ class Lease:
                 self.is_dead = True
             elif sent > self._sent:
                 self._sent = sent
+                self._carry_at = sent + self.seconds * LATE / BEATS
                 self.is_told = False
             news, self._news = self._news, Latch()
         news.over()
@@ -80,8 +98,8 @@ class Leases:
     """Liveness by leases. One lease at a time; the next is a new owner's.
 
     ``measured`` is told the store's clock of each answer, and our own before and after;
-    ``over`` is called with each heartbeat that fails once the lease is over, ``died`` once it
-    is known to be lost. All on the thread that beats.
+    ``unanswered`` is called with each heartbeat that fails once none has come through for as
+    long as the lease, ``died`` once it is known to be lost.
     """
 
     def __init__(
@@ -96,13 +114,14 @@ class Leases:
         self.lease_seconds = lease_seconds
         self.clock = clock
         self.measured: Callable[[int, float, float], None] = lambda now, sent, received: None
-        self.over: Callable[[Lease], None] = lambda lease: None
+        self.unanswered: Callable[[Lease], None] = lambda lease: None
         self.died: Callable[[Lease], None] = lambda lease: None
         self._store = store
         self._env = env
         self._has_thread = thread
         self._lease: Lease | None = None
         self._wake = threading.Event()
+        store.carry(self.late)
 
     @property
     def patience_seconds(self) -> float:
@@ -171,15 +190,35 @@ class Leases:
         except Exception as error:
             # Whatever it is, to stop trying would be to die of it.
             lease.error = error
-            if not lease.holds(self.clock()):
-                self.over(lease)
+            if self.clock() - lease.beaten >= lease.seconds:
+                self.unanswered(lease)
             return min(_AGAIN_SECONDS, lease.seconds / (4 * BEATS))
-        received = self.clock()
-        self.measured(beaten.now, sent, received)
-        lease.answered(sent, beaten)
+        lease.beaten, lease.is_carried = sent, False
+        self._answered(lease, sent, beaten)
         if lease.is_dead:
             self.died(lease)
-        return max(0.0, self.patience_seconds - (received - sent))
+        return max(0.0, self.patience_seconds - (self.clock() - sent))
+
+    def _answered(self, lease: Lease, sent: float, beaten: Beaten) -> None:
+        self.measured(beaten.now, sent, self.clock())
+        lease.answered(sent, beaten)
+
+    # --- progress renews ---
+
+    def late(self) -> Overdue | None:
+        """The heartbeat that the next write carries; None, nearly always: they are on time."""
+        lease, sent = self._lease, self.clock()
+        if lease is None or not lease.is_to_ride(sent):
+            return None
+
+        def carried(beaten: Any, error: BaseException | None) -> None:
+            if error is None:
+                self._answered(lease, sent, beaten)
+            if lease.is_dead:
+                # Whoever commits may be in the midst of anything.
+                threading.Thread(target=self.died, args=(lease,), daemon=True).start()
+
+        return Beat(lease.owner, lease.seconds, self._env.now()), carried
 
 
 def why_over(lease: Lease, now: float) -> str | None:

@@ -62,7 +62,7 @@ class Ownership:
         self.lost: Callable[[], None] = lambda: None
         """Called once this process learns that it was declared dead: what it owned is lost."""
         if self._leases is not None:
-            self._leases.over = lambda lease: self._say_suspended(lease)
+            self._leases.unanswered = lambda lease: self._say_unanswered(lease)
             self._leases.died = lambda lease: self._is_lost(lease)
 
     def number(self) -> int:
@@ -267,6 +267,18 @@ class Ownership:
         self._say_suspended(lease)
         lease.news().when_over(callback)
         leases.hurry()
+
+    def _say_unanswered(self, lease: Lease) -> None:
+        assert self._leases is not None
+        now = self._leases.clock()
+        if not lease.holds(now):
+            self._say_suspended(lease)
+        elif not lease.is_carried:
+            lease.is_carried = True
+            self.say(
+                f"no heartbeat of this process has been answered for {now - lease.beaten:.1f} s "
+                f"({lease.error}): what it records renews its lease meanwhile"
+            )
 
     def _say_suspended(self, lease: Lease) -> None:
         assert self._leases is not None

@@ -14,6 +14,7 @@ from typing import Any
 
 from kitaru._core.lifecycle import CallState, Event, State, WaitState, after, states_before
 from kitaru._core.payload import Payload
+from kitaru._store.carrying import Carrying
 from kitaru._store.commit import AFTER_COMMIT, BEFORE_COMMIT
 from kitaru._store.protocol import (
     AlreadyRecorded,
@@ -81,7 +82,7 @@ from kitaru.env import Env
 from kitaru.errors import KitaruNotFoundError
 
 
-class ReferenceStore(Housekeeping, Keeping, Owners, Schedules):
+class ReferenceStore(Carrying, Housekeeping, Keeping, Owners, Schedules):
     """A :class:`kitaru._store.protocol.Store` in memory."""
 
     def __init__(self, *, project: str, env: Env) -> None:
@@ -125,11 +126,18 @@ class ReferenceStore(Housekeeping, Keeping, Owners, Schedules):
 
     def apply(self, write: Write) -> Any:
         with self._inside():
+            self._take_along()
             self.flush(wait=True)
             return self._perform(write)
 
+    def _take_along(self) -> None:
+        overdue = self._overdue()
+        if overdue is not None:
+            self._queue.append(overdue)
+
     def beat(self, write: Beat) -> Beaten:
-        beaten: Beaten = self.apply(write)
+        with self._inside():
+            beaten: Beaten = self._perform(write)
         return beaten
 
     def read_clock(self, at: int) -> int:
@@ -137,6 +145,7 @@ class ReferenceStore(Housekeeping, Keeping, Owners, Schedules):
 
     def post(self, write: Write, done: Done) -> None:
         with self._inside():
+            self._take_along()
             self._queue.append((write, done))
 
     def flush(self, *, wait: bool) -> bool:

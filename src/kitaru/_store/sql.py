@@ -26,6 +26,7 @@ from kitaru._store.protocol import (
     ExecutionRow,
     Head,
     Hint,
+    Late,
     LearntRow,
     NoteRow,
     Outcome,
@@ -98,6 +99,9 @@ class SqlStore(ControlReads, HousekeepingReads, QueueReads):
     def beat(self, write: Beat) -> Beaten:
         beaten: Beaten = self.apply(write)
         return beaten
+
+    def carry(self, late: Late) -> None:
+        """On one machine the operating system says who lives: there is nothing to renew."""
 
     def read_clock(self, at: int) -> int:
         ((now,),) = self._read(self._queries.read_clock, (at,))

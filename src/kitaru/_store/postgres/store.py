@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 
 from kitaru._store import commit
+from kitaru._store.carrying import Carrying
 from kitaru._store.migrations import Migration, load_migrations
 from kitaru._store.objects import Objects
 from kitaru._store.owners import beat_values
@@ -29,7 +30,7 @@ from kitaru._store.postgres.telling import Teller, channel
 from kitaru._store.postgres.transactions import Transactions
 from kitaru._store.postgres.within import Joining, Lent, Server, WithinBlobs
 from kitaru._store.postgres.writes import PostgresWrites
-from kitaru._store.protocol import Beat, Beaten, Hint
+from kitaru._store.protocol import Beat, Beaten, Hint, Write
 from kitaru._store.queries import Queries
 from kitaru._store.sql import SqlStore
 from kitaru.env import Env
@@ -68,7 +69,7 @@ def is_made(url: str) -> bool:
         database.close()
 
 
-class PostgresStore(SqlStore):
+class PostgresStore(Carrying, SqlStore):
     """A :class:`kitaru._store.protocol.Store` in a database that many machines share."""
 
     is_remote = True
@@ -181,6 +182,21 @@ class PostgresStore(SqlStore):
                 raise
             return None  # a number that this server has not come to: another history
         return None if fate is None else str(fate)
+
+    # --- writes ---
+
+    def apply(self, write: Write) -> Any:
+        self._take_along()
+        return super().apply(write)
+
+    def post(self, write: Write, done: Callable[[Any, BaseException | None], None]) -> None:
+        self._take_along()
+        super().post(write, done)
+
+    def _take_along(self) -> None:
+        overdue = self._overdue()
+        if overdue is not None:
+            super().post(*overdue)
 
     def beat(self, write: Beat) -> Beaten:
         self._database.check_use()

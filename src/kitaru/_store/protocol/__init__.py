@@ -65,6 +65,8 @@ from kitaru._store.protocol.rows import (
 from kitaru._store.protocol.store import (
     Joinable,
     Joining,
+    Late,
+    Overdue,
     Store,
 )
 from kitaru._store.protocol.transactions import (
@@ -145,6 +147,7 @@ __all__ = [
     "Joinable",
     "Joining",
     "KeptCall",
+    "Late",
     "LearntRow",
     "LimitRow",
     "MemoryRow",
@@ -154,6 +157,7 @@ __all__ = [
     "NoteRow",
     "OpenWait",
     "Outcome",
+    "Overdue",
     "Owner",
     "Park",
     "PastCall",

@@ -40,6 +40,12 @@ from kitaru._store.protocol.rows import (
 from kitaru._store.protocol.transactions import BodyTransactions
 from kitaru._store.protocol.writes import Beat, Beaten, Start, Started, Write
 
+Overdue = tuple[Beat, Callable[[Any, BaseException | None], None]]
+"""A heartbeat, and who is told what came of it."""
+
+Late = Callable[[], Overdue | None]
+"""Asked before each write, on any thread: a heartbeat that is overdue, or None."""
+
 
 class Store(Protocol):
     """Durable state. One instance per process and location; safe to use from many threads."""
@@ -68,6 +74,11 @@ class Store(Protocol):
 
     def beat(self, write: Beat) -> Beaten:
         """Commit a heartbeat: like :meth:`apply`, but behind nobody, where there is a way."""
+        ...
+
+    def carry(self, late: Late) -> None:
+        """Commit with the next write, in its transaction, the heartbeat that is overdue by
+        then. A store whose owners need no lease never asks."""
         ...
 
     def read_clock(self, at: int) -> int:
