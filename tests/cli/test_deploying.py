@@ -54,7 +54,7 @@ def hold(name):
 @checkpoint(cache=False)
 def part(name, number):
     journal(f"{name} {number}")
-    time.sleep(0.02)
+    time.sleep(float(os.environ.get("PART_SECONDS", "0.02")))
     return number
 
 
