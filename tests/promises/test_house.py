@@ -62,5 +62,9 @@ def test_every_question_of_the_store_is_asked_by_somebody_above_it() -> None:
     above = "\n".join(
         path.read_text() for path in SOURCE.rglob("*.py") if "_store" not in path.parts
     )
-    names = [name for name in vars(protocol.Store) if not name.startswith("_")]
-    assert [name for name in names if not re.search(rf"\.{name}\(", above)] == []
+    asked = {
+        name: rf"\.{name}\b" if isinstance(member, property) else rf"\.{name}\("
+        for name, member in vars(protocol.Store).items()
+        if not name.startswith("_")
+    }
+    assert [name for name, use in asked.items() if not re.search(use, above)] == []

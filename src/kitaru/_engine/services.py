@@ -86,6 +86,20 @@ class History:
 class Services:
     """The store, the environment and the executors, handed down from the composition root."""
 
+    draining = False
+    """Nothing new starts: executions hand themselves back at their next call."""
+    exiting = False
+    """The main thread has ended, and the interpreter wants to."""
+    importing = False
+    """Kitaru itself is importing a module: nothing at its top level may start a flow."""
+    is_silent = False
+    """Nothing is said any more: a test has killed this life, and knows."""
+    parks_at_once = False
+    """Nothing that waits stays hot: in a world whose time passes while nothing runs."""
+    grace_seconds = GRACE_SECONDS
+    gone = False
+    """The process is about to end: nobody waits for bodies any more."""
+
     def __init__(
         self,
         *,
@@ -126,19 +140,6 @@ class Services:
         """Bodies that have a transaction, and with it a connection."""
         self.slot_lent: Callable[[Run], AbstractContextManager[None]] = lambda run: nullcontext()
         """While inside, something of the run waits: its places among those that run are free."""
-        self.draining = False
-        """Nothing new starts: executions hand themselves back at their next call."""
-        self.exiting = False
-        """The main thread has ended, and the interpreter wants to."""
-        self.importing = False
-        """Kitaru itself is importing a module: nothing at its top level may start a flow."""
-        self.is_silent = False
-        """Nothing is said any more: a test has killed this life, and knows."""
-        self.parks_at_once = False
-        """Nothing that waits stays hot: in a world whose time passes while nothing runs."""
-        self.grace_seconds = GRACE_SECONDS
-        self.gone = False
-        """The process is about to end: nobody waits for bodies any more."""
         self.limits_said: Mapping[str, int | None] = {}
         """The limits of queues and keys that this process has written."""
         self.reuse_scopes: dict[tuple[str, bytes], Any] = {}
