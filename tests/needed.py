@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 from tools.postgres_server import NoServerError, find_programs
@@ -14,6 +15,11 @@ def _missing(what: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def not_tested(reason: str) -> NoReturn:
+    """What this machine cannot do, whoever installs what: said loudly, in CI too."""
+    pytest.skip(f"NOT TESTED on this machine: {reason}")
 
 
 def program(name: str, package: str | None = None) -> str:

@@ -17,12 +17,14 @@ import stat
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 START_SECONDS = 120
 STOP_SECONDS = 60
-_NOBODY = 65534
+NOBODY = 65534
+"""As whom a server of root's runs."""
 
 FAST: Mapping[str, str] = {
     # What is lost with the machine is a test's.
@@ -73,22 +75,39 @@ def find_programs(kind: str = "embedded") -> Path:
     return Path(spec.origin).parent / where
 
 
+class Place(NamedTuple):
+    """Where a server listens. ``enter``: a command that runs another one there, as the user."""
+
+    address: str = "127.0.0.1"
+    enter: Sequence[str] = ()
+
+
 class Server:
     """A running server. ``url()`` names a database of it."""
 
     def __init__(
-        self, programs: Path, folder: Path, settings: Mapping[str, str], user: int | None
+        self,
+        programs: Path,
+        folder: Path,
+        settings: Mapping[str, str],
+        user: int | None,
+        place: Place,
     ) -> None:
         self._programs = programs
         self._folder = folder
         self._settings = dict(settings)
         self._user = user
+        self._place = place
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
         self.data = folder / "data"
 
     def url(self, database: str = "postgres") -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://postgres@{self._place.address}:{self.port}/{database}"
+
+    def socket_url(self, database: str = "postgres") -> str:
+        """The same over a socket in the file system, which no network can cut off."""
+        return f"postgresql://postgres@/{database}?host={self._folder}&port={self.port}"
 
     @property
     def pid(self) -> int:
@@ -98,6 +117,9 @@ class Server:
     def initialise(self) -> None:
         options = ["-A", "trust", "-U", "postgres", "-E", "UTF8", "--no-locale", "--no-sync"]
         self._run("initdb", "-D", str(self.data), *options)
+        if self._place.enter:
+            with open(self.data / "pg_hba.conf", "a") as rules:
+                rules.write("host all all samenet trust\n")
 
     def start(self) -> None:
         """Start it, on the port that it had; a free one at first."""
@@ -111,19 +133,22 @@ class Server:
     def _start_on(self, port: int) -> bool:
         settings = {
             **self._settings,
-            "listen_addresses": "127.0.0.1",
+            "listen_addresses": self._place.address,
             "unix_socket_directories": str(self._folder),
             "port": str(port),
         }
         words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with open(self._folder / "log", "ab") as log:
             self._process = subprocess.Popen(
-                [str(self._programs / "postgres"), "-D", str(self.data), *words],
+                [
+                    *self._place.enter,
+                    *(str(self._programs / "postgres"), "-D", str(self.data), *words),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                **self._as_user(),
+                **self._as_user(None if self._place.enter else self._user),
             )
         until = time.monotonic() + START_SECONDS
         while time.monotonic() < until:
@@ -174,22 +199,26 @@ class Server:
             capture_output=True,
             text=True,
             check=False,
-            **self._as_user(),
+            **self._as_user(self._user),
         )
         if done.returncode:
             raise NoServerError(f"{program} failed:\n{done.stdout[-500:]}{done.stderr[-1500:]}")
 
-    def _as_user(self) -> dict[str, object]:
+    def _as_user(self, user: int | None) -> dict[str, object]:
         kept = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
         options: dict[str, object] = {"cwd": str(self._folder), "env": kept}
-        if self._user is not None:
-            options.update(user=self._user, group=self._user, extra_groups=[])
+        if user is not None:
+            options.update(user=user, group=user, extra_groups=[])
         return options
 
 
 @contextlib.contextmanager
 def running(
-    kind: str = "embedded", *, settings: Mapping[str, str] = FAST, folder: str | None = None
+    kind: str = "embedded",
+    *,
+    settings: Mapping[str, str] = FAST,
+    folder: str | None = None,
+    at: Place | None = None,
 ) -> Iterator[Server]:
     """A fresh server, stopped and removed in the end."""
     programs = find_programs(kind)
@@ -197,11 +226,11 @@ def running(
     user = None
     with _watched(place):
         if os.geteuid() == 0:
-            user = _NOBODY
+            user = NOBODY
             programs = _readable_copy(programs, place)
             os.chown(place, user, user)
             place.chmod(0o711)
-        server = Server(programs, place, settings, user)
+        server = Server(programs, place, settings, user, at or Place())
         server.initialise()
         server.start()
         try:

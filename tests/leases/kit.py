@@ -53,24 +53,22 @@ class Member:
         folder: Path,
         *words: str,
         through: Sequence[str] = (),
-        lease_seconds: float = LEASE_SECONDS,
+        program: Sequence[str] = ("tests.leases.program",),
     ) -> None:
         self.name = name
         environment = {key: text for key, text in os.environ.items() if key[:7] != "KITARU_"}
         environment |= {
             "KITARU_STORE": url,
             "KITARU_PROJECT": "demo",
-            "KITARU_LEASE_SECONDS": str(lease_seconds),
+            "KITARU_LEASE_SECONDS": str(LEASE_SECONDS),
             "KITARU_POLL_SECONDS": str(POLL_SECONDS),
             "PYTHONPATH": str(ROOT),
+            "FLEET_FOLDER": str(folder),
         }
         self._said = folder / f"{name}.err"
         with open(self._said, "w") as errors:
             self.process = subprocess.Popen(
-                [
-                    *through,
-                    *(sys.executable, "-m", "tests.leases.program", name, str(folder), *words),
-                ],
+                [*through, sys.executable, "-m", *program, name, *words],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 stdin=subprocess.DEVNULL,
@@ -86,6 +84,9 @@ class Member:
 
     def said(self) -> str:
         return self._said.read_text(errors="replace")
+
+    def ended(self) -> int:
+        return self.process.wait(HANG_SECONDS)
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGSTOP)
@@ -161,7 +162,7 @@ class Fleet:
         """Have everybody come to an end."""
         (self.folder / "stop").touch()
         for member in self.members:
-            assert member.process.wait(HANG_SECONDS) == 0, member.said()
+            assert member.ended() == 0, member.said()
 
     def audit(self) -> list[Entry]:
         return [

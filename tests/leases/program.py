@@ -1,7 +1,8 @@
 """A process of a fleet, for tests: it runs executions in turns, and adopts those of the dead.
 
 Each checkpoint returns who recorded it: the process, and the epoch under which it did.
-``python -m tests.leases.program NAME FOLDER [hold | adopt]``; a file `stop` in FOLDER ends it.
+``python -m tests.leases.program NAME [hold | adopt | enqueue TURN …]``; a file `stop` in the
+folder that FLEET_FOLDER names ends it. `kitaru worker` serves its flows, too.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from kitaru import checkpoint, flow
 from kitaru._engine.context import here
 
 # Whoever looks for doctests here imports it without words.
-NAME, _FOLDER = [*sys.argv[1:3], "", ""][:2]
-FOLDER = Path(_FOLDER)
+NAME, WORDS = "".join(sys.argv[1:2]), sys.argv[2:]
+FOLDER = Path(os.environ.get("FLEET_FOLDER", ""))
 STEP_SECONDS = 0.05
 
 
@@ -49,6 +50,21 @@ def counts(name: str, turn: int) -> int:
 
 
 @checkpoint(cache=False)
+def outlasts() -> list[int]:
+    """In the process that comes first it ends when it is told to."""
+    if not (FOLDER / "begun").exists():
+        (FOLDER / "begun").touch()
+        while not (FOLDER / "healed").exists():
+            threading.Event().wait(STEP_SECONDS)
+    return who()
+
+
+@flow
+def lasts() -> list[int]:
+    return outlasts()
+
+
+@checkpoint(cache=False)
 def holds_the_interpreter(seconds: int) -> list[int]:
     """C code that lets no other thread run, in the process that comes first."""
     if not (FOLDER / "held").exists():
@@ -63,13 +79,20 @@ def calls_c(seconds: int) -> list[int]:
 
 
 def main() -> None:
+    if WORDS[:1] == ["enqueue"]:
+        for name in WORDS[1:]:
+            if name == "lasts":
+                lasts.options(key=name).enqueue()
+            else:
+                counts.options(key=name).enqueue(name, int(name))
+        return
     kitaru.recover()
     pause = threading.Event()
-    handle: Any = calls_c.run(5) if sys.argv[3:] == ["hold"] else None
+    handle: Any = calls_c.run(5) if WORDS == ["hold"] else None
     print("begun", flush=True)
     turn = 0
     while not is_over():
-        if not sys.argv[3:]:
+        if not WORDS:
             handle = counts.options(key=f"{NAME} {turn}").run(NAME, turn)
         while handle is None and not is_over():
             pause.wait(0.05)
