@@ -86,7 +86,12 @@ class Member:
         return self._said.read_text(errors="replace")
 
     def ended(self) -> int:
-        return self.process.wait(HANG_SECONDS)
+        try:
+            return self.process.wait(HANG_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGUSR1)  # says where each of its threads stands
+            threading.Event().wait(2)
+            raise AssertionError(f"{self.name} does not end: {self.said()}") from None
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGSTOP)

@@ -8,7 +8,9 @@ folder that FLEET_FOLDER names ends it. `kitaru worker` serves its flows, too.
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -22,6 +24,8 @@ from kitaru._engine.context import here
 NAME, WORDS = "".join(sys.argv[1:2]), sys.argv[2:]
 FOLDER = Path(os.environ.get("FLEET_FOLDER", ""))
 STEP_SECONDS = 0.05
+
+faulthandler.register(signal.SIGUSR1, all_threads=True)  # for one that does not end
 
 
 def is_over(turn: int | None = None) -> bool:
