@@ -13,8 +13,8 @@ from .kit import LEASE_SECONDS, Fleet, check, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-ROUNDS = int(os.environ.get("KITARU_STOP_ROUNDS", "15"))
-"""Owners that are stopped in all, several at once; 50 are a matter of a minute."""
+ROUNDS = int(os.environ.get("KITARU_STOP_ROUNDS", "50"))
+"""Owners that are stopped in all, several at once."""
 PROCESSES = 6
 AT_ONCE = 5
 
