@@ -1,5 +1,6 @@
 -- Claims: many executions by one statement. What it chooses is what `choose` in
--- `_core/queueing.py` would; the differential tests hold it to that.
+-- `_core/queueing.py` would; the differential tests hold it to that. Rows are named by arrays and
+-- looked up one by one: a planner that knows not how many there are would read whole tables.
 
 -- name: claim_next
 -- event: claim
@@ -79,9 +80,8 @@ claimed as (
     update kitaru.executions as e
     set status = 'running', epoch = epoch + 1, owner = $6,
         started_at = coalesce(started_at, $4), due_at = null
-    from chosen as c
-    where e.id = c.id and status in ('pending')
-    returning c.place, e.*)
+    where e.id = any (array(select id from chosen)) and status in ('pending')
+    returning e.*)
 select
     e.id, e.exec_id, e.project, e.flow_id, e.flow_name, e.status, e.status_reason, e.epoch,
     e.owner, e.home, e.deaths, e.attempt, e.key, e.inputs_digest,
@@ -93,8 +93,11 @@ select
     e.parent_exec_id, e.parent_call, e.original_exec_id, e.deadline_at, e.keep_seconds,
     e.queue, e.priority, e.limit_key
 from claimed as e
-left join kitaru.attempts as f on f.execution = e.id and f.attempt = e.failed_attempt
-order by e.place
+join chosen as p on p.id = e.id
+left join lateral (
+    select a.codec, a.data, a.checksum from kitaru.attempts as a
+    where a.execution = e.id and a.attempt = e.failed_attempt limit 1) as f on true
+order by p.place
 
 -- name: claim_chosen
 -- event: claim
@@ -111,12 +114,12 @@ claimed as (
     update kitaru.executions as e
     set status = 'running', epoch = epoch + 1, owner = $2,
         started_at = coalesce(started_at, $3), due_at = null
-    from chosen as c
-    where e.id = c.id and status in ('pending') and exists (select 1 from alive)
-    returning c.place, e.*),
+    where e.id = any (array(select id from chosen)) and status in ('pending')
+        and exists (select 1 from alive)
+    returning e.*),
 wanted as materialized (
-    select l.name, c.id, row_number() over (partition by l.name order by c.place) as nth
-    from claimed as c
+    select l.name, c.id, row_number() over (partition by l.name order by p.place) as nth
+    from claimed as c join chosen as p on p.id = c.id
     join kitaru.limits as l on l.project = $4 and l.name in (c.queue, c.limit_key)),
 free as (
     select n.name, tried.number, row_number() over (
@@ -142,5 +145,8 @@ select
     e.parent_exec_id, e.parent_call, e.original_exec_id, e.deadline_at, e.keep_seconds,
     e.queue, e.priority, e.limit_key
 from claimed as e
-left join kitaru.attempts as f on f.execution = e.id and f.attempt = e.failed_attempt
-order by e.place
+join chosen as p on p.id = e.id
+left join lateral (
+    select a.codec, a.data, a.checksum from kitaru.attempts as a
+    where a.execution = e.id and a.attempt = e.failed_attempt limit 1) as f on true
+order by p.place
