@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from tests.store.worlds import start_write
 
 import kitaru
 from kitaru import app, checkpoint, flow
@@ -124,6 +125,22 @@ def test_a_silent_owner_is_taken_over_once_its_lease_is_over_and_not_before(flee
     assert owner_of(fleet, handle.exec_id) == watcher.number
     assert fleet.store.get_owner(former).died_at is not None
     assert fleet.row(handle.exec_id).epoch == 2
+
+
+def test_what_is_abandoned_is_found_behind_hundreds_that_the_living_run(fleet: Fleet) -> None:
+    busy, silent, watcher = fleet.join(), fleet.join(), fleet.join()
+    for number in range(120):
+        write = start_write(f"e-{number}", busy.number, flow_id=three_steps.spec.id)
+        fleet.store.apply(write._replace(project="fleet"))
+    with silent.working():
+        handle = three_steps.run()
+    assert BEGUN.wait(PATIENCE)
+    watcher.number  # noqa: B018
+    fleet.pass_seconds(LEASE_SECONDS + 1, busy, watcher)
+    watcher.adopt()
+    assert owner_of(fleet, handle.exec_id) == watcher.number
+    assert owner_of(fleet, "e-0") == busy.number
+    GO_ON.set()
 
 
 def test_what_a_zombie_comes_to_is_refused_and_it_says_why(

@@ -659,6 +659,9 @@ class World:
                 limit=4,
             ),
             store.list_unfinished(project="demo", flow_ids=FLOWS[:1], limit=2),
+            store.list_unfinished(
+                project="demo", flow_ids=FLOWS, limit=9, but_of=[2, turn % 6 + 1]
+            ),
             store.load_payloads(execution, [turn % 5, turn % 5 + 1, 40 - turn % 7]),
             store.load_seconds(execution, [turn % 5, turn % 5 + 1, 40 - turn % 7]),
             store.list_places(execution),

@@ -722,6 +722,19 @@ def test_unfinished_executions_are_listed_oldest_first(store: AnyStore) -> None:
     assert ids() == []
     assert len(ids("demo.agent", "demo.other")) == 5
     assert store.list_unfinished(project="no", flow_ids=["demo.agent"], limit=9) == []
+    assert run.owner is not None
+    others = store.list_unfinished(
+        project="demo", flow_ids=["demo.agent"], limit=9, but_of=[run.owner, 99]
+    )
+    assert [row.id for row in others] == [rows[0].id, rows[3].id, stopping.id]
+
+
+def test_what_a_live_process_serves_is_left_out_of_the_unfinished(store: AnyStore) -> None:
+    home = new_owner(store).id
+    started(store, None, "e-served", home=home)
+    orphan = started(store, None, "e-orphan").row
+    listed = store.list_unfinished(project="demo", flow_ids=["demo.agent"], limit=1, but_of=[home])
+    assert listed == [orphan]
 
 
 def test_executions_are_counted_by_status(store: AnyStore) -> None:

@@ -29,7 +29,7 @@ INDEX_OF = {
     "execution_by_key": "executions_by_key",
     "list_due": "executions_waiting (project=? AND due_at<?)",
     "next_due": "executions_waiting (project=? AND due_at>?)",
-    "list_owned": "executions_cancelling (owner=?)",
+    "list_owned": "executions_owned (owner=?)",
     "list_served": "executions_served (home=?)",
     "list_open_waits": "SCAN w USING INDEX waits_by_opening",
     "list_children": "executions_by_parent (parent_exec_id=?)",
@@ -55,7 +55,7 @@ INDEX_OF = {
     "list_claimable": "INDEX executions_queued (project=? AND flow_id=? AND queue=? "
     "AND priority=? AND <expr><?)",
     "oldest_suspect": "executions_suspect (project=? AND flow_id=?)",
-    "count_owned": "executions_unfinished (project=?)",
+    "count_owned": "executions_owned",
     "list_queues": "executions_unfinished (project=?)",
     "signs": "INDEX executions_queued (project=? AND flow_id=? AND queue=? AND priority=?)",
     "list_interrupted": "executions_unfinished (project=? AND flow_id=? AND status=?)",
@@ -86,7 +86,7 @@ def test_what_every_process_asks_at_each_poll_scans_no_table(sqlite_store: Sqlit
     # Of the owners those that live, which are few.
     owners = "SCAN owners USING INDEX owners_alive"
     assert scans <= {"SCAN queues", "SCAN lanes", "SCAN CONSTANT ROW", owners}
-    assert any("executions_cancelling (owner=?)" in line for line in lines)
+    assert any("executions_owned (owner=?)" in line for line in lines)
     assert any("executions_served (home=?)" in line for line in lines)
     assert any("executions_suspect (project=? AND flow_id=?)" in line for line in lines)
 

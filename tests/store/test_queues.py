@@ -219,6 +219,21 @@ def test_a_key_is_limited_across_queues_and_flows(store: AnyStore) -> None:
     assert slots(store) == [("openai", 1, "e-1")]
 
 
+def test_what_stands_behind_hundreds_under_a_full_key_is_claimed_by_age(store: AnyStore) -> None:
+    owner = new_owner(store).id
+    set_limits(store, full=1, half=2)
+    keys = [*["full"] * 130, "half", None, "free", "half", None, "half", "full"]
+    for number, key in enumerate(keys):
+        queue_up(store, f"e-{number:03}", at=number, limit_key=key)
+    queue_up(store, "urgent", at=500, limit_key="full", priority=1)
+    assert claim_next(store, owner) == ["urgent"]
+    assert claim_next(store, owner, limit=2) == ["e-130", "e-131"]
+    assert claim_next(store, owner, limit=9) == ["e-132", "e-133", "e-134"]
+    assert claim_next(store, owner, limit=9) == []
+    finish(store, found(store, "urgent"))
+    assert claim_next(store, owner, limit=9) == ["e-000"]
+
+
 def test_who_has_no_slot_of_one_limit_takes_none_of_the_other(store: AnyStore) -> None:
     owner = new_owner(store).id
     set_limits(store, gpu=1, tenant=5)

@@ -30,8 +30,10 @@ MAX_INTERRUPTED = 1000
 
 def adopt(runner: Runner, flows: Mapping[str, FlowSpec]) -> None:
     """Take what is abandoned of these flows, and what is due and has no home any more."""
+    # Those of the living are left out by the store: they must not fill this list for ever.
+    alive = [one.id for one in runner.store.list_owners() if not runner.ownership.is_gone(one.id)]
     rows = runner.store.list_unfinished(
-        project=runner.services.project, flow_ids=list(flows), limit=MAX_ADOPT
+        project=runner.services.project, flow_ids=list(flows), limit=MAX_ADOPT, but_of=alive
     )
     _take_abandoned(runner, flows, rows)
     wake_abandoned(runner, flows)

@@ -508,13 +508,15 @@ class ReferenceStore(Carrying, Housekeeping, Keeping, Owners, Schedules):
         return completed, len(calls) - completed
 
     def list_unfinished(
-        self, *, project: str, flow_ids: Sequence[str], limit: int
+        self, *, project: str, flow_ids: Sequence[str], limit: int, but_of: Sequence[int] = ()
     ) -> list[ExecutionRow]:
         wanted = {State.PENDING, State.RUNNING, State.CANCELLING}
         return [
             row
             for row in reversed(self._newest_first(project))
-            if row.status in wanted and row.flow_id in flow_ids
+            if row.status in wanted
+            and row.flow_id in flow_ids
+            and (row.home if row.owner is None else row.owner) not in but_of
         ][:limit]
 
     def count_executions(self, *, project: str) -> dict[State, int]:

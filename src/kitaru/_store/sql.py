@@ -208,9 +208,9 @@ class SqlStore(ControlReads, HousekeepingReads, QueueReads):
         return found.get(1, 0), found.get(0, 0)
 
     def list_unfinished(
-        self, *, project: str, flow_ids: Sequence[str], limit: int
+        self, *, project: str, flow_ids: Sequence[str], limit: int, but_of: Sequence[int] = ()
     ) -> list[ExecutionRow]:
-        values = (project, json.dumps(list(flow_ids)), limit)
+        values = (project, json.dumps(list(flow_ids)), limit, json.dumps(list(but_of)))
         return self._executions(self._queries.list_unfinished, values)
 
     def count_executions(self, *, project: str) -> dict[State, int]:

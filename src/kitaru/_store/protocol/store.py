@@ -141,9 +141,10 @@ class Store(Protocol):
         ...
 
     def list_unfinished(
-        self, *, project: str, flow_ids: Sequence[str], limit: int
+        self, *, project: str, flow_ids: Sequence[str], limit: int, but_of: Sequence[int] = ()
     ) -> list[ExecutionRow]:
-        """Pending, running and cancelling executions of these flows, oldest first."""
+        """Pending, running and cancelling executions of these flows, oldest first; none that one
+        of the processes ``but_of`` runs, or serves: however many those are, they hide no other."""
         ...
 
     def list_interrupted(

@@ -232,14 +232,8 @@ where project = $1 and status = 'waiting' and due_at is not null
 order by due_at limit 1
 
 -- name: list_owned
--- The cancelling ones are looked for all the time: they have an index of their own. The
--- running ones are found among the unfinished; those that wait are not looked at.
 select exec_id, status, id from kitaru.executions
-where owner = $1 and status = 'cancelling' and 'cancelling' in (select jsonb_array_elements_text($2::jsonb))
-union all
-select exec_id, status, id from kitaru.executions
-where owner = $1 and status in ('pending', 'running', 'cancelling') and status = 'running'
-    and 'running' in (select jsonb_array_elements_text($2::jsonb))
+where owner = $1 and status in (select jsonb_array_elements_text($2::jsonb))
 order by id
 
 -- name: list_served
@@ -259,7 +253,7 @@ select status, epoch, owner from kitaru.executions where id = $1
 -- name: search_executions
 select * from kitaru.execution_rows
 where project = $1 and strpos(exec_id, $2) > 0
-order by id desc limit $3
+order by - id limit $3
 
 -- name: list_executions
 -- ?2 flow id or name, ?3 JSON list of states, ?4 below this row id, ?6 from this
@@ -268,17 +262,17 @@ select * from kitaru.execution_rows
 where project = $1
     and ($2::text is null or flow_id = $2 or flow_name = $2)
     and ($3::text is null or status in (select jsonb_array_elements_text($3::jsonb)))
-    and id < coalesce($4::bigint, 9223372036854775807)
-    and id >= coalesce($6::bigint, 0)
+    and - id > - coalesce($4::bigint, 9223372036854775807)
+    and - id <= - coalesce($6::bigint, 0)
     and ($7::text is null or key = $7)
-order by id desc limit $5
+order by - id limit $5
 
 -- name: first_from
 select id from kitaru.executions where exec_id >= $1 order by exec_id limit 1
 
 -- name: list_heads
 select exec_id, flow_id, flow_name, status, created_at from kitaru.executions
-where project = $1 order by id desc limit $2
+where project = $1 order by - id limit $2
 
 -- name: count_recorded
 -- A sequence has gaps, so they are counted.
@@ -289,13 +283,15 @@ select
     (select count(*) from kitaru.calls where execution >= $1)
 
 -- name: list_unfinished
--- Sorted by what no index has: else all that is finished would be passed over in the order
--- of the numbers.
+-- $4 JSON list of owners: what these run or serve is passed over. Sorted by what no index
+-- has: else all that is finished would be passed over in the order of the numbers.
 select * from kitaru.execution_rows
 where id in (
     select id from kitaru.executions
     where project = $1 and flow_id in (select jsonb_array_elements_text($2::jsonb))
         and status in ('pending', 'running', 'cancelling')
+        and coalesce(owner, home, 0) not in (
+            select jsonb_array_elements_text($4::jsonb)::bigint)
     order by id + 0 limit $3)
 order by id
 

@@ -4,7 +4,8 @@
 -- $1 project, $2 JSON list of flows in the order of their turns, $3 JSON list of queues
 -- (null: all), $4 now, $5 how many of each lane.
 -- A lane is a flow, a queue and a priority: few, and each found by one step into the
--- index, however much stands in it.
+-- index, however much stands in it. A lane is crowded if more than a hundred in it stand under a
+-- key that is full: the oldest are then looked for key by key, and full ones not at all.
 with recursive
 turns (flow_id, turn) as (
     select value, place - 1
@@ -38,7 +39,29 @@ lanes (flow_id, turn, queue, priority) as (
         where project = $1 and flow_id = lanes.flow_id and queue = lanes.queue
             and priority < lanes.priority and status = 'pending' and deaths < 2)
     from lanes where priority is not null),
-picked as materialized (
+crowded as materialized (
+    select l.flow_id, l.turn, l.queue, l.priority from lanes as l
+    where l.priority is not null and exists (
+        select 1 from full_ones as f where exists (
+            select 1 from kitaru.executions as q
+            where q.project = $1 and q.flow_id = l.flow_id and q.queue = l.queue
+                and q.priority = l.priority and coalesce(q.limit_key, '') = f.name
+                and q.status = 'pending' and q.deaths < 2
+            offset 100))),
+keys (flow_id, turn, queue, priority, limit_key) as (
+    select flow_id, turn, queue, priority, (
+        select min(coalesce(limit_key, '')) from kitaru.executions
+        where project = $1 and flow_id = crowded.flow_id and queue = crowded.queue
+            and priority = crowded.priority and status = 'pending' and deaths < 2)
+    from crowded
+    union all
+    select flow_id, turn, queue, priority, (
+        select min(coalesce(limit_key, '')) from kitaru.executions
+        where project = $1 and flow_id = keys.flow_id and queue = keys.queue
+            and priority = keys.priority and coalesce(limit_key, '') > keys.limit_key
+            and status = 'pending' and deaths < 2)
+    from keys where limit_key is not null),
+by_age as materialized (
     select e.id, e.epoch, l.turn, l.priority, e.since, l.queue, e.limit_key
     from lanes as l cross join lateral (
         select q.id, q.epoch, coalesce(q.due_at, q.created_at) as since, q.limit_key
@@ -50,8 +73,29 @@ picked as materialized (
             and not exists (
                 select 1 from kitaru.owners as o where o.id = q.home and o.died_at is null)
         order by coalesce(q.due_at, q.created_at), q.id limit $5
-        for no key update of q skip locked) as e)
-select id, epoch, turn, priority, since, queue, limit_key from picked
+        for no key update of q skip locked) as e
+    where (l.turn, l.queue, l.priority) not in (select turn, queue, priority from crowded)),
+by_key as materialized (
+    select e.id, e.epoch, k.turn, k.priority, e.since, k.queue, e.limit_key
+    from keys as k cross join lateral (
+        select q.id, q.epoch, coalesce(q.due_at, q.created_at) as since, q.limit_key
+        from kitaru.executions as q
+        where q.project = $1 and q.flow_id = k.flow_id and q.queue = k.queue
+            and q.priority = k.priority and coalesce(q.limit_key, '') = k.limit_key
+            and coalesce(q.due_at, q.created_at) <= $4
+            and q.status = 'pending' and q.deaths < 2
+            and not exists (
+                select 1 from kitaru.owners as o where o.id = q.home and o.died_at is null)
+        order by coalesce(q.due_at, q.created_at), q.id limit $5
+        for no key update of q skip locked) as e
+    where k.limit_key not in (select name from full_ones)),
+oldest as (
+    select id, epoch, turn, priority, since, queue, limit_key,
+        row_number() over (partition by turn, queue, priority order by since, id) as nth
+    from by_key)
+select id, epoch, turn, priority, since, queue, limit_key from by_age
+union all
+select id, epoch, turn, priority, since, queue, limit_key from oldest where nth <= $5
 
 -- name: oldest_suspect
 select e.id, e.epoch from kitaru.executions as e
@@ -162,7 +206,7 @@ from kitaru.workers where project = $1 order by owner
 
 -- name: count_owned
 select owner, count(*) from kitaru.executions
-where project = $1 and status in ('pending', 'running', 'cancelling') and status <> 'pending'
+where project = $1 and owner is not null
 group by owner order by owner
 
 -- name: list_interrupted

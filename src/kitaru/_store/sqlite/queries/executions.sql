@@ -220,14 +220,8 @@ where project = ?1 and status = 'waiting' and due_at is not null
 order by due_at limit 1
 
 -- name: list_owned
--- The cancelling ones are looked for all the time: they have an index of their own. The
--- running ones are found among the unfinished; those that wait are not looked at.
 select exec_id, status, id from executions
-where owner = ?1 and status = 'cancelling' and 'cancelling' in (select value from json_each(?2))
-union all
-select exec_id, status, id from executions indexed by executions_unfinished
-where owner = ?1 and status in ('pending', 'running', 'cancelling') and status = 'running'
-    and 'running' in (select value from json_each(?2))
+where owner = ?1 and status in (select value from json_each(?2))
 order by id
 
 -- name: list_served
@@ -280,9 +274,11 @@ select
     (select count(*) from calls where execution >= max(?1, 1))
 
 -- name: list_unfinished
+-- ?4 JSON list of owners: what these run or serve is passed over.
 select * from execution_rows
 where project = ?1 and flow_id in (select value from json_each(?2))
     and status in ('pending', 'running', 'cancelling')
+    and coalesce(owner, home, 0) not in (select value from json_each(?4))
 order by id limit ?3
 
 -- name: count_executions

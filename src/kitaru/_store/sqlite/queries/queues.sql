@@ -4,7 +4,8 @@
 -- ?1 project, ?2 JSON list of flows in the order of their turns, ?3 JSON list of queues
 -- (null: all), ?4 now, ?5 how many of each lane.
 -- A lane is a flow, a queue and a priority: few, and each found by one step into the
--- index, however much stands in it.
+-- index, however much stands in it. A lane is crowded if more than a hundred in it stand under a
+-- key that is full: the oldest are then looked for key by key, and full ones not at all.
 with recursive
 turns (flow_id, turn) as (select value, key from json_each(?2)),
 full (name) as materialized (
@@ -35,7 +36,43 @@ lanes (flow_id, turn, queue, priority) as (
         select max(priority) from executions
         where project = ?1 and flow_id = lanes.flow_id and queue = lanes.queue
             and priority < lanes.priority and status = 'pending' and deaths < 2)
-    from lanes where priority is not null)
+    from lanes where priority is not null),
+crowded (flow_id, turn, queue, priority) as materialized (
+    select l.flow_id, l.turn, l.queue, l.priority from lanes as l
+    where l.priority is not null and exists (
+        select 1 from full as f where (
+            select 1 from executions as q
+            where q.project = ?1 and q.flow_id = l.flow_id and q.queue = l.queue
+                and q.priority = l.priority and coalesce(q.limit_key, '') = f.name
+                and q.status = 'pending' and q.deaths < 2
+            limit 1 offset 100) is not null)),
+keys (flow_id, turn, queue, priority, limit_key) as (
+    select flow_id, turn, queue, priority, (
+        select min(coalesce(limit_key, '')) from executions
+        where project = ?1 and flow_id = crowded.flow_id and queue = crowded.queue
+            and priority = crowded.priority and status = 'pending' and deaths < 2)
+    from crowded
+    union all
+    select flow_id, turn, queue, priority, (
+        select min(coalesce(limit_key, '')) from executions
+        where project = ?1 and flow_id = keys.flow_id and queue = keys.queue
+            and priority = keys.priority and coalesce(limit_key, '') > keys.limit_key
+            and status = 'pending' and deaths < 2)
+    from keys where limit_key is not null),
+by_key as (
+    select e.id, e.epoch, k.turn, k.priority, coalesce(e.due_at, e.created_at) as since,
+        k.queue, e.limit_key, row_number() over (
+            partition by k.turn, k.queue, k.priority
+            order by coalesce(e.due_at, e.created_at), e.id) as nth
+    from keys as k join executions as e on e.id in (
+        select q.id from executions as q
+        where q.project = ?1 and q.flow_id = k.flow_id and q.queue = k.queue
+            and q.priority = k.priority and coalesce(q.limit_key, '') = k.limit_key
+            and coalesce(q.due_at, q.created_at) <= ?4
+            and q.status = 'pending' and q.deaths < 2
+            and not exists (select 1 from owners as o where o.id = q.home and o.died_at is null)
+        order by coalesce(q.due_at, q.created_at), q.id limit ?5)
+    where k.limit_key not in (select name from full))
 select e.id, e.epoch, l.turn, l.priority, coalesce(e.due_at, e.created_at), l.queue, e.limit_key
 from lanes as l join executions as e on e.id in (
     select q.id from executions as q
@@ -45,6 +82,9 @@ from lanes as l join executions as e on e.id in (
         and (q.limit_key is null or q.limit_key not in (select name from full))
         and not exists (select 1 from owners as o where o.id = q.home and o.died_at is null)
     order by coalesce(q.due_at, q.created_at), q.id limit ?5)
+where (l.turn, l.queue, l.priority) not in (select turn, queue, priority from crowded)
+union all
+select id, epoch, turn, priority, since, queue, limit_key from by_key where nth <= ?5
 
 -- name: oldest_suspect
 select e.id, e.epoch from executions as e
@@ -156,7 +196,7 @@ from workers where project = ?1 order by owner
 
 -- name: count_owned
 select owner, count(*) from executions
-where project = ?1 and status in ('pending', 'running', 'cancelling') and status <> 'pending'
+where project = ?1 and owner is not null
 group by owner order by owner
 
 -- name: list_interrupted
