@@ -9,10 +9,12 @@ import os
 import platform
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -65,6 +67,10 @@ def run(options: argparse.Namespace, names: list[str]) -> int:
                 failed += 1
                 bench.say(f"the row {name!r} failed:")
                 traceback.print_exc()
+    except (KeyboardInterrupt, SystemExit):
+        # What was measured until then is worth having too.
+        failed += 1
+        bench.say("stopped: the rows below were measured before")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         bench.say("")
@@ -94,12 +100,22 @@ def machine(folder: Path) -> dict[str, Any]:
     import apsw
 
     return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "commit": _commit(),
         "Python": platform.python_version(),
         "SQLite": apsw.sqlite_lib_version(),
         "on": f"{platform.system()} {platform.machine()}",
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
     }
+
+
+def _commit() -> str:
+    """Of this checkout; it has none if it is a copy."""
+    asked = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    with contextlib.suppress(OSError):
+        return subprocess.run(asked, capture_output=True, text=True).stdout.strip() or "none"
+    return "none"
 
 
 if __name__ == "__main__":
