@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,10 +13,12 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from kitaru._store.postgres.store import PostgresStore
-from kitaru._store.protocol import Fenced, Record, Release
+from kitaru._store.protocol import ExecutionRow, Facts, Fenced, Record, Release
 
 from .test_postgres_queries import TAKE_OVER, Later, wait_for_a_lock
 from .worlds import StillEnv, call_row, facts, new_owner, started
+
+ROUNDS = 15
 
 
 @pytest.fixture
@@ -84,3 +88,70 @@ def test_a_database_whose_transactions_are_serializable_by_default_does_no_harm(
                 assert isinstance(late.result(), Fenced)
     finally:
         store.close()
+
+
+def write_in_any_order(
+    store: PostgresStore, rows: list[ExecutionRow], seed: int, answers: list[Any]
+) -> None:
+    """Groups of writes that lock all of these executions, each time in another order."""
+    order = random.Random(seed)
+    for number in range(ROUNDS):
+        order.shuffle(rows)
+        for row in rows:
+            # A child's write locks its parent too.
+            write = Record(row.id, row.epoch, Facts(metadata=f'{{"{seed}": {number}}}'))
+            store.post(write, lambda answer, error: answers.append(error))
+        store.flush(wait=True)
+
+
+def test_groups_that_overlap_in_any_order_do_not_wait_for_each_other_in_a_circle(
+    postgres_url: str,
+) -> None:
+    stores = [
+        PostgresStore.open(postgres_url, env=StillEnv(seed), project="demo") for seed in (1, 2)
+    ]
+    owner = new_owner(stores[0]).id
+    parents = [started(stores[0], owner, f"e-{number}").row for number in range(4)]
+    children = [
+        started(
+            stores[0],
+            owner,
+            f"{parent.exec_id}-child-{number}",
+            parent_exec_id=parent.exec_id,
+            parent_call=bytes([number]) * 16,
+            parent_epoch=parent.epoch,
+        ).row
+        for parent in reversed(parents)
+        for number in range(2)
+    ]
+    rows = [*parents, *children]
+    answers: list[list[Any]] = [[], []]
+    threads = [
+        threading.Thread(target=write_in_any_order, args=(store, [*rows], seed, answers[seed]))
+        for seed, store in enumerate(stores)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(240)
+        assert not thread.is_alive()
+    assert answers == [[None] * (ROUNDS * len(rows))] * 2
+    for store in stores:
+        store.close()
+    with psycopg.connect(postgres_url, autocommit=True) as looker:
+        wait_until_alone(looker)
+        ((deadlocks,),) = looker.execute(
+            "select deadlocks from pg_stat_database where datname = current_database()"
+        ).fetchall()
+    assert deadlocks == 0
+
+
+def wait_until_alone(looker: psycopg.Connection[Any]) -> None:
+    """Whoever has left has handed in what it counted."""
+    until = time.monotonic() + 240
+    others = (
+        "select count(*) from pg_stat_activity"
+        " where datname = current_database() and pid <> pg_backend_pid()"
+    )
+    while looker.execute(others).fetchall() != [(0,)]:
+        assert time.monotonic() < until

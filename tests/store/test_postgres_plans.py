@@ -71,6 +71,8 @@ INDEX_OF = {
     "signs": "executions_queued",
     "count_owned": "executions_owned",
     "claim_next": "executions_queued",
+    "claim_chosen": "executions_pkey",
+    "lock_group": "executions_pkey",
     "list_due": "executions_waiting",
     "next_due": "executions_waiting",
     "list_owned": "executions_owned",

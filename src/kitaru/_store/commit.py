@@ -105,14 +105,17 @@ class Ticket:
 
 
 class GroupCommit:
-    """See the module. ``perform`` makes one write inside the open transaction."""
+    """See the module. ``perform`` makes one write inside the open transaction; ``before_group``
+    is told of all, if there are several."""
 
     def __init__(
         self,
         database: Transactions,
         perform: Callable[[Any], Any],
         crash_point: Callable[[str], None],
+        before_group: Callable[[Sequence[Write]], None] = lambda writes: None,
     ) -> None:
+        self._before_group = before_group
         self._database = database
         self._doubts = Doubts(perform)
         self._perform = self._doubts.perform
@@ -386,6 +389,7 @@ class GroupCommit:
     def _perform_each(self, tickets: Sequence[Ticket]) -> list[type]:
         database = self._database
         accepted: list[type] = []
+        self._before_group([each.write for each in tickets if each.write is not None])
         for ticket in tickets:
             database.savepoint()
             try:

@@ -85,9 +85,8 @@ class SqlStore(ControlReads, HousekeepingReads, QueueReads):
         self._ask_changes = changes
         self._check_use = check_use
         self._blobs = blobs
-        self._commits = GroupCommit(
-            writer, writes(writer, queries, self._rows).perform, env.crash_point
-        )
+        doing = writes(writer, queries, self._rows)
+        self._commits = GroupCommit(writer, doing.perform, env.crash_point, doing.before_group)
 
     # --- writes ---
 

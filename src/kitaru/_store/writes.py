@@ -104,6 +104,9 @@ class Writes(ControlWrites, HousekeepingWrites, ImportWrites, OwnerWrites, Sched
             Import: self.import_,
         }
 
+    def before_group(self, writes: Sequence[Write]) -> None:
+        """Called in a transaction of several writes, before the first of them."""
+
     def perform(self, write: Write) -> Any:
         return self._methods[type(write)](write)
 

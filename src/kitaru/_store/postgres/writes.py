@@ -8,7 +8,7 @@ commit. The hot path takes none: its one statement locks what it asks for.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from kitaru._core.lifecycle import State
@@ -63,6 +63,24 @@ class PostgresWrites(ClaimWrites):
         self._database = session
         self._doubtful: dict[int, Write] = {}
         """Writes of one statement whose connection went, by identity: perhaps recorded."""
+
+    def before_group(self, writes: Sequence[Write]) -> None:
+        """Lock all executions that they name, by their numbers: two groups that overlap, each in
+        an order of its own, would wait for each other."""
+        alone: set[int] = set()
+        with_parents: set[int] = set()
+        families: set[int] = set()
+        for write in writes:
+            execution = getattr(write, "execution", None)
+            if execution is None:
+                continue
+            if isinstance(write, (Cancel, Delete)):
+                families.add(execution)
+            else:
+                (alone if is_single(write) else with_parents).add(execution)
+        if len(alone | with_parents | families) > 1:
+            lists = (json.dumps(sorted(each)) for each in (alone, with_parents, families))
+            self._select(self._queries.lock_group, tuple(lists))
 
     def perform(self, write: Write) -> Any:
         if type(write) is Record:

@@ -14,6 +14,29 @@ select id from kitaru.executions
 where id in (select jsonb_array_elements_text($1::jsonb)::bigint)
 order by id for no key update
 
+-- name: lock_group
+-- Before the first of several writes in one transaction: all executions that they will lock, in
+-- the order in which everybody locks them. $1 JSON list of those that are written to alone, $2
+-- of those that are locked together with their parents, $3 of those whose families go with them.
+with recursive
+family (id, exec_id) as (
+    select id, exec_id from kitaru.executions
+    where id = any (array(select jsonb_array_elements_text($3::jsonb)::bigint))
+    union
+    select e.id, e.exec_id from kitaru.executions as e join family as f on e.parent_exec_id = f.exec_id)
+select id from kitaru.executions
+where id = any (array(
+        select jsonb_array_elements_text($1::jsonb)::bigint
+        union all select jsonb_array_elements_text($2::jsonb)::bigint
+        union all select id from family))
+    or exec_id = any (array(
+        select e.parent_exec_id from kitaru.executions as e
+        where e.id = any (array(
+            select jsonb_array_elements_text($2::jsonb)::bigint
+            union all select jsonb_array_elements_text($3::jsonb)::bigint))
+            and e.parent_exec_id is not null))
+order by id for no key update
+
 -- name: lock_named
 -- $1: JSON list of execution ids that a new execution names: its parent, its original.
 select id from kitaru.executions
