@@ -166,6 +166,7 @@ def standing(**changes: Any) -> Standing:
         "alive": [],
         "dead": [],
         "interrupted": [],
+        "queues": [],
         "waits": [],
         "now": datetime(2026, 3, 1, tzinfo=UTC),
     }

@@ -51,6 +51,7 @@ class Desk(Project):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.url = None
 
     def environment(self) -> dict[str, str]:
         home = self.folder.parent.parent / "home"
