@@ -36,6 +36,9 @@ CRASH_POINTS: tuple[str, ...] = ("transaction_begun", "transaction_recorded", "t
 MAX_IDLE = 4
 """Connections that are kept while no transaction needs them."""
 
+CANCEL_SECONDS = 1.0
+"""Between two tries to end a statement of a body for which nobody waits any more."""
+
 _MARK = "kitaru.transaction"
 """Holds a transaction's own word while it lasts: gone with a COMMIT or ROLLBACK of the body."""
 
@@ -233,10 +236,12 @@ class Transaction:
 
     def _end(self) -> None:
         loan = self.connection.loan
-        if not loan.call_in(0):
+        # Again and again: a statement that is only about to be sent is not cancelled by the first.
+        while not loan.call_in(0):
             with contextlib.suppress(psycopg.Error):
                 self._wire.cancel()
-            loan.call_in(-1)
+            if loan.call_in(CANCEL_SECONDS):
+                break
         close(self._wire)
 
     def record(self, write: Record) -> None:
