@@ -239,8 +239,12 @@ def _rollback_sql(connection: Any) -> None:
     connection.cursor().execute(b"rollback work")
 
 
+def _composed(connection: Any) -> None:
+    connection.execute(psycopg.sql.SQL("{}").format(psycopg.sql.SQL("commit")))
+
+
 @pytest.mark.parametrize(
-    "end", [_commit, _rollback, _close, _autocommit, _with, _sql, _rollback_sql]
+    "end", [_commit, _rollback, _close, _autocommit, _with, _sql, _rollback_sql, _composed]
 )
 def test_a_body_that_ends_the_transaction_is_refused_and_may_go_on(end: Any, database: str) -> None:
     @checkpoint(transaction=True)

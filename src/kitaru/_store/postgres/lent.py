@@ -15,6 +15,7 @@ from typing import Any, NoReturn, TypeVar
 import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow, tuple_row
+from psycopg.sql import Composable
 
 from kitaru.errors import KitaruContextError, KitaruUsageError
 
@@ -104,18 +105,19 @@ class Cursor(psycopg.Cursor[TupleRow]):
     """Refuses what would end the transaction, before it is sent."""
 
     def execute(self, query: Any, *args: Any, **options: Any) -> Any:
-        refuse_ending(query)
+        refuse_ending(query, self.connection)
         return super().execute(query, *args, **options)
 
 
 class AsyncCursor(psycopg.AsyncCursor[TupleRow]):
     async def execute(self, query: Any, *args: Any, **options: Any) -> Any:
-        refuse_ending(query)
+        refuse_ending(query, self.connection)
         return await super().execute(query, *args, **options)
 
 
-def refuse_ending(query: Any) -> None:
-    text = query.decode("utf-8", "replace") if isinstance(query, bytes) else query
+def refuse_ending(query: Any, connection: Any) -> None:
+    text = query.as_string(connection) if isinstance(query, Composable) else query
+    text = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
     if isinstance(text, str) and _ENDS.match(text):
         raise ours(f"{text.strip()[:40]!r}")
 
