@@ -57,9 +57,6 @@ if TYPE_CHECKING:
     from kitaru._engine.transactional import TransactionBody
 
 
-"""Frames of ours are left out of recorded tracebacks: people look for their own."""
-
-
 def run_checkpoint(call: Call) -> Steps[Outcome]:
     """Recall what this call came to before, or run it and record what it comes to.
 
