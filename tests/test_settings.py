@@ -119,7 +119,7 @@ def test_options_settings_and_checks_are_the_same_names() -> None:
 )
 @pytest.mark.parametrize("option", sorted(set(BUILT_IN) - {"runner"}))
 def test_an_option_that_nothing_reads_does_not_exist(option: str) -> None:
-    # `runner` has one value for now; that there is no other is all that it decides.
+    # `runner` is read by `Settings.enqueues`.
     reads = re.compile(rf"(?<!self)\.{option}\b|\b(default|resolve)_{option}\(")
     texts = [path.read_text() for path in SOURCES.rglob("*.py") if path.name != "settings.py"]
     assert any("settings" in text and reads.search(text) for text in texts), (

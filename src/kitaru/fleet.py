@@ -45,8 +45,9 @@ class QueueDepth:
     """What stands in a queue.
 
     ``ready``: may begin by now, as soon as a worker and the limits have room; ``delayed``: its
-    hour is still to come. ``oldest_at`` is the instant from which on the oldest that is ready
-    could have begun. ``limit`` is how many of the queue may run at once, None: as many as like.
+    hour is still to come. ``oldest_at`` is when the oldest that is ready was enqueued, or due;
+    what was handed back, answered or retried counts from when it was enqueued. ``limit`` is how
+    many of the queue may run at once, None: as many as like.
     """
 
     name: str

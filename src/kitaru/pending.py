@@ -54,10 +54,10 @@ class Pending:
         """Why workers that live leave alone what a dead process ran."""
         if self._is_alive(row.owner) or not self.workers:
             return None  # it runs; or it may have run in a program, which goes on with it
-        missing = self.missing(row)
+        missing = self.missing(row, of_any_queue=True)  # whoever takes over looks at no queue
         return None if missing is None else f"the process that ran it is gone, and {missing}"
 
-    def missing(self, row: ExecutionRow) -> str | None:
+    def missing(self, row: ExecutionRow, *, of_any_queue: bool = False) -> str | None:
         """Why nobody who lives is going to run it, and how somebody would; None: somebody is."""
         start = f"start one with: kitaru worker {row.code_module or 'MODULE'}"
         if not self.workers:
@@ -66,7 +66,11 @@ class Pending:
         if not knowing:
             others = _names(self.workers)
             return f"no live worker knows flow {row.flow_name!r} ({others} serve others): {start}"
-        taking = [worker for worker in knowing if not worker.queues or row.queue in worker.queues]
+        taking = [
+            worker
+            for worker in knowing
+            if of_any_queue or not worker.queues or row.queue in worker.queues
+        ]
         if not taking:
             return (
                 f"no live worker that knows its flow takes from queue {row.queue!r} "

@@ -110,7 +110,7 @@ def test_a_limit_that_cannot_be_says_why(
 def test_the_status_shows_what_stands_in_the_queues(queued: Project) -> None:
     shown = queued.run("status").stdout
     assert "default: 0 ready, 1 delayed, 0 running\n" in shown
-    assert "slow: 1 ready, 0 of 0 running, the oldest since " in shown
+    assert "slow: 1 ready, 0 of 0 running, the oldest from " in shown
     queues = queued.ask("status")["item"]["queues"]
     assert [(q["name"], q["ready"], q["delayed"], q["limit"]) for q in queues] == [
         ("default", 0, 1, None),

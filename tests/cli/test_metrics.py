@@ -14,6 +14,7 @@ from tests.engine.far import FarStore
 
 from kitaru import KitaruClient, app, flow
 from kitaru._engine.serving import Serving, Wanted
+from kitaru.cli import working
 from kitaru.cli.metrics import EVENTS, metrics
 from kitaru.testing import in_memory
 from kitaru.testing.world import World
@@ -101,6 +102,13 @@ def told(world: World, serving: Serving) -> set[str]:
 def test_the_page_lists_what_there_is(world: World, serving: Serving) -> None:
     page = (ROOT / "docs/fleet/workers.md").read_text()
     assert set(re.findall(r"^\| `(kitaru_\w+)", page, re.M)) == told(world, serving)
+
+
+def test_what_a_worker_counts_is_told_and_on_the_page() -> None:
+    page = (ROOT / "docs/fleet/workers.md").read_text()
+    (row,) = re.findall(r"^\| `kitaru_worker_events_total` \| `event` \|(.*)$", page, re.M)
+    assert {f"execution.{event}" for event in EVENTS} == set(working._WORDS)
+    assert set(re.findall(r"`(\w+)`", row)) == set(EVENTS)
 
 
 def test_the_alerts_ask_for_what_there_is(world: World, serving: Serving) -> None:

@@ -81,9 +81,12 @@ class Network:
         self.namespace = f"kitaru-{os.getpid()}-{next(_numbers)}"
         self.hosts: list[Host] = []
 
-    def raise_up(self) -> None:
+    def begin(self) -> None:
+        """What a machine may refuse."""
         _ip("netns", "add", self.namespace)
         _ip("-n", self.namespace, "link", "add", "name", "switch", "type", "bridge")
+
+    def raise_up(self) -> None:
         _ip("-n", self.namespace, "address", "add", f"{ADDRESS}/24", "dev", "switch")
         for device in ("lo", "switch"):
             _ip("-n", self.namespace, "link", "set", device, "up")
@@ -121,11 +124,12 @@ def network(hosts: int) -> Iterator[Network]:
     made = Network()
     try:
         try:
-            made.raise_up()
-            for _ in range(hosts):
-                made.host()
+            made.begin()
         except Impossible as error:
             needed.not_tested(f"no network namespaces: {error}")
+        made.raise_up()
+        for _ in range(hosts):
+            made.host()
         yield made
     finally:
         made.take_down()

@@ -2,9 +2,10 @@
 
 Of a parked execution it keeps what running it again needs: a row of a table, no
 thread, no task, no run. Answers given in this process are told at once; those of
-others are told of where there are hints, and seen in any case by looking four times a
-second whether anybody has committed anything, which reads one number. What is due is
-known here, and judged by the wall clock, which may be set.
+others are told of where there are hints, and seen in any case: on one machine by looking
+four times a second whether anybody has committed anything, which reads one number; over a
+network at the next poll (``outlook.py``). What is due is known here, and judged by the wall
+clock, which may be set.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from kitaru._engine.runner import Runner
 
 TICK_SECONDS = 0.25
-"""How long an answer from another process, a cancel or a clock that was set may go unseen."""
+"""How long a clock that was set may go unseen; on one machine an answer or a cancel, too."""
 
 LISTEN_TICKS = 4
 """What ends sooner than these needs no connection for hints."""

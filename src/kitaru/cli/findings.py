@@ -254,7 +254,7 @@ def _queues(standing: Standing) -> Iterator[Line]:
         text += f", {queue.delayed:,} delayed" if queue.delayed else ""
         oldest = ""
         if queue.oldest_at is not None:
-            oldest = f", the oldest since {ago(queue.oldest_at, standing.now).removesuffix(' ago')}"
+            oldest = f", the oldest from {ago(queue.oldest_at, standing.now)}"
         yield [Piece(f"{text}, {queue.running:,}{limit} running"), Piece(oldest, style.DIM)]
 
 

@@ -248,7 +248,7 @@ class QueueRow(NamedTuple):
     """Pending ones whose hour is still to come."""
     running: int
     since: int | None
-    """The instant from which on the oldest of those that are ready could have been claimed."""
+    """When the oldest of those that are ready was created, or due."""
 
 
 class Head(NamedTuple):
