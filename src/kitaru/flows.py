@@ -345,7 +345,7 @@ class Flow(Generic[P, R]):
             within = None
             if options.connection is not None:
                 store = (await on_a_thread(_app.current)).store
-                within = await within_async(store, options.connection, self.spec.name)
+                within = within_async(store, options.connection, self.spec.name)
             return await on_a_thread(
                 lambda: self._start(args, kwargs, options, enqueue=True, within=within)
             )

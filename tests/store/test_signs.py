@@ -13,6 +13,7 @@ from kitaru._store.protocol import (
     Park,
     RegisterOwner,
     Release,
+    SetLimits,
     Signs,
 )
 
@@ -95,6 +96,9 @@ def test_a_suspect_is_shown_apart_from_what_is_queued(store: AnyStore) -> None:
     assert row.deaths == 2
     store.apply(Release(row.id, row.epoch, Facts(), 3_000))
     assert signs(store, owner) == NOTHING._replace(suspects=True)
+    assert signs(store, owner, queues=["other"]) == NOTHING  # who could not have it, waits not
+    store.apply(SetLimits("demo", {"default": 0}))
+    assert signs(store, owner) == NOTHING
 
 
 def test_the_number_of_changes_is_that_of_before_the_question(store: AnyStore) -> None:

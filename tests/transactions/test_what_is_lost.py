@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import psycopg
@@ -15,6 +16,8 @@ from tests.proxy import Proxy, proxy
 
 import kitaru
 from kitaru import app, checkpoint, flow, settings
+from kitaru._store.postgres.store import PostgresStore
+from kitaru.env import SystemEnv
 from kitaru.errors import KitaruBackendError, KitaruExecutionError, KitaruTimeoutError
 
 from .kit import paid, recorded
@@ -78,6 +81,47 @@ def end_session(url: str, pid: int) -> None:
 
 
 # --- before the commit -----------------------------------------------------------------
+
+
+def test_a_session_of_the_bodys_own_that_is_ended_is_a_failure_of_the_body(database: str) -> None:
+    @checkpoint(transaction=True)
+    def asks_elsewhere() -> None:
+        RAN.append("asked")
+        with psycopg.connect(database) as own:
+            end_session(database, own.info.backend_pid)
+            own.execute("select 1")
+
+    @flow
+    def asks() -> None:
+        asks_elsewhere()
+
+    with pytest.raises(KitaruExecutionError, match="terminating connection"):
+        asks.run().wait()
+    assert RAN == ["asked"]
+
+
+def test_a_line_that_is_cut_while_an_error_is_handled_runs_the_body_again(
+    database: str, line: Proxy
+) -> None:
+    @checkpoint(transaction=True)
+    def handles() -> str:
+        connection = kitaru.connection()
+        RAN.append("ran")
+        try:
+            with connection.transaction():
+                connection.execute("select 1 / 0")
+        except psycopg.errors.DivisionByZero:
+            if len(RAN) == 1:
+                line.cut_all()
+            connection.execute("insert into paid (what) values ('tea')")
+        return "handled"
+
+    @flow
+    def asks() -> str:
+        return handles()
+
+    assert asks.run().wait() == "handled"
+    assert (RAN, paid(database)) == (["ran", "ran"], ["tea"])
 
 
 def test_a_session_that_is_ended_in_the_body_runs_the_body_again(database: str) -> None:
@@ -315,6 +359,18 @@ def test_a_body_that_runs_while_its_execution_is_cancelled_is_recorded(database:
     assert app.current().runner.wait_idle(PATIENCE_SECONDS)
     assert handle.status.value == "cancelled"
     assert (paid(database), recorded(database)) == (["tea"], 1)
+
+
+def test_a_statement_whose_body_has_gone_is_ended_on_the_server(database: str) -> None:
+    """The body is told at a pause of its own, before anybody cancels what it had sent."""
+    with closing(PostgresStore.open(database, env=SystemEnv(), project="demo")) as store:
+        transaction = store.transactions.begin("01a2", 1, is_async=False)
+        pgconn = transaction.connection.pgconn
+        pgconn.send_query(b"select pg_sleep(600)")
+        pgconn.flush()
+        assert in_transaction(database) == 1
+        transaction.discard()
+        wait_for_none(database)
 
 
 def test_a_body_that_leaves_a_statement_running_has_failed(database: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -628,3 +629,24 @@ def test_whoever_is_cancelled_has_its_connection_back(
     ship.options(key="k", connection=connection).enqueue(7)
     asyncio.run(cancelled_while_it_waits(database, connection))
     assert (orders(database), executions(database)) == ([], [])
+
+
+async def holder_and_waiter(database: str) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    async with (
+        await psycopg.AsyncConnection.connect(database) as first,
+        await psycopg.AsyncConnection.connect(database) as second,
+    ):
+        held = await ship.options(key="k", connection=first).enqueue_async(7)
+        waiting = asyncio.create_task(ship.options(key="k", connection=second).enqueue_async(7))
+        with ThreadPoolExecutor(1) as own:
+            await loop.run_in_executor(own, wait_for_a_lock, database)
+        await ship.options(connection=first).enqueue_async(8)
+        await asyncio.to_thread(str)
+        await first.commit()
+        assert (await waiting).exec_id == held.exec_id
+
+
+def test_who_waits_for_a_key_keeps_no_thread_from_who_holds_it(database: str) -> None:
+    asyncio.run(holder_and_waiter(database))

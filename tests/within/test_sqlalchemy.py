@@ -107,6 +107,22 @@ def test_a_connection_whose_enqueue_was_refused_can_still_begin(
             assert connection.execute(text("select 1")).scalar() == 1
 
 
+def test_an_async_one_whose_value_was_refused_can_still_begin(database: str) -> None:
+    async def refused() -> None:
+        engine = create_async_engine(
+            "postgresql+psycopg://",
+            async_creator=lambda: psycopg.AsyncConnection.connect(database),
+        )
+        async with engine.connect() as connection:
+            with pytest.raises(kitaru.KitaruValueError):
+                await ship.options(connection=connection).enqueue_async(object())
+            async with connection.begin():
+                assert (await connection.execute(text("select 1"))).scalar() == 1
+        await engine.dispose()
+
+    asyncio.run(refused())
+
+
 def test_a_connection_without_transactions_starts_it_at_once(database: str, engine: Engine) -> None:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         handle = enqueue(connection)

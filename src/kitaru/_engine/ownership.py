@@ -38,7 +38,7 @@ _MAX_REAPED = 100
 """Owners that one look declares dead: what each of them had is taken over one by one."""
 
 _REAP_SECONDS = 1.0
-"""How often a process looks for leases that are over, at most; and up to half as long more."""
+"""How often a process looks for leases that are over, at most: or up to twice as often."""
 
 
 class Ownership:
@@ -57,7 +57,7 @@ class Ownership:
         self._sure_until = 0.0
         self._former: set[int] = set()
         """Numbers under which this process was declared dead."""
-        self._reap_again_at = 0.0
+        self.reap_again_at = 0.0
         self.say: Callable[[str], None] = lambda text: None
         self.lost: Callable[[], None] = lambda: None
         """Called once this process learns that it was declared dead: what it owned is lost."""
@@ -212,10 +212,10 @@ class Ownership:
             return set()
         now = self._env.monotonic()
         with self._lock:
-            if now < self._reap_again_at:
+            if now < self.reap_again_at:
                 return set()
             # Not all at the same instant: each process looks when it has waited a little longer.
-            self._reap_again_at = now + _REAP_SECONDS * (1 + self._env.jitter() / 2)
+            self.reap_again_at = now + _REAP_SECONDS * (1 - self._env.jitter() / 2)
         self.number()  # where nobody has a lease that runs, nobody is declared dead
         reaped: list[Owner] = self._store.apply(
             Reap(leases.patience_seconds, _MAX_REAPED, self._env.now())

@@ -121,6 +121,8 @@ class Serving:
         if is_new:
             self._due_at, self._queued_at = signs.due_at, signs.queued_at
             self._claim_at = now
+            # Another one may have taken it meanwhile.
+            self._is_clearing = self._is_clearing and signs.suspects
             if self._is_empty():
                 self._suspects_at = now
             self._look_at_owners = True
@@ -147,6 +149,10 @@ class Serving:
         if ownership.has_leases:
             # The store has seen that a lease is over, and judges it again in the write.
             buried = has_lapsed and bool(ownership.reap())
+            if has_lapsed:
+                # Of the next one to lapse nobody tells, and this one may have come too early.
+                outlook = self._runner.outlook
+                outlook.look_at = min(outlook.look_at, ownership.reap_again_at)
         elif now < self._dead_at:
             return False
         else:
@@ -183,11 +189,11 @@ class Serving:
         """Claim what there is room for -> whether there may be more."""
         if now < self._claim_at and not self._is_past(self._queued_at):
             return False
+        # Before the look for room: what ends meanwhile says that there is some.
+        self._claim_at = now + POLL_SECONDS
         room = self._room()
         if room <= 0:
-            self._claim_at = now + POLL_SECONDS  # or as soon as something ends here
             return False
-        self._claim_at = now + POLL_SECONDS
         self.tally.looks += 1
         if self._may_be_suspects(now):
             return self._claim_suspect()

@@ -7,8 +7,11 @@ handle is told why. Which connection that is, only the store knows.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
-from contextvars import copy_context
+from contextlib import suppress
+from contextvars import Context, copy_context
+from functools import partial
 from typing import TypeVar
 
 from kitaru._store.protocol import ExecutionRow, Joinable, Joining, Start, Started, Store
@@ -49,10 +52,11 @@ class Within:
     def start(self, new: Start) -> Started:
         join = self._join
         assert join is not None, "one transaction starts one execution here"
-        # The handle lives on; the connection is the caller's.
-        self._join = None
+        # Through an outage of ours it is asked for again, and joins anew.
         joining = join()
         started = joining.start(new)
+        # The handle lives on; the connection is the caller's.
+        self._join = None
         self._transaction = joining.transaction
         return started
 
@@ -77,17 +81,40 @@ def within(store: Store, connection: object, flow: str, *, enqueue: bool) -> Wit
     return Within(joinable, lambda: joinable.join(connection))
 
 
-async def within_async(store: Store, connection: object, flow: str) -> Within:
-    """The same of one that is for ``await``: what starts in it runs on another thread."""
+def within_async(store: Store, connection: object, flow: str) -> Within:
+    """The same of one that lives on this loop: what starts in it runs on another thread, and
+    joins from there only then, so that a refusal before leaves nothing begun."""
     joinable = _joinable(store, flow, enqueue=True)
-    joining = await joinable.join_async(connection)
-    return Within(joinable, lambda: joining)
+    loop = asyncio.get_running_loop()
+
+    def join() -> Joining:
+        # Without our context: for the loop this is no branch of a flow.
+        joining = joinable.join_async(connection)
+        return Context().run(asyncio.run_coroutine_threadsafe, joining, loop).result()
+
+    return Within(joinable, join)
 
 
 async def on_a_thread(function: Callable[[], R]) -> R:
     """``function()`` off this loop, in the caller's context. Whoever is cancelled meanwhile is
-    so afterwards: the connection is the caller's again only then."""
-    asked = asyncio.get_running_loop().run_in_executor(None, copy_context().run, function)
+    so afterwards: the connection is the caller's again only then.
+
+    On a thread of its own: it may wait for a transaction whose owner needs a thread of the
+    loop's to end it.
+    """
+    loop = asyncio.get_running_loop()
+    asked: asyncio.Future[R] = loop.create_future()
+    context = copy_context()
+
+    def work() -> None:
+        try:
+            settle = partial(asked.set_result, context.run(function))
+        except BaseException as error:
+            settle = partial(asked.set_exception, error)
+        with suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(settle)
+
+    threading.Thread(target=work, name="kitaru-enqueue", daemon=True).start()
     try:
         return await asyncio.shield(asked)
     except asyncio.CancelledError:

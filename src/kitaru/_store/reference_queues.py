@@ -63,11 +63,17 @@ class Queues(Control, Owners):
             for row in self._executions.values()
             if (row.project, row.status) == (write.project, State.PENDING)
             and row.flow_id in turns
-            and (not write.queues or row.queue in write.queues)
-            and _since(row) <= write.at
+            and self._is_claimable(row, write.queues, write.at)
+        ]
+
+    def _is_claimable(self, row: ExecutionRow, queues: Sequence[str], at: int) -> bool:
+        """Whether somebody who takes from these queues could have a pending one now."""
+        return (
+            (not queues or row.queue in queues)
+            and _since(row) <= at
             and (row.home is None or not self._is_alive(row.home))
             and self._has_room(row)
-        ]
+        )
 
     def _take(self, row: ExecutionRow, owner: int, at: int) -> ExecutionRow:
         """Make a pending execution that has room this owner's."""
@@ -195,12 +201,12 @@ class Queues(Control, Owners):
                 for owner in self._owners.values()
             ),
             interrupted=bool(self.list_interrupted(project=project, flow_ids=flow_ids, limit=1)),
-            suspects=self._has_suspects(project=project, flow_ids=flow_ids),
+            suspects=any(
+                row.deaths >= SUSPECT_DEATHS and self._is_claimable(row, queues, at)
+                for row in self._pending(project, flow_ids)
+            ),
             queued_at=self._next_queued(project=project, flow_ids=flow_ids, queues=queues),
         )
-
-    def _has_suspects(self, *, project: str, flow_ids: Sequence[str]) -> bool:
-        return any(row.deaths >= SUSPECT_DEATHS for row in self._pending(project, flow_ids))
 
     def _pending(self, project: str, flow_ids: Sequence[str]) -> list[ExecutionRow]:
         return [

@@ -32,11 +32,11 @@ def opened(given: Any) -> Given:
         connection = given if isinstance(given, Connection) else given.connection()
     except exc.InvalidRequestError as error:
         raise _unusable(given, error) from error
-    # What the driver begins by itself SQLAlchemy would not commit.
-    began = None if connection.in_transaction() else connection.begin()
     driven = connection.connection.driver_connection
     if not isinstance(driven, psycopg.Connection):
         raise _driven_otherwise(given, driven)
+    # What the driver begins by itself SQLAlchemy would not commit.
+    began = None if connection.in_transaction() else connection.begin()
     return Given(driven, _raised, lambda: None if began is None else began.rollback())
 
 
@@ -49,10 +49,10 @@ async def opened_async(given: Any) -> Given:
         connection = given if isinstance(given, AsyncConnection) else await given.connection()
     except exc.InvalidRequestError as error:
         raise _unusable(given, error) from error
-    began = None if connection.in_transaction() else await connection.begin()
     driven = (await connection.get_raw_connection()).driver_connection
     if not isinstance(driven, psycopg.AsyncConnection):
         raise _driven_otherwise(given, driven)
+    began = None if connection.in_transaction() else await connection.begin()
     loop = asyncio.get_running_loop()
 
     def left() -> None:

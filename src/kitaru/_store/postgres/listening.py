@@ -29,9 +29,6 @@ MAX_PAUSE_SECONDS = 30.0
 _JOIN_SECONDS = 1.0
 """How long a store that is closed waits for this thread: it may be connecting."""
 
-_MAX_AT_ONCE = 1_000
-"""Messages that are read before they are told of."""
-
 
 class Listener:
     """Calls ``heard`` on its own thread. ``heard`` must not raise, and not wait."""
@@ -107,9 +104,7 @@ class Listener:
         """All that has arrived; raises if the connection is lost."""
         hint, pgconn = Hint(), connection.pgconn
         pgconn.consume_input()
-        for _ in range(_MAX_AT_ONCE):
-            told = pgconn.notifies()
-            if told is None:
-                break
-            hint = hint.and_also(hint_of(told.extra.decode("utf-8", "replace")))
+        while (told := pgconn.notifies()) is not None:
+            if not hint.anything:
+                hint = hint.and_also(hint_of(told.extra.decode("utf-8", "replace")))
         return hint

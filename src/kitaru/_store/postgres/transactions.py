@@ -11,6 +11,7 @@ still be under way.
 from __future__ import annotations
 
 import contextlib
+import selectors
 import threading
 from collections.abc import Callable
 
@@ -20,7 +21,7 @@ from psycopg.pq import TransactionStatus
 
 from kitaru._store.facts import Conflict
 from kitaru._store.postgres.blobs import TableBlobs
-from kitaru._store.postgres.connecting import BEGIN, Connection, literal
+from kitaru._store.postgres.connecting import BEGIN, BOUNDS, Connection, literal
 from kitaru._store.postgres.database import Database
 from kitaru._store.postgres.errors import backend_error, in_doubt, is_away
 from kitaru._store.postgres.lent import LentAsyncConnection, LentConnection, ended, lend
@@ -38,6 +39,8 @@ MAX_IDLE = 4
 
 CANCEL_SECONDS = 1.0
 """Between two tries to end a statement of a body for which nobody waits any more."""
+
+MAX_CANCELS = 10
 
 _MARK = "kitaru.transaction"
 """Holds a transaction's own word while it lasts: gone with a COMMIT or ROLLBACK of the body."""
@@ -150,6 +153,9 @@ class Transactions:
                 close(wire)
         wire = self.database.connect(bounded=False)
         wire.prepare_threshold = None  # what is prepared here has names of the body's
+        # The body has a connection object of its own: on this one only Kitaru asks, and its
+        # questions are bounded as everywhere.
+        wire.answer_seconds = BOUNDS.answer_seconds
         return wire
 
     def _end_former(self, wire: Connection, exec_id: str, epoch: int) -> None:
@@ -193,8 +199,9 @@ class Transaction:
     def was_lost(self, error: BaseException | None) -> bool:
         seen: set[int] = set()
         while error is not None and id(error) not in seen:
-            if isinstance(error, psycopg.Error) and error.sqlstate is not None:
-                return error.sqlstate.startswith(_GONE)
+            # What ended this session says so; others may have been handled, or be of elsewhere.
+            if self._wire.closed and _is_fatal(error):
+                return str(error.sqlstate).startswith(_GONE)  # type: ignore[attr-defined]
             seen.add(id(error))
             error = error.__cause__ or error.__context__
         return self._is_open and self._wire.closed
@@ -242,7 +249,24 @@ class Transaction:
                 self._wire.cancel()
             if loan.call_in(CANCEL_SECONDS):
                 break
+        with contextlib.suppress(psycopg.Error, OSError, ValueError):
+            self._stop()
         close(self._wire)
+
+    def _stop(self) -> None:
+        """End the statement that the body left behind: a server does not notice that nobody waits
+        for one, and what it has locked would stay so until its end."""
+        pgconn = self._wire.pgconn
+        with selectors.DefaultSelector() as selector:
+            selector.register(pgconn.socket, selectors.EVENT_READ)
+            for _ in range(MAX_CANCELS):
+                if pgconn.transaction_status != TransactionStatus.ACTIVE:
+                    return
+                self._wire.cancel()
+                if selector.select(CANCEL_SECONDS):
+                    pgconn.consume_input()
+                    while not pgconn.is_busy() and pgconn.get_result() is not None:
+                        pass
 
     def record(self, write: Record) -> None:
         if not self._is_in_doubt:
@@ -263,7 +287,7 @@ class Transaction:
             self._check()
             self._home.writes(wire).perform(write)
         except psycopg.Error as error:
-            is_lost = wire.closed or str(error.sqlstate).startswith(_GONE)
+            is_lost = wire.closed or _is_unanswered(error) or str(error.sqlstate).startswith(_GONE)
             self._undo()
             if is_lost:
                 raise TransactionLost(str(error)) from error
@@ -296,8 +320,8 @@ class Transaction:
         self._home.crash_point("transaction_recorded")
         try:
             done = wire.execute("commit")
-        except psycopg.Error:
-            if not wire.closed:
+        except psycopg.Error as error:
+            if not wire.closed and not _is_unanswered(error):
                 # The server itself says that it is not: a deferred constraint, for one.
                 self._undo()
                 raise
@@ -334,6 +358,17 @@ class Transaction:
             raise backend_error(error, home.database.place) from error
         finally:
             close(connection)
+
+
+def _is_fatal(error: BaseException) -> bool:
+    return isinstance(error, psycopg.Error) and (
+        error.diag.severity_nonlocalized in ("FATAL", "PANIC")
+    )
+
+
+def _is_unanswered(error: psycopg.Error) -> bool:
+    """Nothing came from the server: it was lost, or too slow."""
+    return isinstance(error, psycopg.OperationalError) and error.sqlstate is None
 
 
 def close(wire: Connection) -> None:

@@ -230,7 +230,11 @@ class Joining:
 
     def start(self, write: Start) -> Started:
         ask = self._lent.ask
-        is_idle = self._lent.status() is TransactionStatus.IDLE
+        try:
+            is_idle = self._lent.status() is TransactionStatus.IDLE
+        except BaseException:
+            self._given.left()
+            raise
         # Else the driver begins one, as it does before any first statement.
         is_alone = is_idle and self._lent.connection.autocommit
         try:

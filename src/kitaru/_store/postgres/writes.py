@@ -101,6 +101,8 @@ class PostgresWrites(ClaimWrites):
                 return self._perform_again(write)
             return super().perform(write)
         except KitaruBackendError as error:
+            if not self._database.single:
+                raise  # It became a transaction: whoever commits does it anew as a whole.
             return self._recover(write, error)
         finally:
             self._database.single = False

@@ -56,9 +56,18 @@ select
                 select 1 from kitaru.owners as o where o.id = e.owner and o.died_at is not null)),
     -- oldest_suspect
     exists (
-        select 1 from kitaru.executions
-        where project = $2 and flow_id in (select jsonb_array_elements_text($3::jsonb))
-            and status = 'pending' and deaths >= 2),
+        select 1 from kitaru.executions as e
+        where e.project = $2 and e.flow_id in (select jsonb_array_elements_text($3::jsonb))
+            and e.status = 'pending' and e.deaths >= 2
+            and ($4::text is null or e.queue in (select jsonb_array_elements_text($4::jsonb)))
+            and coalesce(e.due_at, e.created_at) <= $5
+            and not exists (
+                select 1 from kitaru.owners as o where o.id = e.home and o.died_at is null)
+            and not exists (
+                select 1 from kitaru.limits as l
+                where l.project = e.project and l.name in (e.queue, e.limit_key) and l.max <= (
+                    select count(*) from kitaru.slots as s
+                    where s.project = l.project and s.name = l.name))),
     -- list_claimable
     (select min((
         select min(coalesce(due_at, created_at)) from kitaru.executions

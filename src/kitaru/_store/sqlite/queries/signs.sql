@@ -51,9 +51,17 @@ select
                 select 1 from owners as o where o.id = e.owner and o.died_at is not null)),
     -- oldest_suspect
     exists (
-        select 1 from executions
-        where project = ?2 and flow_id in (select value from json_each(?3))
-            and status = 'pending' and deaths >= 2),
+        select 1 from executions as e
+        where e.project = ?2 and e.flow_id in (select value from json_each(?3))
+            and e.status = 'pending' and e.deaths >= 2
+            and (?4 is null or e.queue in (select value from json_each(?4)))
+            and coalesce(e.due_at, e.created_at) <= ?5
+            and not exists (select 1 from owners as o where o.id = e.home and o.died_at is null)
+            and not exists (
+                select 1 from limits as l
+                where l.project = e.project and l.name in (e.queue, e.limit_key) and l.max <= (
+                    select count(*) from slots as s
+                    where s.project = l.project and s.name = l.name))),
     -- list_claimable
     (select min((
         select min(coalesce(due_at, created_at)) from executions
