@@ -22,6 +22,7 @@ from kitaru._store.protocol import (
     Finish,
     Record,
     RegisterOwner,
+    SetLimits,
     Started,
 )
 from kitaru.env import SystemEnv
@@ -127,6 +128,21 @@ def test_a_start_whose_connection_is_cut_starts_one_execution(line: Line, after:
     again: Started = line.store.apply(start_write("e-2", owner.id, key="order-1"))
     assert not again.created
     assert line.count("executions") == 1
+
+
+def test_a_start_under_a_limit_that_is_cut_again_and_again_has_its_slot(line: Line) -> None:
+    owner = new_owner(line.store)
+    line.store.apply(SetLimits("demo", {"default": 1}))
+
+    def cut_twice(pair: Pair) -> None:
+        line.proxy.strike("insert into kitaru.slots", cut)
+        pair.cut()
+
+    line.proxy.strike("insert into kitaru.slots", cut_twice)
+    answer: Started = line.store.apply(start_write("e-1", owner.id))
+    assert line.proxy.struck.wait(WAIT_SECONDS)
+    assert (answer.created, answer.row.status) == (True, State.RUNNING)
+    assert (line.count("executions"), line.count("slots")) == (1, 1)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
