@@ -12,7 +12,8 @@ from tests.store.worlds import start_write
 import kitaru
 from kitaru import app, checkpoint, flow
 from kitaru._core.lifecycle import State
-from kitaru._store.protocol import Owner
+from kitaru._engine.adopting import MAX_ADOPT
+from kitaru._store.protocol import NO_FACTS, Owner, Park
 from kitaru.model import ExecutionStatus
 
 from .leased import BEAT_SECONDS, LEASE_SECONDS, PATIENCE, Fleet, eventually
@@ -140,6 +141,24 @@ def test_what_is_abandoned_is_found_behind_hundreds_that_the_living_run(fleet: F
     watcher.adopt()
     assert owner_of(fleet, handle.exec_id) == watcher.number
     assert owner_of(fleet, "e-0") == busy.number
+    GO_ON.set()
+
+
+def test_what_is_due_and_abandoned_is_found_behind_hundreds_of_one_that_leaves(
+    fleet: Fleet,
+) -> None:
+    leaving, silent, watcher = fleet.join(), fleet.join(), fleet.join()
+    at = fleet.clock.now()
+    for number in range(2 * MAX_ADOPT + 1):
+        home = silent.number if number == 2 * MAX_ADOPT else leaving.number
+        write = start_write(f"e-{number}", home, flow_id=three_steps.spec.id)
+        row = fleet.store.apply(write._replace(project="fleet")).row
+        fleet.store.apply(Park(row.id, row.epoch, (), (), at + 1, "sleep", home, NO_FACTS, at))
+    watcher.number  # noqa: B018
+    fleet.pass_seconds(LEASE_SECONDS + 1, leaving, watcher)
+    watcher.adopt()
+    assert owner_of(fleet, f"e-{2 * MAX_ADOPT}") == watcher.number
+    assert fleet.row("e-0").status is State.WAITING
     GO_ON.set()
 
 

@@ -706,6 +706,7 @@ class World:
             store.find_wait(execution, IDENTITIES[turn % 6]),
             store.list_open_waits(project="demo", limit=2),
             store.list_due(project="demo", at=self.at - 3, limit=1),
+            store.list_due(project="demo", at=self.at, limit=2, but_of=[owner, 99]),
             store.list_artifacts(execution, name="draft", limit=2),
             store.list_lent_artifacts(execution, name="draft", limit=2),
             store.find_artifact(turn % 9),

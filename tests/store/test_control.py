@@ -250,6 +250,20 @@ def test_what_is_due_is_listed_the_soonest_first(store: AnyStore) -> None:
     assert store.next_due(project="elsewhere") is None
 
 
+def test_what_others_serve_hides_nothing_of_what_is_due(store: AnyStore) -> None:
+    for number, home in enumerate([7, 7, 8, None]):
+        parked(store, f"e-{number}", due_at=30_000 + number, home=home)
+
+    def due(*but_of: int, limit: int = 9) -> list[str]:
+        found = store.list_due(project="demo", at=40_000, limit=limit, but_of=but_of)
+        return [row.exec_id for row in found]
+
+    assert due(7) == ["e-2", "e-3"]
+    assert due(7, limit=1) == ["e-2"]
+    assert due(8, 9) == ["e-0", "e-1", "e-3"]
+    assert due(8, 7) == ["e-3"]
+
+
 def test_what_is_due_wakes_once(store: AnyStore) -> None:
     row = parked(store, due_at=5_000)
     assert store.apply(Wake(row.id, row.epoch, 4_999)) is False

@@ -63,18 +63,30 @@ def wake_abandoned(runner: Runner, flows: Mapping[str, FlowSpec]) -> int | None:
     if next_due is None or next_due > now:
         return next_due
     alive = _Alive(runner)
-    for row in runner.store.list_due(project=project, at=now, limit=MAX_ADOPT):
-        if alive[row.home]:
-            continue
-        # Also what others have to run: it must not fill this list for ever.
-        try:
-            runner.store.apply(Wake(row.id, row.epoch, now))
-        except Refused:
-            continue  # Another process that adopts was quicker.
-        woken = runner.store.find_execution(row.exec_id)
-        if woken is not None and woken.flow_id in flows:
-            runner.take(flows[woken.flow_id], woken)
-    return now + _SOON  # behind those there may be others
+    served: set[int] = set()
+    while True:
+        rows = runner.store.list_due(
+            project=project, at=now, limit=MAX_ADOPT, but_of=sorted(served)
+        )
+        homes = {row.home for row in rows if row.home is not None and alive[row.home]}
+        for row in rows:
+            if row.home not in homes:
+                _wake(runner, flows, row, now)
+        if len(rows) < MAX_ADOPT or not homes:
+            return now + _SOON  # behind those there may be others
+        # One that leaves has its due ones until it is gone: they must not hide the others.
+        served |= homes
+
+
+def _wake(runner: Runner, flows: Mapping[str, FlowSpec], row: ExecutionRow, now: int) -> None:
+    # Also what others have to run: it must not fill the list for ever.
+    try:
+        runner.store.apply(Wake(row.id, row.epoch, now))
+    except Refused:
+        return  # Another process that adopts was quicker.
+    woken = runner.store.find_execution(row.exec_id)
+    if woken is not None and woken.flow_id in flows:
+        runner.take(flows[woken.flow_id], woken)
 
 
 class _Alive(dict[int | None, bool]):

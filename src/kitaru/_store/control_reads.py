@@ -29,8 +29,11 @@ class ControlReads:
 
     # --- who goes on ---
 
-    def list_due(self, *, project: str, at: int, limit: int) -> list[ExecutionRow]:
-        return self._executions(self._queries.list_due, (project, at, limit))
+    def list_due(
+        self, *, project: str, at: int, limit: int, but_of: Sequence[int] = ()
+    ) -> list[ExecutionRow]:
+        values = (project, at, limit, json.dumps(list(but_of)))
+        return self._executions(self._queries.list_due, values)
 
     def next_due(self, *, project: str) -> int | None:
         found = self._read(self._queries.next_due, (project,))

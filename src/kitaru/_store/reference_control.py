@@ -163,7 +163,9 @@ class Control(Tables):
         with self._inside():
             return sorted(self._executions.values())
 
-    def list_due(self, *, project: str, at: int, limit: int) -> list[ExecutionRow]:
+    def list_due(
+        self, *, project: str, at: int, limit: int, but_of: Sequence[int] = ()
+    ) -> list[ExecutionRow]:
         due = [
             (row.due_at, row)
             for row in self._rows_in_order()
@@ -171,6 +173,7 @@ class Control(Tables):
             and row.status is State.WAITING
             and row.due_at is not None
             and row.due_at <= at
+            and row.home not in but_of
         ]
         return [row for _, row in sorted(due)][:limit]
 

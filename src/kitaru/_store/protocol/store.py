@@ -181,8 +181,11 @@ class Store(Protocol):
         """How many executions each process owns, of those that own any."""
         ...
 
-    def list_due(self, *, project: str, at: int, limit: int) -> list[ExecutionRow]:
-        """Waiting executions whose ``due_at`` has passed at ``at``, soonest first."""
+    def list_due(
+        self, *, project: str, at: int, limit: int, but_of: Sequence[int] = ()
+    ) -> list[ExecutionRow]:
+        """Waiting executions whose ``due_at`` has passed at ``at``, soonest first; none that one
+        of the processes ``but_of`` serves: however many those are, they hide no other."""
         ...
 
     def next_due(self, *, project: str) -> int | None:

@@ -210,8 +210,10 @@ select * from execution_rows where exec_id = ?1
 select * from execution_rows where project = ?1 and flow_id = ?2 and key = ?3
 
 -- name: list_due
+-- ?4 JSON list of owners: what these serve is passed over.
 select * from execution_rows
 where project = ?1 and status = 'waiting' and due_at <= ?2
+    and coalesce(home, 0) not in (select value from json_each(?4))
 order by due_at, id limit ?3
 
 -- name: next_due
