@@ -6,16 +6,19 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from psycopg.conninfo import make_conninfo
+from tests.conftest import end_app
 
-from kitaru import opening, settings
+import kitaru
+from kitaru import KitaruClient, flow, opening, settings
 from kitaru._store.address import Address
 from kitaru._store.location import Location
 from kitaru.env import SystemEnv
-from kitaru.errors import KitaruBackendError, KitaruUsageError
+from kitaru.errors import KitaruBackendError, KitaruNotFoundError, KitaruUsageError
 
 PROGRAM = """
 import kitaru
@@ -32,6 +35,11 @@ def doubled(n: int) -> int:
 if __name__ == "__main__":
     print(doubled.options(key="once").run(21).wait())
 """
+
+
+@flow
+def asks() -> bool:
+    return bool(kitaru.wait(name="ok", schema=bool))
 
 
 class Machine:
@@ -99,6 +107,39 @@ def test_two_projects_in_one_database_do_not_see_each_other(
     ]
     assert [len(ids) for ids in exec_ids] == [1, 1]
     assert exec_ids[0] != exec_ids[1]
+
+
+def test_what_another_project_has_is_not_found_by_its_id(
+    own_store: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a project could cancel, answer and delete what is another's."""
+    monkeypatch.setenv("KITARU_STORE", postgres_url)
+    monkeypatch.setenv("KITARU_PROJECT", "shop")
+    exec_id = asks.enqueue().exec_id
+    end_app()
+
+    monkeypatch.setenv("KITARU_PROJECT", "bank")
+    client = KitaruClient()
+    asking: list[Callable[[], object]] = [
+        lambda: client.executions.get(exec_id),
+        lambda: client.executions.cancel(exec_id),
+        lambda: client.executions.resume(exec_id),
+        lambda: client.executions.input(exec_id, wait="ok", value=True),
+        lambda: client.executions.delete(exec_id),
+        lambda: client.executions.handle(exec_id),
+        lambda: client.executions.list(before=exec_id),
+        lambda: client.artifacts.list(exec_id),
+        lambda: asks.handle(exec_id),
+        lambda: asks.replay(exec_id),
+    ]
+    for ask in asking:
+        with pytest.raises(KitaruNotFoundError, match="it belongs to project 'shop'") as caught:
+            ask()
+        assert caught.value.code == "execution-not-found"
+    end_app()
+
+    monkeypatch.setenv("KITARU_PROJECT", "shop")
+    assert asks.handle(exec_id).status == "pending"
 
 
 def test_a_project_must_be_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ from kitaru.errors import (
     KitaruUsageError,
 )
 from kitaru.handles import Asked, FlowHandle
-from kitaru.lookup import find_row
+from kitaru.lookup import find_row, of_project
 
 if TYPE_CHECKING:
     from kitaru._engine.replaying import Replay
@@ -277,6 +277,7 @@ class Flow(Generic[P, R]):
                 f"no execution {exec_id!r} in this store: see `kitaru executions list`",
                 code="execution-not-found",
             )
+        of_project(row, app.project)
         if row.flow_id not in (self.spec.id, *self.spec.aliases):
             raise KitaruStateError(
                 f"execution {exec_id} is one of flow {row.flow_id!r}, not of "

@@ -39,7 +39,7 @@ def find_row(store: Store, project: str, exec_id: str) -> ExecutionRow:
     try:
         row = store.find_execution(part)
         if row is not None:
-            return row
+            return of_project(row, project)
     except KitaruValueError:
         # Its inputs or result are damaged: the search below marks them, and goes on.
         pass
@@ -60,6 +60,17 @@ def find_row(store: Store, project: str, exec_id: str) -> ExecutionRow:
     raise KitaruStateError(
         f"{shortened(exec_id)} fits several executions: write more of the id{listed}{more}",
         code="execution-id-ambiguous",
+    )
+
+
+def of_project(row: ExecutionRow, project: str) -> ExecutionRow:
+    """``row``, unless another project in the same store has it: to this one it is not there."""
+    if row.project == project:
+        return row
+    raise KitaruNotFoundError(
+        f"no execution {row.exec_id} in project {project!r} of this store: it belongs to project "
+        f"{row.project!r}. To work on that, say KITARU_PROJECT={row.project}",
+        code="execution-not-found",
     )
 
 
