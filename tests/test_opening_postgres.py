@@ -170,6 +170,18 @@ def test_looking_makes_no_store(postgres_server: str, tmp_path: Path) -> None:
         assert not opening.is_made(place)
 
 
+def test_the_tables_are_made_by_whoever_deploys_for_all_projects(
+    postgres_server: str, tmp_path: Path
+) -> None:
+    from tests import postgres
+
+    with postgres.database(postgres_server) as url:
+        machine = Machine(tmp_path / "one", url, project="")
+        made, again = machine.kitaru("store", "migrate"), machine.kitaru("store", "migrate")
+        assert made.stdout.startswith("made the tables, schema "), made.stderr
+        assert again.stdout.endswith("already: nothing to do\n"), again.stderr
+
+
 def test_without_the_driver_the_command_that_installs_it_is_named(tmp_path: Path) -> None:
     machine = Machine(tmp_path / "one", "postgresql://me:s3cret@127.0.0.1:1/app")
     code = (

@@ -59,7 +59,11 @@ class NoServerError(Exception):
 
 def find_programs(kind: str = "embedded") -> Path:
     """The folder with ``initdb`` and ``postgres`` of ``embedded`` (18), ``pixeltable`` (16) or
-    ``system``: the newest that the system's packages have installed."""
+    ``system``: the newest that the system's packages have installed. A path is that folder."""
+    if "/" in kind:
+        if not (Path(kind) / "postgres").is_file():
+            raise NoServerError(f"there is no program postgres in {kind}")
+        return Path(kind)
     if kind == "system":
         found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
         if not found:

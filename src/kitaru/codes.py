@@ -202,7 +202,7 @@ _MACHINE = {
     "store-foreign": "The file is not a Kitaru store.",
     "store-forked": "The store was opened before this process was forked.",
     "store-locked": "Another process keeps the store locked.",
-    "store-may-not-be-used": "The store's folder or file may not be opened or written.",
+    "store-may-not-be-used": "The store may not be opened or written.",
     "store-not-durable": "The file system cannot keep what is written.",
     "store-of-another-user": "The store belongs to another user.",
     "store-of-later-release": "The store was made by a later release.",

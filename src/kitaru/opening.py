@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kitaru import settings as _settings
 from kitaru._core.limits import use as use_limits
@@ -81,6 +81,19 @@ def _on_server(
     with contextlib.suppress(OSError):
         os.makedirs(location.folder, mode=0o700, exist_ok=True)
     return store
+
+
+def bring_up_to_date(location: Location, env: Env) -> dict[str, Any]:
+    """Make the tables in a database, or bring them up to date -> what they say of themselves.
+
+    They belong to no project, so none has to be said.
+    """
+    store = _postgres(location).PostgresStore.open(location.address, env=env, project="")
+    try:
+        info: dict[str, Any] = store.info()
+        return info
+    finally:
+        store.close()
 
 
 def is_made(location: Location) -> bool:

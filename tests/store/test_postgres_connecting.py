@@ -65,7 +65,24 @@ def test_a_database_without_room_for_every_text_is_refused(postgres_server: str)
 
 def test_a_server_that_lets_nobody_in_is_told_from_one_that_is_away(postgres_url: str) -> None:
     assert refused(postgres.named(postgres_url, "no_such")).code == "store-may-not-be-used"
+    without_tls = refused(make_conninfo(postgres_url, sslmode="require"))
+    assert without_tls.code == "store-may-not-be-used"
+    assert "SSL" in str(without_tls)
     assert refused(make_conninfo(postgres_url, port="1")).code == "store-away"
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("postgresql://db/app?sslmod=require", "no option 'sslmod'. Did you mean 'sslmode'?"),
+        ("host=db ssl_mode=require", "no option 'ssl_mode'. Did you mean 'sslmode'?"),
+        ("postgresql://me:s3/c?sslmod=cret@db/app", "libpq understands: write"),
+    ],
+)
+def test_an_option_that_is_misspelt_is_named_if_it_can_be_no_secret(url: str, says: str) -> None:
+    with pytest.raises(KitaruUsageError) as caught:
+        Database(url)
+    assert says in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -227,4 +244,6 @@ def test_tls_is_checked_as_the_address_says(tmp_path: Path) -> None:
         started(store, new_owner(store).id)
         store.close()
         other = make_conninfo(server.url(), sslrootcert=str(tmp_path / "other.crt"), **url)
-        assert "certificate" in str(refused(other))
+        error = refused(other)
+        assert error.code == "store-may-not-be-used"
+        assert "certificate" in str(error)

@@ -14,6 +14,7 @@ from tests.postgres import database
 from kitaru._core.lifecycle import State
 from kitaru._store.postgres.store import PostgresStore
 from kitaru._store.protocol import Cancel, Claim, Fenced, Record, RegisterOwner
+from kitaru.errors import KitaruBackendError
 
 from .worlds import StillEnv, call_row, facts, new_owner, started
 
@@ -44,6 +45,9 @@ def as_role(url: str, role: str) -> str:
 
 
 def test_the_roles_of_the_page_suffice(granted: str, env: StillEnv) -> None:
+    with pytest.raises(KitaruBackendError, match="has no tables of Kitaru's yet") as early:
+        PostgresStore.open(as_role(granted, "kitaru_worker"), env=env, project="demo")
+    assert early.value.code == "store-may-not-be-used"
     PostgresStore.open(as_role(granted, "kitaru_owner"), env=env, project="demo").close()
     worker = PostgresStore.open(as_role(granted, "kitaru_worker"), env=env, project="demo")
     row = started(worker, new_owner(worker).id).row

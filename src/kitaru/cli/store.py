@@ -47,7 +47,9 @@ def info(session: Session) -> None:
 @click.command(
     cls=Command,
     help="Bring a store of an older Kitaru up to date. That happens by itself whenever a program "
-    "opens it; here it is told, with the copy of the database that is made before.",
+    "opens it; here it is told, with the copy of the database that is made before. In a PostgreSQL "
+    "database it makes the tables, too, where there are none: for the role that owns them, before "
+    "workers start that may only read and write.",
     examples="""
 kitaru store migrate
 """,

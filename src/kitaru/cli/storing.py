@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from kitaru import opening
 from kitaru._store.sqlite.store import SqliteStore
 from kitaru.cli.clearing import now_and_then
 from kitaru.cli.output import Session, print_fields, print_text
-from kitaru.cli.place import Place, existing
+from kitaru.cli.place import Place, existing, find
 from kitaru.cli.shown import size
 from kitaru.cli.standing import Standing, engine_item, engine_of, gather
+from kitaru.env import SystemEnv
 from kitaru.errors import KitaruUsageError
 from kitaru.housekeeping import Collected
+from kitaru.opening import is_made
 
 MAX_LISTED = 1_000
 
@@ -106,11 +109,19 @@ def _due(due: Collected) -> str:
 
 
 def bring_up_to_date(session: Session) -> None:
-    info = existing().store.info()
+    location = find()
+    made = location.address is not None and not is_made(location)
+    info = (
+        existing().store.info()
+        if location.address is None
+        else opening.bring_up_to_date(location, SystemEnv())
+    )
     came_from = info["upgraded_from"]
     if session.as_json:
         item = {name: info[name] for name in ("schema_version", "upgraded_from", "backup")}
-        session.item({"store": info["location"], **item})
+        session.item({"store": info["location"], "made": made, **item})
+    elif made:
+        print_text(f"made the tables, schema {info['schema_version']}, in {info['location']}")
     elif came_from is None:
         print_text(f"the store has schema {info['schema_version']} already: nothing to do")
     else:

@@ -8,6 +8,7 @@ are then set inside it (``Connection.begin``).
 
 from __future__ import annotations
 
+import os
 import re
 from asyncio import _get_running_loop
 from collections.abc import Callable, Generator
@@ -19,6 +20,7 @@ from psycopg.types.numeric import Int8BinaryDumper
 from psycopg.types.string import StrBinaryDumper
 from psycopg.waiting import Ready
 
+from kitaru._core.names import did_you_mean
 from kitaru._store.address import Address
 from kitaru._store.postgres.errors import away, backend_error, not_let_in, unfit
 from kitaru._store.rows import Row
@@ -141,11 +143,16 @@ class Connector:
 
         One that has let us in before will do so again, or its message says why not.
         """
-        if not self._has_connected:
-            told = make_conninfo(self._address.secret(), **self._defaults)
-            if psycopg.pq.PGconn.ping(told.encode()) == psycopg.pq.Ping.OK:
-                return not_let_in(error, self._address)
-        return away(error, self._address)
+        if not self._has_connected and self._answers():
+            return not_let_in(error, self._address)
+        return away(error, self._address, "Nothing was changed")
+
+    def _answers(self) -> bool:
+        """Whether a server listens there; of whatever TLS it has, and told no password of ours."""
+        plainly = {"sslmode": "disable", "sslrootcert": "", "gssencmode": "disable"}
+        unsaid = {"password": "-", "passfile": os.devnull, "channel_binding": "prefer"}
+        told = make_conninfo(self._address.secret(), **(self._defaults | plainly | unsaid))
+        return psycopg.pq.PGconn.ping(told.encode()) == psycopg.pq.Ping.OK
 
     def _prepare(self, connection: Connection, bounded: bool) -> None:
         # One type a parameter, whatever its value: one statement is prepared once.
@@ -236,14 +243,25 @@ def _understood(address: Address) -> dict[str, Any]:
     if hidden is None or not re.search(r"[/@#?\s]", hidden[1]):
         try:
             return conninfo_to_dict(address.secret())
-        except psycopg.Error:
-            pass
+        except psycopg.Error as error:
+            why = _unknown(address, str(error))
+    else:
+        why = ""
     raise KitaruUsageError(
-        f"{address} is no address that libpq understands: write postgresql://USER@HOST/DATABASE, "
-        "with % and two hexadecimal digits for each odd character of a password (%40 for @, %2F "
-        "for /), or leave the password to ~/.pgpass",
+        f"{address} is no address that libpq understands{why}: write "
+        "postgresql://USER@HOST/DATABASE?OPTION=VALUE, with % and two hexadecimal digits for each "
+        "odd character of a password (%40 for @, %2F for /), or leave the password to ~/.pgpass",
         code="store-place-invalid",
     )
+
+
+def _unknown(address: Address, complaint: str) -> str:
+    """Which option libpq does not know, where it is told in the address as that is shown."""
+    found = re.match(r'invalid (?:URI query parameter:|connection option) "(\w+)"', complaint)
+    if found is None or f"{found[1]}=" not in address:
+        return ""
+    known = [each.keyword.decode() for each in psycopg.pq.Conninfo.get_defaults()]
+    return f" (there is no option {found[1]!r}.{did_you_mean(found[1], known)})"
 
 
 def _defaults(said: dict[str, Any], bounds: Bounds) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def not_let_in(error: psycopg.Error, place: str) -> KitaruBackendError:
     return KitaruBackendError(
         f"the server of the store {place} answers, and does not let this program in "
         f"({text_of(error)}): check the role and its password, the name of the database, "
-        "pg_hba.conf and sslmode",
+        "pg_hba.conf, sslmode and sslrootcert",
         code="store-may-not-be-used",
     )
 

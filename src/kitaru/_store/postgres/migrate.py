@@ -15,7 +15,7 @@ from psycopg import errors as pg
 from kitaru._store.migrations import Migration
 from kitaru._store.postgres.connecting import Connection, literal
 from kitaru._store.postgres.database import Database
-from kitaru._store.postgres.errors import backend_error
+from kitaru._store.postgres.errors import backend_error, text_of
 from kitaru._store.queries import Queries
 from kitaru.env import Env
 from kitaru.errors import KitaruBackendError
@@ -62,7 +62,10 @@ def prepare(
         if meta is None or meta.schema_version < newest:
             before = meta
             connection.answer_seconds = None  # building an index takes as long as it takes
-            _bring_up_to_date(connection, database.place, env, queries, migrations)
+            try:
+                _bring_up_to_date(connection, database.place, env, queries, migrations)
+            except pg.InsufficientPrivilege as error:
+                raise _not_ours(error, database.place, before, newest) from error
             meta = _find_meta(connection, queries)
             assert meta is not None
             if before is not None:
@@ -135,6 +138,21 @@ def _migrate(connection: Connection, migration: Migration, env: Env, queries: Qu
             env.crash_point("before_migration_commit")
     env.crash_point("after_migration")
     return True
+
+
+def _not_ours(
+    error: psycopg.Error, place: str, before: Meta | None, newest: int
+) -> KitaruBackendError:
+    """Whoever works with the tables need not be the role that owns them."""
+    stands, doing = "has no tables of Kitaru's yet", "make them"
+    if before is not None:
+        stands = f"has schema {before.schema_version}, and this Kitaru needs {newest}"
+        doing = "change its tables"
+    return KitaruBackendError(
+        f"the store {place} {stands}; this role may not {doing} ({text_of(error)}): let the role "
+        "that owns the schema `kitaru` run `kitaru store migrate` once. Nothing was changed",
+        code="store-may-not-be-used",
+    )
 
 
 def _has_schema(connection: Connection) -> bool:
