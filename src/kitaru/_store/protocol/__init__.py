@@ -14,6 +14,29 @@ for executions.
 
 from __future__ import annotations
 
+from kitaru._store.protocol.executions import (
+    Claim,
+    ClaimNext,
+    Finish,
+    GiveUp,
+    Record,
+    Release,
+    Retry,
+    SetLimits,
+    Start,
+    Started,
+    TryAgain,
+)
+from kitaru._store.protocol.keeping import Delete, DropBlobs, Forget, Import, Remember, Sweep
+from kitaru._store.protocol.processes import (
+    Beat,
+    Beaten,
+    DeclareDead,
+    Draining,
+    Enlist,
+    Reap,
+    RegisterOwner,
+)
 from kitaru._store.protocol.reads import (
     Bundle,
     Head,
@@ -62,6 +85,13 @@ from kitaru._store.protocol.rows import (
     WaitRow,
     WorkerRow,
 )
+from kitaru._store.protocol.schedules import (
+    DropSchedule,
+    Fire,
+    PauseSchedule,
+    RemoveSchedule,
+    SetSchedule,
+)
 from kitaru._store.protocol.store import (
     Joinable,
     Joining,
@@ -74,43 +104,8 @@ from kitaru._store.protocol.transactions import (
     Transaction,
     TransactionLost,
 )
-from kitaru._store.protocol.writes import (
-    Answer,
-    Beat,
-    Beaten,
-    Cancel,
-    Claim,
-    ClaimNext,
-    DeclareDead,
-    Delete,
-    Draining,
-    DropBlobs,
-    DropSchedule,
-    Enlist,
-    Expire,
-    Finish,
-    Fire,
-    Forget,
-    GiveUp,
-    Import,
-    Park,
-    PauseSchedule,
-    Reap,
-    Record,
-    RegisterOwner,
-    Release,
-    Remember,
-    RemoveSchedule,
-    Retry,
-    SetLimits,
-    SetSchedule,
-    Start,
-    Started,
-    Sweep,
-    TryAgain,
-    Wake,
-    Write,
-)
+from kitaru._store.protocol.waits import Answer, Cancel, Expire, Park, Wake
+from kitaru._store.protocol.writes import Write
 
 __all__ = [
     "NO_FACTS",

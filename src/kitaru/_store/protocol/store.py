@@ -7,6 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from kitaru._core.lifecycle import State
 from kitaru._core.payload import Payload
+from kitaru._store.protocol.executions import Start, Started
+from kitaru._store.protocol.processes import Beat, Beaten
 from kitaru._store.protocol.reads import (
     Head,
     Hint,
@@ -38,7 +40,7 @@ from kitaru._store.protocol.rows import (
     WorkerRow,
 )
 from kitaru._store.protocol.transactions import BodyTransactions
-from kitaru._store.protocol.writes import Beat, Beaten, Start, Started, Write
+from kitaru._store.protocol.writes import Write
 
 Overdue = tuple[Beat, Callable[[Any, BaseException | None], None]]
 """A heartbeat, and who is told what came of it."""

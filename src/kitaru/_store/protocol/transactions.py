@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from kitaru._store.protocol.writes import Record
+from kitaru._store.protocol.executions import Record
 
 
 class TransactionLost(Exception):
