@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from kitaru._core.verdicts import NotDone as NotDone
     from kitaru._core.verdicts import Unknown as Unknown
     from kitaru.checkpoints import Checkpoint as Checkpoint
-    from kitaru.checkpoints import CheckpointFuture as CheckpointFuture
     from kitaru.checkpoints import checkpoint as checkpoint
     from kitaru.checkpoints import step as step
     from kitaru.client import KitaruClient as KitaruClient
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from kitaru.fleet import QueueLimit as QueueLimit
     from kitaru.flows import Flow as Flow
     from kitaru.flows import flow as flow
+    from kitaru.futures import CheckpointFuture as CheckpointFuture
     from kitaru.handles import FlowHandle as FlowHandle
     from kitaru.later import llm as llm
     from kitaru.model import ArtifactRef as ArtifactRef
@@ -91,7 +91,7 @@ _HOMES = {
     "_core.fanout": "unmapped",
     "_core.values.changes": "upcast",
     "_core.values.registering": "register_codec",
-    "checkpoints": "Checkpoint CheckpointFuture checkpoint step",
+    "checkpoints": "Checkpoint checkpoint step",
     "client": "KitaruClient",
     "errors": "FailureOrigin KitaruBackendError KitaruCancelledError KitaruContextError "
     "KitaruDivergenceError KitaruError KitaruExecutionError KitaruFeatureNotAvailableError "
@@ -100,6 +100,7 @@ _HOMES = {
     "KitaruWaitValidationError",
     "fleet": "LiveWorker QueueDepth QueueLimit",
     "flows": "Flow flow",
+    "futures": "CheckpointFuture",
     "handles": "FlowHandle",
     "later": "llm",
     "model": "ArtifactRef CheckpointAttempt CheckpointCall Execution ExecutionStatus "

@@ -7,16 +7,42 @@ import types
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from kitaru._core.checks import check_strings
 from kitaru._core.names import check_name, shortened
 from kitaru._core.naming import import_folder, module_name
 from kitaru._core.promised import unstorable_return
-from kitaru.errors import KitaruUsageError
+from kitaru._engine.frames import fold, folding
+from kitaru.errors import KitaruError, KitaruUsageError
 
 _CO_GENERATOR = 0x20
 _CO_COROUTINE = 0x80
 _CO_ASYNC_GENERATOR = 0x200
 
 _MAX_WRAPPERS = 100
+
+
+def decorated(
+    what: str,
+    func: Any,
+    options: dict[str, Any],
+    known: Sequence[str],
+    make: Callable[..., Any],
+) -> Any:
+    """What ``@what`` makes of a function; or, with options alone, what makes it of one."""
+    try:
+        if func is None:
+            check_options(what, options, known)
+            return folding(lambda function: make(function, **options))
+        if options or not callable(func):
+            raise KitaruUsageError(
+                f"{what} was given {shortened(func)}: use {what}, or {what}(retries=2, ...) "
+                "with options by name",
+                code="decorator-without-function",
+            )
+        return make(func)
+    except KitaruError as error:
+        fold(error)
+        raise
 
 
 def plain_function(func: Any) -> Any:
@@ -119,16 +145,6 @@ def check_options(what: str, options: Iterable[str], known: Sequence[str]) -> No
             raise KitaruUsageError(
                 f"{what} has no option {option!r}; {hint}", code="option-unknown"
             )
-
-
-def check_strings(option: str, values: Sequence[str]) -> tuple[str, ...]:
-    # A set has no order, and an iterator could be read only once.
-    listed = isinstance(values, (list, tuple))
-    if not listed or not all(isinstance(value, str) for value in values):
-        raise KitaruUsageError(
-            f"{option}={shortened(values)}: pass a list of names", code="option-invalid"
-        )
-    return tuple(values)
 
 
 def check_names(kind: str, option: str, values: Sequence[str]) -> tuple[str, ...]:

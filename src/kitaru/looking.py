@@ -10,12 +10,11 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from kitaru._core.checks import check_text
+from kitaru._core.checks import check_strings, check_text
 from kitaru._core.lifecycle import FINISHED, State
 from kitaru._core.names import shortened
 from kitaru._store.logs import LogStore
 from kitaru._store.protocol import ExecutionRow, Head, Store
-from kitaru.decoration import check_strings
 from kitaru.env import SystemEnv
 from kitaru.errors import KitaruNotFoundError, KitaruUsageError
 from kitaru.lookup import checked_limit, checked_status, find_row, id_prefix_at, stored_as

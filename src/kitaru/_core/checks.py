@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 
 from kitaru._core.names import shortened
@@ -53,6 +54,16 @@ def check_text(option: str, text: object) -> None:
         return
     if not isinstance(text, str) or any("\ud800" <= letter <= "\udfff" for letter in text):
         raise KitaruUsageError(f"{option}={shortened(text)}: pass a text", code="option-invalid")
+
+
+def check_strings(option: str, values: Sequence[str]) -> tuple[str, ...]:
+    # A set has no order, and an iterator could be read only once.
+    listed = isinstance(values, (list, tuple))
+    if not listed or not all(isinstance(value, str) for value in values):
+        raise KitaruUsageError(
+            f"{option}={shortened(values)}: pass a list of names", code="option-invalid"
+        )
+    return tuple(values)
 
 
 _UNITS = {

@@ -54,7 +54,7 @@ _NAMES = """
     concurrent.futures._base.Future concurrent.futures.thread.ThreadPoolExecutor
     concurrent.futures.process.ProcessPoolExecutor weakref.ReferenceType
     _contextvars.ContextVar _contextvars.Context contextvars.ContextVar
-    kitaru.checkpoints.CheckpointFuture kitaru.checkpoints.FutureList
+    kitaru.futures.CheckpointFuture kitaru.futures.FutureList
     pydantic.types.SecretStr pydantic.types.SecretBytes
 """
 _NEVER_BY_NAME = frozenset(_NAMES.split())

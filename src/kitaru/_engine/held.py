@@ -30,7 +30,7 @@ def say_who_holds(services: Services) -> None:
     frame, through = found
     code, line = frame.f_code, frame.f_lineno
     remedy = "call it as `await asyncio.to_thread(...)`"
-    if through == "kitaru.checkpoints":
+    if through in ("kitaru.checkpoints", "kitaru.futures"):
         remedy = "write `await checkpoint.submit(...)`"
     services.say(
         f"{os.path.basename(code.co_filename)}:{line} (in {code.co_name}) waits for the store on "

@@ -31,8 +31,8 @@ _BY_NAME: dict[str, str] = {
     "weakref.ReferenceType": "store what it points to",
     "NotImplementedType": "it is what an operator returns that cannot compare: return None",
     "mappingproxy": "store dict(proxy)",
-    "kitaru.checkpoints.FutureList": "these are futures: return `.results()` of it",
-    "kitaru.checkpoints.CheckpointFuture": "this is a future: return its `.result()`, or await it",
+    "kitaru.futures.FutureList": "these are futures: return `.results()` of it",
+    "kitaru.futures.CheckpointFuture": "this is a future: return its `.result()`, or await it",
     "kitaru.handles.FlowHandle": "a handle holds a running execution: use handle.exec_id, and "
     "client.executions.handle(exec_id) where it is needed",
     "object": _PLAIN,
