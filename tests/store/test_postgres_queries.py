@@ -450,3 +450,61 @@ def test_a_claim_takes_as_many_statements_for_a_hundred_as_for_one(
         limited = [sent(store, tmp_path / "trace", write) for write in (one, many)]
         assert [len(rows) for rows, _ in limited] == [1, 100]
         assert len({statements for _, statements in limited}) == 1
+
+
+def in_flight(store: PostgresStore, door: psycopg.Connection[Any], what: str) -> None:
+    """Something that no commit has ended yet, as far as other transactions can see."""
+    queries = store._queries
+    cursor = psycopg.RawCursor(door)
+    (row,) = (row for row in store.list_executions(project="demo", limit=1))
+    if what == "a claim":
+        values = ("demo", '["demo.agent"]', None, 10_000, 1, 1, False)
+        cursor.execute(queries.claim_next.encode(), values)
+        assert len(cursor.fetchall()) == 1
+    else:
+        cursor.execute(queries.lock_execution.encode(), (row.id,))
+        values = (row.id, row.epoch, 5, None, "json", b"1", b"c")
+        cursor.execute(queries.complete.encode(), values)
+        assert cursor.rowcount == 1
+
+
+@pytest.mark.parametrize("what", ["a claim", "an end"])
+def test_a_new_limit_waits_for_what_begins_and_ends_under_none(
+    pg: PostgresStore, postgres_url: str, what: str
+) -> None:
+    owner = new_owner(pg).id
+    started(pg, None if what == "a claim" else owner, "e-1")
+    with (
+        psycopg.connect(postgres_url) as door,
+        psycopg.connect(postgres_url, autocommit=True) as looker,
+    ):
+        in_flight(pg, door, what)
+        limiting = Later(pg, SetLimits("demo", {"default": 1}))
+        wait_for_a_lock(looker)
+        door.commit()
+        assert limiting.result() is True
+    slots = [("default", 1, "e-1")] if what == "a claim" else []
+    assert pg.list_slots(project="demo") == slots
+
+
+def test_a_start_of_before_a_new_limit_has_its_slot(pg: PostgresStore, postgres_url: str) -> None:
+    owner = new_owner(pg).id
+    for number in range(12):  # by then it is prepared, and has a plan for whatever values
+        row = started(pg, owner, f"e-{number}").row
+        pg.apply(finish(row))
+    with (
+        closing(PostgresStore.open(postgres_url, env=StillEnv(2), project="demo")) as other,
+        psycopg.connect(postgres_url) as door,
+        psycopg.connect(postgres_url, autocommit=True) as looker,
+    ):
+        door.execute("select 1 from kitaru.owners where id = %s for update", (owner,))
+        starting = Later(pg, start_write("e-99", owner))
+        wait_for_a_lock(looker)
+        limiting = Later(other, SetLimits("demo", {"default": 1}))
+        wait_for_a_lock(looker, count=2)
+        late = Later(pg, start_write("e-100", owner))
+        door.commit()
+        assert starting.result().row.status is State.RUNNING
+        assert limiting.result() is True
+        assert late.result().row.status is State.PENDING
+    assert pg.list_slots(project="demo") == [("default", 1, "e-99")]

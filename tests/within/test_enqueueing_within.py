@@ -160,6 +160,16 @@ def test_a_long_transaction_holds_nobody_up_who_keeps_the_same_bytes(
     assert is_there(first)
 
 
+def test_a_long_transaction_holds_no_new_limit_up(connection: Connection) -> None:
+    handle = ship.options(connection=connection).enqueue(7)
+    client = kitaru.KitaruClient()
+    assert Later(lambda: client.limits.set("default", 1).max).answer() == 1
+    connection.commit()
+    kitaru.recover()
+    assert handle.wait(timeout=PATIENCE_SECONDS) == 7
+    assert client.limits.list()[0].taken == 0
+
+
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 def test_a_commit_of_which_the_program_does_not_know_is_told_by_the_handle(
     database: str, after: bool

@@ -9,10 +9,11 @@
 -- In a project that has limits nothing is claimed so: their slots are counted under a lock,
 -- by a statement that begins after it (list_claimable, lock_limits, claim_chosen).
 with recursive
+under_limits as materialized (select 1 from kitaru.limits where false for key share),
 alive as materialized (
     select id from kitaru.owners where id = $6 and died_at is null for key share),
 free as materialized (
-    select exists (select 1 from alive)
+    select exists (select 1 from alive) and not exists (select 1 from under_limits)
         and not exists (select 1 from kitaru.limits where project = $1) as yes),
 suspect as materialized (
     select e.id from kitaru.executions as e

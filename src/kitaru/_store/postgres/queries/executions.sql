@@ -6,7 +6,8 @@
 -- event: none (born)
 -- A number of the sequence is never given again. Conflicts are looked for first, so that
 -- none is used up by a key that is there.
-with alive as materialized (
+with under_limits as materialized (select 1 from kitaru.limits where false for key share),
+alive as materialized (
     select id from kitaru.owners where id = $14 and died_at is null for key share)
 insert into kitaru.executions (
     exec_id, project, flow_id, flow_name, key, inputs_digest, seed, spec, tags,
@@ -19,6 +20,7 @@ where ($14::bigint is null or exists (select 1 from alive))
     and ($30::bigint is null or exists (
         select 1 from kitaru.executions where exec_id = $18 and epoch = $30 and status = 'running'))
     -- What is under a limit is born running only after a look at the slots ($31).
+    and not exists (select 1 from under_limits)
     and ($14::bigint is null or $31::boolean or not exists (
         select 1 from kitaru.limits where project = $2 and name in ($23, $25)))
     and not exists (select 1 from kitaru.executions where exec_id = $1)

@@ -1,17 +1,25 @@
 -- Locks: what a write of several statements takes before it looks. Where SQLite lets one
 -- transaction write at a time, here the rows say who waits for whom: executions by their
 -- numbers, ascending, which puts a parent before its children; then the owners.
+--
+-- Whatever begins an execution, or locks one in order to let go of it, names `under_limits`: it
+-- locks no row, but the table of the limits, before any row and before the statement's snapshot is
+-- taken. So a new limit (lock_starts) waits for it, or it waits for that limit and sees it.
 
 -- name: lock_execution
 -- The execution and its parent: whatever ends the one may wake the other.
+with under_limits as materialized (select 1 from kitaru.limits where false for key share)
 select id from kitaru.executions
-where id = $1 or exec_id = (select parent_exec_id from kitaru.executions where id = $1)
+where (id = $1 or exec_id = (select parent_exec_id from kitaru.executions where id = $1))
+    and not exists (select 1 from under_limits)
 order by id for no key update
 
 -- name: lock_executions
 -- $1: JSON list of numbers.
+with under_limits as materialized (select 1 from kitaru.limits where false for key share)
 select id from kitaru.executions
 where id in (select jsonb_array_elements_text($1::jsonb)::bigint)
+    and not exists (select 1 from under_limits)
 order by id for no key update
 
 -- name: lock_group
@@ -19,13 +27,14 @@ order by id for no key update
 -- the order in which everybody locks them. $1 JSON list of those that are written to alone, $2
 -- of those that are locked together with their parents, $3 of those whose families go with them.
 with recursive
+under_limits as materialized (select 1 from kitaru.limits where false for key share),
 family (id, exec_id) as (
     select id, exec_id from kitaru.executions
     where id = any (array(select jsonb_array_elements_text($3::jsonb)::bigint))
     union
     select e.id, e.exec_id from kitaru.executions as e join family as f on e.parent_exec_id = f.exec_id)
 select id from kitaru.executions
-where id = any (array(
+where (id = any (array(
         select jsonb_array_elements_text($1::jsonb)::bigint
         union all select jsonb_array_elements_text($2::jsonb)::bigint
         union all select id from family))
@@ -34,7 +43,8 @@ where id = any (array(
         where e.id = any (array(
             select jsonb_array_elements_text($2::jsonb)::bigint
             union all select jsonb_array_elements_text($3::jsonb)::bigint))
-            and e.parent_exec_id is not null))
+            and e.parent_exec_id is not null)))
+    and not exists (select 1 from under_limits)
 order by id for no key update
 
 -- name: lock_named
@@ -61,8 +71,10 @@ where e.id = $1
 order by l.name for no key update of l
 
 -- name: lock_starts
--- A limit where there was none: what began under none, and is not committed, is waited for.
-lock table kitaru.executions in share row exclusive mode
+-- A limit where there was none: what began under none and is not committed is waited for, and so
+-- is what ends, which else would be given a slot that nobody gives back. Not what a program
+-- enqueues in a transaction of its own, however long that is: it is claimed later, or not at all.
+lock table kitaru.limits in exclusive mode
 
 -- name: lock_imports
 -- One at a time: each makes numbers for what it names and is not here.
