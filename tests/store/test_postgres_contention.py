@@ -13,10 +13,10 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from kitaru._store.postgres.store import PostgresStore
-from kitaru._store.protocol import ExecutionRow, Facts, Fenced, Record, Release
+from kitaru._store.protocol import ExecutionRow, Facts, Fenced, Record, Release, Start
 
 from .test_postgres_queries import TAKE_OVER, Later, wait_for_a_lock
-from .worlds import StillEnv, call_row, facts, new_owner, started
+from .worlds import StillEnv, call_row, facts, new_owner, start_write, started
 
 ROUNDS = 15
 
@@ -91,21 +91,32 @@ def test_a_database_whose_transactions_are_serializable_by_default_does_no_harm(
 
 
 def write_in_any_order(
-    store: PostgresStore, rows: list[ExecutionRow], seed: int, answers: list[Any]
+    store: PostgresStore, rows: list[ExecutionRow], seed: int, answers: list[Any], starts: float
 ) -> None:
     """Groups of writes that lock all of these executions, each time in another order."""
     order = random.Random(seed)
     for number in range(ROUNDS):
         order.shuffle(rows)
         for row in rows:
-            # A child's write locks its parent too.
-            write = Record(row.id, row.epoch, Facts(metadata=f'{{"{seed}": {number}}}'))
+            # A child's write locks its parent too, and so does the start of a child.
+            write: Record | Start = Record(
+                row.id, row.epoch, Facts(metadata=f'{{"{seed}": {number}}}')
+            )
+            if order.random() < starts:
+                write = start_write(
+                    f"{row.exec_id}-{seed}-{number}",
+                    row.owner,
+                    parent_exec_id=row.exec_id,
+                    parent_call=f"{seed:4}{number:12}".encode(),
+                    parent_epoch=row.epoch,
+                )
             store.post(write, lambda answer, error: answers.append(error))
         store.flush(wait=True)
 
 
+@pytest.mark.parametrize("starts", [0, 0.5], ids=["records", "starts"])
 def test_groups_that_overlap_in_any_order_do_not_wait_for_each_other_in_a_circle(
-    postgres_url: str,
+    postgres_url: str, starts: float
 ) -> None:
     stores = [
         PostgresStore.open(postgres_url, env=StillEnv(seed), project="demo") for seed in (1, 2)
@@ -127,7 +138,9 @@ def test_groups_that_overlap_in_any_order_do_not_wait_for_each_other_in_a_circle
     rows = [*parents, *children]
     answers: list[list[Any]] = [[], []]
     threads = [
-        threading.Thread(target=write_in_any_order, args=(store, [*rows], seed, answers[seed]))
+        threading.Thread(
+            target=write_in_any_order, args=(store, [*rows], seed, answers[seed], starts)
+        )
         for seed, store in enumerate(stores)
     ]
     for thread in threads:

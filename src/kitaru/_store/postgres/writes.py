@@ -70,7 +70,11 @@ class PostgresWrites(ClaimWrites):
         alone: set[int] = set()
         with_parents: set[int] = set()
         families: set[int] = set()
+        named: set[str] = set()
         for write in writes:
+            if isinstance(write, Start):
+                named |= named_by(write)
+                continue
             execution = getattr(write, "execution", None)
             if execution is None:
                 continue
@@ -78,9 +82,10 @@ class PostgresWrites(ClaimWrites):
                 families.add(execution)
             else:
                 (alone if is_single(write) else with_parents).add(execution)
-        if len(alone | with_parents | families) > 1:
-            lists = (json.dumps(sorted(each)) for each in (alone, with_parents, families))
-            self._select(self._queries.lock_group, tuple(lists))
+        if len(alone | with_parents | families) + len(named) > 1:
+            lists = (alone, with_parents, families, named)
+            values = tuple(json.dumps(sorted(each)) for each in lists)
+            self._select(self._queries.lock_group, values)
 
     def perform(self, write: Write) -> Any:
         if type(write) is Record:
@@ -185,9 +190,9 @@ class PostgresWrites(ClaimWrites):
         elif isinstance(write, Sweep):
             self._select(self._queries.lock_tombstone, (write.exec_id,))
         elif isinstance(write, Start):
-            named = [each for each in (write.parent_exec_id, write.original_exec_id) if each]
+            named = named_by(write)
             if named:
-                self._select(self._queries.lock_named, (json.dumps(named),))
+                self._select(self._queries.lock_named, (json.dumps(sorted(named)),))
         elif isinstance(write, Remember):
             self._lock_memories(write.project, [write.row])
         elif isinstance(write, DropBlobs):
@@ -235,6 +240,11 @@ class PostgresWrites(ClaimWrites):
         names = {json.dumps([project, row.scope_type, row.scope, row.key]) for row in rows}
         for name in sorted(names):
             self._select(self._queries.lock_memory, (name,))
+
+
+def named_by(write: Start) -> set[str]:
+    """The executions that a new one comes from: they stay as they are until it is there."""
+    return {each for each in (write.parent_exec_id, write.original_exec_id) if each}
 
 
 def is_single(write: Write) -> bool:

@@ -25,7 +25,8 @@ order by id for no key update
 -- name: lock_group
 -- Before the first of several writes in one transaction: all executions that they will lock, in
 -- the order in which everybody locks them. $1 JSON list of those that are written to alone, $2
--- of those that are locked together with their parents, $3 of those whose families go with them.
+-- of those that are locked together with their parents, $3 of those whose families go with them,
+-- $4 of the execution ids that new executions name: their parents, their originals.
 with recursive
 under_limits as materialized (select 1 from kitaru.limits where false for key share),
 family (id, exec_id) as (
@@ -43,7 +44,8 @@ where (id = any (array(
         where e.id = any (array(
             select jsonb_array_elements_text($2::jsonb)::bigint
             union all select jsonb_array_elements_text($3::jsonb)::bigint))
-            and e.parent_exec_id is not null)))
+            and e.parent_exec_id is not null
+        union all select jsonb_array_elements_text($4::jsonb))))
     and not exists (select 1 from under_limits)
 order by id for no key update
 
