@@ -28,6 +28,7 @@ from kitaru import (
     flow,
 )
 from kitaru._store.postgres.telling import QUEUED, channel
+from kitaru._store.protocol import DropBlobs
 
 from .kit import (
     PATIENCE_SECONDS,
@@ -139,7 +140,8 @@ def test_large_inputs_are_there_with_it_and_only_with_it(
     order(connection, 7)  # its snapshot stands
     ship.options(connection=connection).enqueue(LARGE)
     connection.rollback()
-    assert asked(database, "select count(*) from kitaru.blobs") == [(0,)]
+    # One that nobody names is collected; a strict transaction takes its own along.
+    assert asked(database, "select count(*) from kitaru.blobs") == [(0 if level else 1,)]
     order(connection, 7)
     handle = ship.options(connection=connection, key="k").enqueue(LARGE)
     again = ship.options(connection=connection, key="k").enqueue(LARGE)
@@ -150,14 +152,28 @@ def test_large_inputs_are_there_with_it_and_only_with_it(
     assert handle.wait(timeout=PATIENCE_SECONDS) == LARGE
 
 
+@pytest.mark.parametrize("new", [False, True], ids=["known", "new"])
 def test_a_long_transaction_holds_nobody_up_who_keeps_the_same_bytes(
-    connection: Connection,
+    connection: Connection, new: bool
 ) -> None:
-    first = ship.enqueue(LARGE)
+    first = ship.enqueue(7 if new else LARGE)
     ship.options(connection=connection).enqueue(LARGE)
     assert Later(lambda: ship.enqueue(LARGE).status.value).answer() == "pending"
     connection.rollback()
     assert is_there(first)
+
+
+def test_a_large_input_of_an_open_transaction_is_not_collected(
+    database: str, connection: Connection
+) -> None:
+    handle = ship.options(connection=connection).enqueue(LARGE)
+    ((digest,),) = asked(database, "select digest from kitaru.blobs")
+    dropping = Later(lambda: app.current().store.apply(DropBlobs([digest])))
+    wait_for_a_lock(database)
+    connection.commit()
+    assert dropping.answer() == []
+    kitaru.recover()
+    assert handle.wait(timeout=PATIENCE_SECONDS) == LARGE
 
 
 def test_a_long_transaction_holds_no_new_limit_up(connection: Connection) -> None:

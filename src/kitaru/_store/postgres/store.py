@@ -170,7 +170,7 @@ class PostgresStore(Carrying, SqlStore):
     def _server(self, anew: bool) -> Server:
         """Which server we are connected to; ``anew``: asked again."""
         if anew or self._known_server is None:
-            ((_, *found, _, _),) = self._read(self._queries.look_within, ())
+            ((_, *found, _, _, _),) = self._read(self._queries.look_within, ())
             self._known_server = Server._make(found)
         return self._known_server
 

@@ -154,6 +154,9 @@ def _teach(cursor: Any) -> None:
 class Session:
     """See :class:`kitaru._store.facts.Session`: inside a transaction of the program's."""
 
+    is_strict = False
+    """Whether it sees nothing of what is committed after its first statement."""
+
     def __init__(self, lent: Lent, place: str) -> None:
         self._lent = lent
         self.place = place
@@ -188,18 +191,23 @@ class WithinWrites(Writes):
 
 
 class WithinBlobs(TableBlobs):
-    """Large values in that transaction; those of an object store before it.
+    """Large values, kept with a row that is committed at once, as always.
 
-    An object is kept with a row that is committed at once, as always: one without a row
-    would be taken for a leftover while the program's transaction goes on.
+    One that is committed with the program's transaction would hold up, until that ends, whoever
+    keeps the same bytes. And an object without a row would be taken for a leftover meanwhile. If
+    nothing comes of the transaction, the row is nobody's, and collected.
+
+    A strict transaction could not lock such a row, because it does not see it: there the bytes
+    are part of it.
     """
 
     def __init__(self, session: Session, queries: Queries, env: Env, own: TableBlobs) -> None:
         super().__init__(session, queries, env, own.objects)
+        self._session = session
         self._own = own
 
     def keep(self, payload: Payload) -> None:
-        if self.objects is None:
+        if self.objects is None and self._session.is_strict:
             super().keep(payload)
         else:
             self._own.keep(payload)
@@ -253,7 +261,8 @@ class Joining:
         return started
 
     def _perform(self, write: Start) -> Started:
-        ((self.transaction, *server, _, self._role),) = self._session.rows(
+        session = self._session
+        ((self.transaction, *server, _, self._role, session.is_strict),) = session.rows(
             self._queries.look_within, ()
         )
         found = Server._make(server)

@@ -2,11 +2,13 @@
 -- that connection needs what stands here, and no more.
 
 -- name: look_within
--- The number of the transaction, and which database of which running server this is.
+-- The number of the transaction, which database of which running server this is, and whether the
+-- transaction sees nothing of what is committed from now on.
 select pg_current_xact_id()::text,
     (select oid::int8 from pg_database where datname = current_database()),
     (extract(epoch from pg_postmaster_start_time()) * 1000000)::int8,
-    current_database()::text, current_user::text
+    current_database()::text, current_user::text,
+    current_setting('transaction_isolation') in ('repeatable read', 'serializable')
 
 -- name: start_within
 -- event: none (born)
