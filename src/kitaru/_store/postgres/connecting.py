@@ -11,29 +11,23 @@ from __future__ import annotations
 import os
 import re
 from asyncio import _get_running_loop
-from collections.abc import Callable, Generator
-from typing import Any, LiteralString, NamedTuple, TypeVar, cast
+from collections.abc import Callable
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.types.numeric import Int8BinaryDumper
 from psycopg.types.string import StrBinaryDumper
-from psycopg.waiting import Ready
 
 from kitaru._core.names import did_you_mean
 from kitaru._store.address import Address
+from kitaru._store.postgres.connection import BEGIN, PREPARED_STATEMENTS, Connection, literal
 from kitaru._store.postgres.errors import away, backend_error, not_let_in, unfit
-from kitaru._store.rows import Row
 from kitaru.env import Env
 from kitaru.errors import KitaruBackendError, KitaruUsageError
 
 OLDEST = 140000
 """PostgreSQL 14: earlier ones are without support by now."""
-
-PREPARED_STATEMENTS = 400
-"""Kept a connection: more than there are queries, so that none is thrown out."""
-
-_V = TypeVar("_V")
 
 
 class Bounds(NamedTuple):
@@ -51,55 +45,10 @@ class Bounds(NamedTuple):
 
 BOUNDS = Bounds()
 
-BEGIN: LiteralString = "begin isolation level read committed"
-"""Whatever the default of the database is: a write that locks and then looks has to see, under
-the lock, what others have committed while it waited."""
-
 _SETTINGS = "pg_backend_pid(), pg_is_in_recovery(), current_setting('transaction_read_only')"
 _LOOK: LiteralString = f"""
 select {_SETTINGS}, current_setting('synchronous_commit'), current_setting('server_encoding'),
     current_setting('server_version_num')::int"""
-
-
-class Connection(psycopg.Connection[Row]):
-    """A connection that commits each statement by itself, and waits for no answer for ever."""
-
-    is_pooled = False
-    begin: LiteralString = BEGIN
-    """Opens a transaction with its bounds."""
-    local_bounds: LiteralString = ""
-    """Statements that bound what is left of a transaction which was begun without."""
-    clock: Callable[[], float]
-    answer_seconds: float | None = None
-    held: Callable[[], object]
-    """Called when an event loop is to wait for an answer."""
-
-    def wait(self, gen: Any, interval: float = 0.1, *more: Any, **options: Any) -> Any:
-        if _get_running_loop() is not None:
-            self.held()
-        return super().wait(self._bounded(gen), interval, *more, **options)
-
-    def _bounded(self, gen: Generator[Any, Any, _V]) -> Generator[Any, Any, _V]:
-        """``gen``, ended once nothing has come for too long. The clock is asked only at a pause."""
-        ends_at: float | None = None
-        try:
-            wanted = next(gen)
-            while True:
-                ready = yield wanted
-                if ready == Ready.NONE and self.answer_seconds is not None:
-                    now = self.clock()
-                    if ends_at is None:
-                        ends_at = now + self.answer_seconds
-                    elif now > ends_at:
-                        raise psycopg.OperationalError(
-                            f"no answer within {self.answer_seconds:g} seconds"
-                        )
-                else:
-                    ends_at = None
-                wanted = gen.send(ready)
-        except StopIteration as stop:
-            value: _V = stop.value
-            return value
 
 
 class Connector:
@@ -230,11 +179,6 @@ class Connector:
             raise unfit(
                 self._address, f"it is PostgreSQL {version // 10000}: upgrade it to 14 or later"
             )
-
-
-def literal(sql: str) -> LiteralString:
-    """A statement of ours, which is a literal of some file: nothing of a user is in it."""
-    return cast("LiteralString", sql)  # type: ignore[redundant-cast]  # not to pyright
 
 
 def _understood(address: Address) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from hashlib import blake2b
 from typing import LiteralString, TypeVar
 
@@ -28,7 +28,8 @@ from psycopg import errors as pg
 from kitaru._core.keeping import keep_for_ever
 from kitaru._store.address import Address
 from kitaru._store.facts import Conflict
-from kitaru._store.postgres.connecting import BOUNDS, Bounds, Connection, Connector, literal
+from kitaru._store.postgres.connecting import BOUNDS, Bounds, Connector
+from kitaru._store.postgres.connection import Answer, Connection, literal
 from kitaru._store.postgres.errors import (
     backend_error,
     in_doubt,
@@ -158,18 +159,18 @@ class Database:
         number = self._doubt
         assert number is not None
         try:
-            found = writer.execute(_LAST_RECEIPT, (self._process,)).fetchall()
+            found = writer.ask(_LAST_RECEIPT, (self._process,)).rows
         except psycopg.Error as error:
             self._drop_writer()
             raise in_doubt(error, self.place) from error
         self._was_committed = found[0][0] >= number
         self._doubt = None
 
-    def _execute(self, sql: str, parameters: Row = ()) -> psycopg.Cursor[Row]:
+    def _ask_writer(self, sql: str, parameters: Row = ()) -> Answer:
         writer = self._writer
         if writer is None or writer.closed:
             writer = self._open_writer(self.connect)
-        return writer.execute(literal(sql), parameters, binary=True)
+        return writer.ask(sql, parameters)
 
     # --- writing: one thread at a time ---
 
@@ -193,7 +194,7 @@ class Database:
             self._in_transaction = True
             assert cursor.rowcount == 1, "a transaction of this process has a later number"
         if self._number == 1:
-            writer.execute(_SWEEP)
+            writer.ask(_SWEEP)
 
     def commit(self) -> None:
         self._wanted = False
@@ -203,7 +204,7 @@ class Database:
             return
         self._is_committing = True
         try:
-            done = self._execute("commit")
+            done = self._ask_writer("commit")
         except psycopg.Error as error:
             self._is_committing = False
             if not is_away(error):
@@ -211,10 +212,10 @@ class Database:
             self._recognise(error)
         else:
             self._is_committing = False
-            if done.statusmessage != "COMMIT":
+            if done.tag != b"COMMIT":
                 # What failed inside was not told to us, or we would not be here.
                 self._in_transaction = False
-                raise AssertionError(f"a transaction ended with {done.statusmessage}")
+                raise AssertionError(f"a transaction ended with {done.tag.decode()}")
         self._in_transaction = False
         self._losses = 0
         self._tell()
@@ -266,7 +267,7 @@ class Database:
             return
         self._in_transaction = False
         try:
-            self._execute("rollback")
+            self._ask_writer("rollback")
         except (psycopg.Error, KitaruBackendError):
             self._drop_writer()
 
@@ -306,29 +307,29 @@ class Database:
             if sql is None:
                 self._begin_now()
             else:
-                self._execute(sql)
+                self._ask_writer(sql)
         except psycopg.Error as error:
             raise self._failed(error) from error
 
     def change(self, sql: str, parameters: Row) -> int:
-        return self._send(sql, parameters).rowcount
+        return self._send(sql, parameters).touched
 
     def rows(self, sql: str, parameters: Row) -> list[Row]:
         if self._in_transaction or self._wanted:
-            return self._send(sql, parameters).fetchall()
+            return self._send(sql, parameters).rows
         # A mere read, while nobody commits: it may be asked twice.
         try:
-            return self._send(sql, parameters).fetchall()
+            return self._send(sql, parameters).rows
         except KitaruBackendError:
             if not self.is_back():
                 raise
-            return self._send(sql, parameters).fetchall()
+            return self._send(sql, parameters).rows
 
-    def _send(self, sql: str, parameters: Row) -> psycopg.Cursor[Row]:
+    def _send(self, sql: str, parameters: Row) -> Answer:
         try:
             if self._wanted and not self.single:
                 self._begin_now()
-            return self._execute(sql, parameters)
+            return self._ask_writer(sql, parameters)
         except _CONFLICTS as error:
             self._undo()
             raise Conflict(str(error.diag.constraint_name)) from error
@@ -368,39 +369,34 @@ class Database:
     # --- reading: any thread, each with its own connection ---
 
     def read(self, sql: str, parameters: Row) -> list[Row]:
-        return self._ask(
-            lambda connection: connection.execute(literal(sql), parameters, binary=True).fetchall()
-        )
+        return self._ask(lambda connection: connection.ask(sql, parameters).rows)
 
     def _ask(self, question: Callable[[Connection], _V]) -> _V:
         """Ask on a connection that is at hand; once more, on a new one, if that was lost."""
         self.check_use()
         try:
-            with self.reader() as connection:
-                return question(connection)
+            return self._ask_one(self._take_reader(), question)
         except KitaruBackendError as error:
             if error.code != "store-away" or self._is_away:
                 raise
         # The server was started anew, or a network forgot about us: the others are lost too.
         self._close_idle()
-        with self._lent(self._connect_anew()) as connection:
-            return question(connection)
+        return self._ask_one(self._connect_anew(), question)
 
-    def reader(self) -> contextlib.AbstractContextManager[Connection]:
-        """A connection beside the writer's, for one thread."""
-        self.check_use()
-        return self._lent(self._take_reader())
-
-    @contextlib.contextmanager
-    def _lent(self, connection: Connection) -> Iterator[Connection]:
+    def _ask_one(self, connection: Connection, question: Callable[[Connection], _V]) -> _V:
         try:
-            yield connection
+            return question(connection)
         except psycopg.Error as error:
             if is_away(error):
                 connection.close()
             raise backend_error(error, self.place, "Nothing was changed") from error
         finally:
             self._give_back(connection)
+
+    def ask_beside(self, question: Callable[[Connection], _V]) -> _V:
+        """Ask, once, on a connection beside the writer's; ``KitaruBackendError`` if it fails."""
+        self.check_use()
+        return self._ask_one(self._take_reader(), question)
 
     def _take_reader(self) -> Connection:
         # The list's methods are atomic: a connection is in one thread's hands.
@@ -446,8 +442,8 @@ class Database:
 
     def notify(self, channel: str, payload: str) -> None:
         """Tell whoever listens there, on any thread; one try, or ``KitaruBackendError``."""
-        with self.reader() as connection:
-            connection.execute("select pg_notify($1, $2)", (channel, payload), binary=True)
+        words = (channel, payload)
+        self.ask_beside(lambda connection: connection.ask("select pg_notify($1, $2)", words))
 
     def describe(self) -> str:
         """How this process is connected, for people."""

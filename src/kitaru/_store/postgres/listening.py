@@ -16,7 +16,7 @@ from typing import LiteralString
 
 import psycopg
 
-from kitaru._store.postgres.connecting import Connection, literal
+from kitaru._store.postgres.connection import Connection, literal
 from kitaru._store.postgres.telling import PAUSE_SECONDS, channel, hint_of
 from kitaru._store.protocol import Hint
 from kitaru.env import Env

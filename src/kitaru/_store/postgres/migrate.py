@@ -13,7 +13,7 @@ import psycopg
 from psycopg import errors as pg
 
 from kitaru._store.migrations import Migration
-from kitaru._store.postgres.connecting import Connection, literal
+from kitaru._store.postgres.connection import Connection, literal
 from kitaru._store.postgres.database import Database
 from kitaru._store.postgres.errors import backend_error, text_of
 from kitaru._store.queries import Queries
@@ -56,16 +56,20 @@ def prepare(
     database: Database, *, env: Env, queries: Queries, migrations: Sequence[Migration]
 ) -> Meta:
     """See to it that a store of today's schema stands there -> what it says of itself."""
-    with database.reader() as connection:
+
+    def prepared(connection: Connection) -> Meta:
         meta = _find_meta(connection, queries)
         newest = migrations[-1].version
         if meta is None or meta.schema_version < newest:
             before = meta
-            connection.answer_seconds = None  # building an index takes as long as it takes
+            # Building an index takes as long as it takes.
+            bound, connection.answer_seconds = connection.answer_seconds, None
             try:
                 _bring_up_to_date(connection, database.place, env, queries, migrations)
             except pg.InsufficientPrivilege as error:
                 raise _not_ours(error, database.place, before, newest) from error
+            finally:
+                connection.answer_seconds = bound
             meta = _find_meta(connection, queries)
             assert meta is not None
             if before is not None:
@@ -79,18 +83,19 @@ def prepare(
             )
         return meta
 
+    return database.ask_beside(prepared)
+
 
 def find_meta(database: Database, queries: Queries) -> Meta | None:
     """What the store in that database says of itself; None: there is none yet."""
-    with database.reader() as connection:
-        return _find_meta(connection, queries)
+    return database.ask_beside(lambda connection: _find_meta(connection, queries))
 
 
 def _find_meta(connection: Connection, queries: Queries) -> Meta | None:
-    there = connection.execute("select to_regclass('kitaru.meta') is not null").fetchall()
+    there = connection.ask("select to_regclass('kitaru.meta') is not null").rows
     if not there[0][0]:
         return None
-    found = connection.execute(literal(queries.read_meta)).fetchall()
+    found = connection.ask(queries.read_meta).rows
     return Meta(*found[0]) if found else None
 
 
@@ -104,7 +109,7 @@ def _bring_up_to_date(
                 return
         except (pg.LockNotAvailable, pg.DeadlockDetected) as error:
             refused = error
-        connection.execute("select pg_sleep($1::float8)", (PAUSE_SECONDS,))
+        connection.ask("select pg_sleep($1::float8)", (PAUSE_SECONDS,))
     if refused is not None:
         raise backend_error(refused, place, "The store is as it was") from refused
     raise KitaruBackendError(

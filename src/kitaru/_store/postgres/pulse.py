@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import psycopg
 
-from kitaru._store.postgres.connecting import Connection, literal
+from kitaru._store.postgres.connection import Connection
 from kitaru._store.postgres.errors import backend_error
 from kitaru._store.rows import Row
 
@@ -34,7 +34,7 @@ class Pulse:
                 connection = self._connection = self._connect()
             connection.answer_seconds = seconds
             try:
-                return connection.execute(literal(sql), parameters, binary=True).fetchall()
+                return connection.ask(sql, parameters).rows
             except psycopg.Error as error:
                 _close(connection)
                 raise backend_error(error, self._place, "The lease was not renewed") from error

@@ -21,7 +21,8 @@ from psycopg.pq import TransactionStatus
 
 from kitaru._store.facts import Conflict
 from kitaru._store.postgres.blobs import TableBlobs
-from kitaru._store.postgres.connecting import BEGIN, BOUNDS, Connection, literal
+from kitaru._store.postgres.connecting import BOUNDS
+from kitaru._store.postgres.connection import BEGIN, Connection, literal
 from kitaru._store.postgres.database import Database
 from kitaru._store.postgres.errors import backend_error, in_doubt, is_away
 from kitaru._store.postgres.lent import LentAsyncConnection, LentConnection, ended, lend

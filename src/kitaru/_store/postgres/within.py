@@ -38,7 +38,7 @@ from psycopg.types.string import (
 
 from kitaru._core.payload import Payload
 from kitaru._store.postgres.blobs import TableBlobs
-from kitaru._store.postgres.connecting import BEGIN, literal
+from kitaru._store.postgres.connection import BEGIN, literal
 from kitaru._store.postgres.errors import NOTHING_WRITTEN, backend_error, is_away, text_of
 from kitaru._store.postgres.given import Given
 from kitaru._store.postgres.telling import QUEUED, channel

@@ -1,0 +1,206 @@
+"""A connection: how a statement of ours goes over it, and what bounds the wait for its answer.
+
+``ask`` sends by libpq's own calls and prepares what recurs. To make a cursor, count its query
+and convert its rows took longer than a server nearby takes to answer a small question (a record
+0.38 ms, a bare insert and commit 0.29, the same record by ``ask`` 0.29). Values are adapted by
+psycopg all the same, so that both ways write and read the same.
+"""
+
+from __future__ import annotations
+
+from asyncio import _get_running_loop
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, LiteralString, NamedTuple, TypeVar, cast
+
+import psycopg
+from psycopg import pq
+from psycopg.adapt import PyFormat, Transformer
+from psycopg.errors import error_from_result
+from psycopg.waiting import Ready, Wait
+
+from kitaru._store.rows import Row
+
+PREPARE_AFTER = 3
+"""Uses of a statement, after which it is prepared: most are asked once or twice in a life."""
+
+PREPARED_STATEMENTS = 400
+"""Kept a connection: more than there are queries, so that they come to an end."""
+
+INTERVAL_SECONDS = 0.1
+"""How often a wait looks whether it has been too long."""
+
+BEGIN: LiteralString = "begin isolation level read committed"
+"""Whatever the default of the database is: a write that locks and then looks has to see, under
+the lock, what others have committed while it waited."""
+
+_V = TypeVar("_V")
+_AUTO = [PyFormat.AUTO] * 64
+_BINARY = pq.Format.BINARY
+_OK = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK)
+_Key = tuple[str, tuple[int, ...] | None]
+_Results = list[pq.abc.PGresult]
+_Talk = Generator[Wait, Ready | int, _V]
+
+
+class Answer(NamedTuple):
+    """What came of a statement."""
+
+    rows: list[Row]
+    touched: int
+    """How many rows it has returned or changed."""
+    tag: bytes
+    """How the server calls what it did: ``b"COMMIT"``."""
+
+
+class _Asked:
+    """What one session has prepared, by the text and the types of its values."""
+
+    __slots__ = ("names", "transformer", "uses")
+
+    def __init__(self, adapters: Any) -> None:
+        self.transformer = Transformer(adapters)
+        self.names: dict[_Key, bytes] = {}
+        self.uses: dict[_Key, int] = {}
+
+
+class Connection(psycopg.Connection[Row]):
+    """A connection that commits each statement by itself, and waits for no answer for ever."""
+
+    is_pooled = False
+    begin: LiteralString = BEGIN
+    """Opens a transaction with its bounds."""
+    local_bounds: LiteralString = ""
+    """Statements that bound what is left of a transaction which was begun without."""
+    clock: Callable[[], float]
+    answer_seconds: float | None = None
+    held: Callable[[], object]
+    """Called when an event loop is to wait for an answer."""
+    _asked: _Asked | None = None
+
+    # --- statements of ours ---
+
+    def ask(self, sql: str, parameters: Row = ()) -> Answer:
+        """Run one statement; it raises what ``execute`` raises.
+
+        A connection is either asked or lent to cursors: what those roll back may throw out what
+        is prepared, and it is not looked for.
+        """
+        if _get_running_loop() is not None:
+            self.held()
+        with self.lock:
+            return super().wait(self._question(sql, parameters))
+
+    def _question(self, sql: str, parameters: Row) -> _Talk[Answer]:
+        asked = self._asked or self._begin_to_ask()
+        transformer = asked.transformer
+        values: Sequence[Any] = ()
+        types = formats = None
+        if parameters:
+            values = transformer.dump_sequence(parameters, _AUTO[: len(parameters)])
+            types, formats = transformer.types, transformer.formats
+        key = (sql, types)
+        name = asked.names.get(key)
+        if name is None and self._recurs(asked, key):
+            name = b"kitaru_%d" % len(asked.names)
+            self.pgconn.send_prepare(name, sql.encode(), types)
+            _check(*(yield from self._results()))
+            asked.names[key] = name
+        if name is None:
+            self.pgconn.send_query_params(sql.encode(), values, types, formats, _BINARY)
+        else:
+            self.pgconn.send_query_prepared(name, values, formats, _BINARY)
+        (result,) = _check(*(yield from self._results()))
+        rows: list[Row] = []
+        if result.ntuples:
+            transformer.set_pgresult(result)
+            rows = transformer.load_rows(0, result.ntuples, tuple)
+        return Answer(rows, result.command_tuples or 0, result.command_status or b"")
+
+    def _begin_to_ask(self) -> _Asked:
+        asked = self._asked = _Asked(self.adapters)
+        self.prepare_threshold = None
+        return asked
+
+    def _recurs(self, asked: _Asked, key: _Key) -> bool:
+        """Whether it is to be prepared now; behind a pooler nothing is."""
+        if self.is_pooled or len(asked.names) >= PREPARED_STATEMENTS:
+            return False
+        uses = asked.uses[key] = asked.uses.get(key, 0) + 1
+        return uses > PREPARE_AFTER
+
+    def _results(self) -> _Talk[_Results]:
+        """All that the server answers to what was sent."""
+        pgconn = self.pgconn
+        quiet_until: float | None = None
+        wanted = Wait.RW if pgconn.flush() else Wait.R
+        results: _Results = []
+        while True:
+            # What was sent a moment ago has no answer yet: there is no use in looking first.
+            ready = yield wanted
+            if not ready:  # or None: somebody was interrupted, and has cancelled it
+                quiet_until = self._bear_silence(quiet_until)
+                continue
+            quiet_until = None
+            if ready & Ready.R and not self._take_in(results):
+                return results
+            if wanted == Wait.RW and not pgconn.flush():
+                wanted = Wait.R
+            while not pgconn.is_busy():
+                result = pgconn.get_result()
+                if result is None:
+                    return results
+                results.append(result)
+
+    def _take_in(self, results: _Results) -> bool:
+        """Read what has come; False: the server has said why it leaves, and has left."""
+        try:
+            self.pgconn.consume_input()
+        except psycopg.OperationalError:
+            if any(each.status == pq.ExecStatus.FATAL_ERROR for each in results):
+                return False
+            raise
+        return True
+
+    # --- what bounds every wait, of cursors too ---
+
+    def wait(self, gen: Any, interval: float = 0.1, *more: Any, **options: Any) -> Any:
+        if _get_running_loop() is not None:
+            self.held()
+        return super().wait(self._bounded(gen), interval, *more, **options)
+
+    def _bounded(self, gen: Generator[Any, Any, _V]) -> Generator[Any, Any, _V]:
+        """``gen``, ended once nothing has come for too long. The clock is asked only at a pause."""
+        quiet_until: float | None = None
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                quiet_until = self._bear_silence(quiet_until) if ready == Ready.NONE else None
+                wanted = gen.send(ready)
+        except StopIteration as stop:
+            value: _V = stop.value
+            return value
+
+    def _bear_silence(self, until: float | None) -> float | None:
+        """Nothing has come for a moment -> until when that may go on."""
+        if self.answer_seconds is None:
+            return None
+        now = self.clock()
+        if until is None:
+            return now + self.answer_seconds
+        if now > until:
+            raise psycopg.OperationalError(f"no answer within {self.answer_seconds:g} seconds")
+        return until
+
+
+def _check(*results: pq.abc.PGresult) -> _Results:
+    """The results, or the error that stands among them."""
+    for result in results:
+        if result.status not in _OK:
+            raise error_from_result(result)
+    return list(results)
+
+
+def literal(sql: str) -> LiteralString:
+    """A statement of ours, which is a literal of some file: nothing of a user is in it."""
+    return cast("LiteralString", sql)  # type: ignore[redundant-cast]  # not to pyright
