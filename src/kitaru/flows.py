@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import types
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import timedelta
@@ -11,7 +10,6 @@ from typing import (
     Any,
     Concatenate,
     Generic,
-    Literal,
     Never,
     NoReturn,
     ParamSpec,
@@ -22,37 +20,21 @@ from typing import (
 
 from kitaru import app as _app
 from kitaru import settings as _settings
-from kitaru._core.binding import Binder
-from kitaru._core.checks import seconds_of
-from kitaru._core.names import check_name, shortened
-from kitaru._core.naming import import_folder, module_name
-from kitaru._core.queueing import MAX_PRIORITY
-from kitaru._core.schedules import Schedule, check_schedule
 from kitaru._engine.execution import FlowSpec
-from kitaru._engine.frames import fold, folding
-from kitaru._engine.queueing import NOTHING_SAID, Queueing
+from kitaru._engine.frames import fold
 from kitaru._engine.within import Within, on_a_thread, within_async
 from kitaru._engine.within import within as within_
-from kitaru.decoration import (
-    check_bool,
-    check_function,
-    check_names,
-    check_options,
-    claim_name,
-    function_id,
-    is_coroutine_function,
-    plain_function,
-    refuse_generator,
-    refuse_unstorable_return,
-)
+from kitaru.decoration import check_options, decorated
 from kitaru.errors import (
     KitaruError,
     KitaruNotFoundError,
     KitaruStateError,
     KitaruUsageError,
 )
+from kitaru.flow_options import OPTIONS, RUN_OPTIONS, RunOptions, flow_spec
 from kitaru.handles import Asked, FlowHandle
 from kitaru.lookup import find_row, of_project
+from kitaru.settings import Cache
 
 if TYPE_CHECKING:
     from kitaru._engine.replaying import Replay
@@ -62,48 +44,6 @@ Q = ParamSpec("Q")
 R = TypeVar("R")
 S = TypeVar("S")
 T = TypeVar("T")
-Cache = bool | Literal["refresh"]
-
-_MAX_TAGS = 32
-
-
-class RunOptions:
-    """What ``flow.options()`` and ``run()`` say; None means not said."""
-
-    __slots__ = ("cache", "connection", "key", "queueing", "retries", "tags", "timeout_seconds")
-
-    def __init__(
-        self,
-        *,
-        key: str | None = None,
-        tags: tuple[str, ...] = (),
-        cache: Cache | None = None,
-        retries: int | None = None,
-        timeout_seconds: float | None = None,
-        queueing: Queueing = NOTHING_SAID,
-        connection: object = None,
-    ) -> None:
-        self.key = key
-        self.tags = tags
-        self.cache: Cache | None = cache
-        self.retries = retries
-        self.timeout_seconds = timeout_seconds
-        self.queueing = queueing
-        self.connection = connection
-
-    def with_(self, cache: Any, retries: Any) -> RunOptions:
-        """These, with what a call of ``run()`` or ``enqueue()`` itself says."""
-        if cache is None and retries is None:
-            return self
-        return RunOptions(
-            key=self.key,
-            tags=self.tags,
-            cache=self.cache if cache is None else _settings.check_cache(cache, "cache"),
-            retries=self.retries if retries is None else _checked_retries(retries),
-            timeout_seconds=self.timeout_seconds,
-            queueing=self.queueing,
-            connection=self.connection,
-        )
 
 
 class Flow(Generic[P, R]):
@@ -246,27 +186,20 @@ class Flow(Generic[P, R]):
         ``Connection`` or ``Session`` of SQLAlchemy, to the database that the store is in) it is
         recorded in the transaction of that connection: it is there when and only when you commit.
         """
-        check_options("flow.options()", unknown, _RUN_OPTIONS)
-        before = self._options
-        queueing = Queueing(
-            None if queue is None else check_name("queue", queue),
-            _checked_priority(priority),
-            None if limit_key is None else check_name("limit_key", limit_key),
-            _checked_delay(delay),
+        check_options("flow.options()", unknown, RUN_OPTIONS)
+        options = self._options.also(
+            key=key,
+            tags=tags,
+            cache=cache,
+            retries=retries,
+            timeout=timeout,
+            queue=queue,
+            priority=priority,
+            limit_key=limit_key,
+            delay=delay,
+            connection=connection,
         )
-        return Flow(
-            self.func,
-            self.spec,
-            RunOptions(
-                key=before.key if key is None else check_name("key", key),
-                tags=(*before.tags, *_checked_tags(tags)),
-                cache=before.cache if cache is None else _settings.check_cache(cache, "cache"),
-                retries=before.retries if retries is None else _checked_retries(retries),
-                timeout_seconds=seconds_of("timeout", timeout) or before.timeout_seconds,
-                queueing=queueing.over(before.queueing),
-                connection=before.connection if connection is None else connection,
-            ),
-        )
+        return Flow(self.func, self.spec, options)
 
     def handle(self, exec_id: str) -> FlowHandle[R]:
         """A typed handle on an execution of this flow."""
@@ -454,44 +387,6 @@ class BoundFlow(Generic[P, R]):
         return self._flow.replay(exec_id, from_, overrides, **inputs)
 
 
-_RUN_OPTIONS = (
-    *("key", "tags", "timeout", "cache", "retries"),
-    *("queue", "priority", "limit_key", "delay", "connection"),
-)
-
-
-def _checked_tags(tags: Sequence[str]) -> tuple[str, ...]:
-    if not isinstance(tags, (list, tuple)) or len(tags) > _MAX_TAGS:
-        raise KitaruUsageError(
-            f"tags={shortened(tags)}: pass a list of at most {_MAX_TAGS} names",
-            code="option-invalid",
-        )
-    return tuple(check_name("tag", tag) for tag in tags)
-
-
-def _checked_priority(priority: object) -> int | None:
-    if priority is None:
-        return None
-    if type(priority) is not int or not -MAX_PRIORITY <= priority <= MAX_PRIORITY:
-        raise KitaruUsageError(
-            f"priority={shortened(priority)}: pass a whole number from -{MAX_PRIORITY:,} to "
-            f"{MAX_PRIORITY:,}; higher ones are claimed first",
-            code="option-invalid",
-        )
-    return priority
-
-
-def _checked_delay(delay: object) -> float | None:
-    is_zero = type(delay) in (int, float) and delay == 0
-    return 0.0 if is_zero or delay == timedelta(0) else seconds_of("delay", delay)
-
-
-def _checked_retries(retries: object) -> int:
-    from kitaru._core.retry import check_retries
-
-    return check_retries(retries, "retries")
-
-
 @overload
 def flow(func: Callable[P, Coroutine[Any, Any, T]], /) -> Flow[P, T]: ...
 @overload
@@ -529,58 +424,17 @@ def flow(func: Any = None, /, **options: Any) -> Any:
     >>> add.run(2, b=3).wait()
     5
     """
-    try:
-        return _decorated(func, options)
-    except KitaruError as error:
-        fold(error)
-        raise
+    return decorated("@flow", func, options, OPTIONS, _make)
 
 
-def _decorated(func: Any, options: dict[str, Any]) -> Any:
-    if func is not None and (options or not callable(func)):
+def _make(func: Callable[..., Any], **options: Any) -> Flow[Any, Any]:
+    if isinstance(func, Flow):
         raise KitaruUsageError(
-            f"@flow was given {shortened(func)}: use @flow, or @flow(retries=2, ...) "
-            "with options by name",
-            code="decorator-without-function",
+            f"{func!r} is a flow already: decorate the plain function", code="decorated-twice"
         )
-    if func is not None:
-        return _make_flow(func)
-    check_options("@flow", options, _OPTIONS)
-    return folding(lambda function: _make_flow(function, **options))
-
-
-_OPTIONS = ("name", "cache", "retries", "strict", "timeout", "retention", "aliases", "schedule",
-            "timezone", "missed")  # fmt: skip
-
-
-def _checked_retention(retention: float | timedelta | None) -> int | None:
-    seconds = seconds_of("retention", retention)
-    return None if seconds is None else math.ceil(seconds)
-
-
-def _checked_schedule(
-    id: str, binder: Binder, schedule: object, timezone: object, missed: object
-) -> Schedule | None:
-    """When the flow starts by itself; None: only when somebody starts it."""
-    if schedule is None:
-        for option, value in (("timezone", timezone), ("missed", missed)):
-            if value not in (None, "last"):
-                raise KitaruUsageError(
-                    f"@flow({option}={shortened(value)}) says nothing without schedule=: "
-                    'write the line too, as in schedule="0 7 * * *"',
-                    code="schedule-invalid",
-                )
-        return None
-    found = check_schedule(schedule, timezone, missed)
-    try:
-        binder.bind((), {})
-    except KitaruUsageError as error:
-        raise KitaruUsageError(
-            f"@flow(schedule={shortened(schedule)}): flow {id!r} starts by itself, without "
-            f"arguments, but {error}; give every parameter a default",
-            code="schedule-invalid",
-        ) from None
-    return found
+    made: Flow[Any, Any] = Flow(func, flow_spec(func, **options), RunOptions())
+    _app.register_flow(made, made.spec)
+    return made
 
 
 class _FlowDecorator:
@@ -591,63 +445,4 @@ class _FlowDecorator:
     @overload
     def __call__(self, func: Callable[P, R], /) -> Flow[P, R]: ...
     def __call__(self, func: Any, /) -> Any:
-        return _make_flow(func)
-
-
-def _make_flow(
-    func: Callable[..., Any],
-    *,
-    name: str | None = None,
-    cache: bool | None = None,
-    retries: int | None = None,
-    strict: bool = False,
-    timeout: float | timedelta | None = None,
-    retention: float | timedelta | None = None,
-    aliases: Sequence[str] = (),
-    schedule: str | None = None,
-    timezone: str | None = None,
-    missed: str = "last",
-) -> Flow[Any, Any]:
-    if isinstance(func, Flow):
-        raise KitaruUsageError(
-            f"{func!r} is a flow already: decorate the plain function", code="decorated-twice"
-        )
-    check_function("@flow", func)
-    plain = plain_function(func)
-    id = check_name("flow", name) if name is not None else function_id(func, plain)
-    refuse_generator("flow", id, plain)
-    refuse_unstorable_return("flow", id, plain)
-    binder = Binder(func)
-    for reserved in ("cache", "retries"):
-        if reserved in binder.names:
-            raise KitaruUsageError(
-                f"flow {id!r} has a parameter named {reserved!r}, which run() takes for itself: "
-                "rename the parameter",
-                code="parameter-name-reserved",
-            )
-    fires = _checked_schedule(id, binder, schedule, timezone, missed)
-    if name is not None:
-        claim_name("flow", id, plain)
-    module = str(getattr(plain, "__module__", None) or "")
-    made: Flow[Any, Any] = Flow(
-        func,
-        FlowSpec(
-            id=id,
-            name=id if name is not None else check_name("function", getattr(plain, "__name__", id)),
-            fn=func,
-            is_async=is_coroutine_function(plain),
-            binder=binder,
-            module=module_name(module) if module else None,
-            folder=import_folder(module) if module else None,
-            cache=check_bool("cache", cache),
-            retries=None if retries is None else _checked_retries(retries),
-            strict=bool(check_bool("strict", strict)),
-            keep_seconds=_checked_retention(retention),
-            aliases=check_names("flow", "aliases", aliases),
-            timeout_seconds=seconds_of("timeout", timeout),
-            schedule=fires,
-        ),
-        RunOptions(),
-    )
-    _app.register_flow(made, made.spec)
-    return made
+        return _make(func)
