@@ -17,7 +17,9 @@ FLEET_TIMES = {"KITARU_LEASE_SECONDS": "4", "KITARU_POLL_SECONDS": "0.5"}
 SHOP = '''
 import os
 import sys
+import time
 
+import kitaru
 from kitaru import checkpoint, flow
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -61,6 +63,21 @@ def total(count: int) -> int:
 @flow
 def gated(count: int) -> int:
     return sum(price(number) for number in range(count)) + gate(count)
+
+
+@flow
+def gated_then_charged(count: int) -> int:
+    return charge(sum(price(number) for number in range(count)) + gate(count))
+
+
+@flow
+def endless(count: int) -> int:
+    """Leaves only when it is told to."""
+    total = sum(price(number) for number in range(count))
+    print("at the gate", flush=True)
+    while True:
+        kitaru.check()
+        time.sleep(0.01)
 
 
 @flow
@@ -132,15 +149,17 @@ class Project:
         assert done.returncode == 0, done.stderr
         return one_line(done.stdout)
 
-    def run_to_the_gate(self, *words: str, prints: bool = True) -> subprocess.Popen[str]:
-        """Start `gated` and return once its body waits at the gate.
+    def run_to_the_gate(
+        self, *words: str, flow: str = "gated", prints: bool = True
+    ) -> subprocess.Popen[str]:
+        """Start `gated`, or another flow with a gate, and return once it waits there.
 
-        ``prints``: what the body prints comes on stdout (else on stderr).
+        ``prints``: what it prints comes on stdout (else on stderr).
         """
         gate = self.folder / "gate"
         if not gate.exists():
             os.mkfifo(gate)
-        process = self.start("run", "shop.py:gated", *words, "--", "--count", "3")
+        process = self.start("run", f"shop.py:{flow}", *words, "--", "--count", "3")
         stream = process.stdout if prints else process.stderr
         assert stream is not None
         while (line := stream.readline()) != "at the gate\n":

@@ -21,7 +21,9 @@ from kitaru import Retry, app, checkpoint, flow
 from kitaru._core.values import encode
 from kitaru._engine import standing
 from kitaru._store.protocol import Answer, Refused
+from kitaru.model import ExecutionStatus
 
+from . import clock
 from .corpus import KEY, SCENARIOS, Refusal, Scenario, work, work_async
 from .journal import body, dawdle, got
 
@@ -59,7 +61,20 @@ def _answered(played: Any, *args: Any, also: tuple[Any, ...] = (), sequential: b
 
 
 def _undisturbed(played: Any) -> None:
-    _enter(played, lambda: played.options(key=KEY).run().wait())
+    def play() -> Any:
+        clock.stand()  # or its time would be over before it has parked
+        handle = played.options(key=KEY).run()
+        parked_or_over(handle)
+        clock.go()
+        return handle.wait()
+
+    _enter(played, play)
+
+
+def parked_or_over(handle: Any) -> None:
+    """Wait for it."""
+    while not (handle.status is ExecutionStatus.WAITING or handle.status.is_finished):
+        time.sleep(0.001)
 
 
 # --- one after another --------------------------------------------------------------------
@@ -234,3 +249,12 @@ def backs_off() -> Any:
 
 
 _undisturbed(backs_off)
+
+
+@flow
+def answered_by_nobody() -> Any:
+    found = got("answer", kitaru.wait(name="ok", schema=str, expires=0.01, on_expire="late"))
+    return [found, got("after", work("after"))]
+
+
+_undisturbed(answered_by_nobody)

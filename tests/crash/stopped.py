@@ -13,8 +13,10 @@ from typing import Any
 import kitaru
 from kitaru import KitaruClient, Retry, app, checkpoint, flow
 
+from . import clock
 from .corpus import KEY, SCENARIOS, Scenario, work, work_async
 from .journal import body, got
+from .parked import parked_or_over
 
 SOON = 0.05
 
@@ -22,9 +24,16 @@ SOON = 0.05
 def _enter(played: Any, *, by_whom: str, sequential: bool = True) -> None:
     def play() -> Any:
         kitaru.KitaruClient()
+        if by_whom == "a clock":
+            clock.stand()  # until it has come so far
+        if by_whom == "nobody":
+            clock.count_by_hand()
         handle = played.options(key=KEY).run()
         if by_whom == "whoever plays":
             _cancel(handle.exec_id)
+        if by_whom == "a clock":
+            parked_or_over(handle)
+            clock.go()
         try:
             return handle.wait()
         except kitaru.KitaruCancelledError:
@@ -149,6 +158,7 @@ def cancelled_with_its_child() -> Any:
 @flow(timeout=SOON)
 def out_of_time() -> Any:
     got("before", work("before"))
+    clock.go()
     while True:
         kitaru.check()
         threading.Event().wait(0.001)
@@ -166,6 +176,7 @@ def second_try(what: str) -> str:
     """Its first try is lost, in a thread that never ends."""
     with body(f"second_try({what})") as mark:
         if kitaru.current().attempt == 1:
+            clock.let_pass(SOON)
             threading.Event().wait()
         return f"{what}{mark}"
 
@@ -174,6 +185,7 @@ def second_try(what: str) -> str:
 async def second_try_async(what: str) -> str:
     with body(f"second_try_async({what})") as mark:
         if kitaru.current().attempt == 1:
+            clock.let_pass(SOON)
             await asyncio.sleep(3600)
         return f"{what}{mark}"
 

@@ -131,10 +131,12 @@ def _hand_back(session: Session, handle: FlowHandle[Any], view: View, status: in
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end_at_once)
     view.close("stopped")  # not interrupted: handed back, it will be pending
+    runner = _app.current().runner
+    runner.services.draining = True  # before it is said: who reads it relies on it
     session.progress(
         f"stopping: bodies get {DRAIN_SECONDS:.0f} s to finish and record (again: at once)"
     )
-    drain(_app.current().runner, DRAIN_SECONDS)
+    drain(runner, DRAIN_SECONDS)
     _end(session, handle, status)
 
 
