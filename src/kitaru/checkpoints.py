@@ -31,7 +31,7 @@ from kitaru._engine.calling import call_async, call_sync, submit_call, where
 from kitaru._engine.frames import fold
 from kitaru.checkpoint_options import OPTIONS, checkpoint_spec
 from kitaru.decoration import check_options, decorated
-from kitaru.errors import KitaruUsageError
+from kitaru.errors import KitaruError, KitaruUsageError
 from kitaru.futures import CheckpointFuture, FutureList
 
 if TYPE_CHECKING:
@@ -369,7 +369,11 @@ def checkpoint(func: Any = None, /, **options: Any) -> Any:
     >>> double.func(4)
     8
     """
-    return decorated("@checkpoint", func, options, OPTIONS, _make)
+    try:
+        return decorated("@checkpoint", func, options, OPTIONS, _make)
+    except KitaruError as error:
+        fold(error)
+        raise
 
 
 def _make(func: Callable[..., Any], **options: Any) -> Checkpoint[Any, Any]:

@@ -11,8 +11,8 @@ from kitaru._core.checks import check_strings
 from kitaru._core.names import check_name, shortened
 from kitaru._core.naming import import_folder, module_name
 from kitaru._core.promised import unstorable_return
-from kitaru._engine.frames import fold, folding
-from kitaru.errors import KitaruError, KitaruUsageError
+from kitaru._engine.frames import folding
+from kitaru.errors import KitaruUsageError
 
 _CO_GENERATOR = 0x20
 _CO_COROUTINE = 0x80
@@ -29,20 +29,16 @@ def decorated(
     make: Callable[..., Any],
 ) -> Any:
     """What ``@what`` makes of a function; or, with options alone, what makes it of one."""
-    try:
-        if func is None:
-            check_options(what, options, known)
-            return folding(lambda function: make(function, **options))
-        if options or not callable(func):
-            raise KitaruUsageError(
-                f"{what} was given {shortened(func)}: use {what}, or {what}(retries=2, ...) "
-                "with options by name",
-                code="decorator-without-function",
-            )
-        return make(func)
-    except KitaruError as error:
-        fold(error)
-        raise
+    if func is None:
+        check_options(what, options, known)
+        return folding(lambda function: make(function, **options))
+    if options or not callable(func):
+        raise KitaruUsageError(
+            f"{what} was given {shortened(func)}: use {what}, or {what}(retries=2, ...) with "
+            "options by name",
+            code="decorator-without-function",
+        )
+    return make(func)
 
 
 def plain_function(func: Any) -> Any:

@@ -424,7 +424,11 @@ def flow(func: Any = None, /, **options: Any) -> Any:
     >>> add.run(2, b=3).wait()
     5
     """
-    return decorated("@flow", func, options, OPTIONS, _make)
+    try:
+        return decorated("@flow", func, options, OPTIONS, _make)
+    except KitaruError as error:
+        fold(error)
+        raise
 
 
 def _make(func: Callable[..., Any], **options: Any) -> Flow[Any, Any]:

@@ -153,7 +153,8 @@ def refused_calls() -> dict[str, object]:
         "outside": lambda: parse("1"),
         "flow": lambda: flow("text"),
         "options": lambda: flow(retries=-1)(shown),
-        "checkpoint": lambda: checkpoint(retries=-1)(shown),
+        "checkpoint": lambda: checkpoint("text"),
+        "options of a checkpoint": lambda: checkpoint(retries=-1)(shown),
     }
 
 
