@@ -17,10 +17,16 @@ from kitaru import app as _app
 from kitaru._engine.awaited import describe
 from kitaru._engine.draining import drain
 from kitaru._engine.host import DRAIN_SECONDS
+from kitaru._engine.outage import is_away
 from kitaru.cli.live import View
 from kitaru.cli.output import Session
 from kitaru.cli.style import start_of_line
-from kitaru.errors import KitaruExecutionError, KitaruStateError, KitaruTimeoutError
+from kitaru.errors import (
+    KitaruBackendError,
+    KitaruExecutionError,
+    KitaruStateError,
+    KitaruTimeoutError,
+)
 from kitaru.handles import FlowHandle
 from kitaru.model import ExecutionStatus
 
@@ -95,7 +101,7 @@ class Elsewhere:
         self._store = _app.current().store
         row = self._store.find_execution(handle.exec_id)
         self._execution = None if row is None else row.id
-        self._exec_id = handle.exec_id
+        self._handle, self._exec_id = handle, handle.exec_id
         self._seen = 0
         self._calls = 0
         self._last = ""
@@ -103,13 +109,23 @@ class Elsewhere:
     def tell(self) -> None:
         if self._session.as_json or self._execution is None:
             return
+        try:
+            status = self._count()
+        except KitaruBackendError as error:
+            if not is_away(error):
+                raise
+            return  # whoever waits says that the store is away, once
+        self._session.progress(
+            f"execution {self._exec_id} is {status}: {self._calls} outcomes recorded{self._last}"
+        )
+
+    def _count(self) -> ExecutionStatus:
+        assert self._execution is not None
         while page := self._store.list_calls(self._execution, after=self._seen, limit=_PAGE):
             self._seen = page[-1].id
             self._calls += len(page)
             self._last = f", the last of {page[-1].row.checkpoint}"
-        self._session.progress(
-            f"execution {self._exec_id} is running: {self._calls} outcomes recorded{self._last}"
-        )
+        return self._handle.status
 
 
 def _hand_back(session: Session, handle: FlowHandle[Any], view: View, status: int) -> NoReturn:
@@ -136,8 +152,9 @@ def _hand_back(session: Session, handle: FlowHandle[Any], view: View, status: in
     session.progress(
         f"stopping: bodies get {DRAIN_SECONDS:.0f} s to finish and record (again: at once)"
     )
+    runs_here = view.heard_anything
     drain(runner, DRAIN_SECONDS)
-    _end(session, handle, status)
+    _end(session, handle, status, runs_here)
 
 
 def _waiting(handle: FlowHandle[Any]) -> str:
@@ -146,7 +163,7 @@ def _waiting(handle: FlowHandle[Any]) -> str:
     return f"execution {handle.exec_id} waits" if row is None else describe(store, row)
 
 
-def _end(session: Session, handle: FlowHandle[Any], status: int) -> NoReturn:
+def _end(session: Session, handle: FlowHandle[Any], status: int, runs_here: bool) -> NoReturn:
     """Say where it stands and leave without waiting for anything that still runs."""
     try:
         stands = handle.status
@@ -157,6 +174,11 @@ def _end(session: Session, handle: FlowHandle[Any], status: int) -> NoReturn:
     elif stands is not None and stands.is_finished:
         said = (
             f"execution {handle.exec_id} is {stands}: it came to its end while it was stopped; "
+            f"see: kitaru executions get {handle.exec_id}"
+        )
+    elif not runs_here and stands is not None:
+        said = (
+            f"left: execution {handle.exec_id} is {stands}, and needs nothing of this command; "
             f"see: kitaru executions get {handle.exec_id}"
         )
     else:

@@ -170,8 +170,9 @@ class Progress:
 
         ``of_child``: it is one of an execution that this one, or a child of it, started.
         """
-        self.heard += 1
         kind, _, what = event.name.partition(".")
+        if event.name != "execution.queued":  # whoever claims it may be another process
+            self.heard += 1
         before = self._count
         if kind == "execution":
             if not of_child:
