@@ -13,7 +13,7 @@ import kitaru
 from kitaru import app, checkpoint, flow
 from kitaru._core.lifecycle import State
 from kitaru._engine.adopting import MAX_ADOPT
-from kitaru._store.protocol import NO_FACTS, Owner, Park
+from kitaru._store.protocol import NO_FACTS, DeclareDead, Owner, Park
 from kitaru.model import ExecutionStatus
 
 from .leased import BEAT_SECONDS, LEASE_SECONDS, PATIENCE, Fleet, eventually
@@ -452,3 +452,12 @@ def test_interrupted_is_what_a_lease_that_is_over_shows(fleet: Fleet) -> None:
     # Looking declares nobody dead.
     owners: list[Owner] = fleet.store.list_owners()
     assert silent.number in [owner.id for owner in owners]
+
+
+def test_who_is_ended_before_its_lease_is_over_is_not_told_that_it_was_silent(fleet: Fleet) -> None:
+    """As a new generation does it, when a backup is put back."""
+    alone = fleet.join()
+    fleet.store.apply(DeclareDead(alone.number, fleet.clock.now(), itself=True))
+    alone.beat()
+    assert "was declared dead by another one, because its lease was ended" in alone.said[-1]
+    assert "had not renewed" not in alone.said[-1]

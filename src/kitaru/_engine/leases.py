@@ -228,6 +228,12 @@ def why_over(lease: Lease, now: float) -> str | None:
         silence, error = lease.silent_seconds, lease.silent_because
     if silence < lease.seconds and not lease.is_dead:
         return None
+    if silence < lease.seconds:
+        return (
+            f"its lease was ended {silence:.1f} s after it had renewed it, though it holds for "
+            f"{lease.seconds:g} s (a backup was put back and a new generation declared, or a "
+            "heartbeat was long on its way)"
+        )
     cause = "the process was stopped or suspended, or C code held the interpreter's lock"
     if error is not None:
         cause = f"the store did not answer: {error}"
