@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from kitaru._store.protocol import (
     DropSchedule,
     Fire,
@@ -12,17 +10,12 @@ from kitaru._store.protocol import (
     RemoveSchedule,
     ScheduleRow,
     SetSchedule,
-    Start,
     Started,
 )
-from kitaru._store.reference_tables import Tables
+from kitaru._store.reference_executions import Executions
 
 
-class Schedules(Tables):
-    if TYPE_CHECKING:
-
-        def _start(self, write: Start) -> Started: ...
-
+class Schedules(Executions):
     def _set_schedule(self, write: SetSchedule) -> ScheduleRow:
         before = self._schedules.get((write.project, write.flow_id))
         for flow_id in sorted(set(write.former) - {write.flow_id}):

@@ -113,6 +113,9 @@ class Tables:
         if row.status not in states:
             raise NotInState(f"execution {row.exec_id} is {row.status}", row)
 
+    def _calls_of(self, execution: int) -> list[Call]:
+        return [call for call in self._calls.values() if call.execution == execution]
+
     def _put(self, row: ExecutionRow) -> ExecutionRow:
         self._executions[row.id] = row
         return row
