@@ -20,7 +20,7 @@ import pytest
 import kitaru
 import kitaru.later
 import kitaru.testing
-from kitaru import settings
+from kitaru import setting_values, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -176,7 +176,7 @@ def test_every_setting_is_on_the_page_of_configuration_with_its_default() -> Non
 
 def test_what_the_page_says_of_each_setting_is_what_configure_takes() -> None:
     assert set(settings.BUILT_IN) < set(inspect.signature(settings.configure).parameters)
-    assert f"1 to {settings.MAX_CONCURRENCY:,}" == settings_rows()["max_concurrency"][2]
+    assert f"1 to {setting_values.MAX_CONCURRENCY:,}" == settings_rows()["max_concurrency"][2]
 
 
 def test_every_variable_that_the_sources_read_is_on_the_page() -> None:

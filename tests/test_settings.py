@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import kitaru
+from kitaru import setting_values
 from kitaru import settings as module
 from kitaru._core.limits import DEFAULT_LIMITS
 from kitaru.errors import KitaruUsageError
@@ -111,7 +112,7 @@ def test_every_option_can_be_said_in_every_place(root: Path) -> None:
 def test_options_settings_and_checks_are_the_same_names() -> None:
     fields = {field.name for field in dataclasses.fields(Settings)} - {"origin", "queue_limits"}
     parameters = set(inspect.signature(configure).parameters) - {"unknown"}
-    assert fields == parameters == set(BUILT_IN) == set(module._CHECKS)
+    assert fields == parameters == set(BUILT_IN) == set(setting_values.CHECKS)
 
 
 @pytest.mark.skipif(
@@ -121,7 +122,9 @@ def test_options_settings_and_checks_are_the_same_names() -> None:
 def test_an_option_that_nothing_reads_does_not_exist(option: str) -> None:
     # `runner` is read by `Settings.enqueues`.
     reads = re.compile(rf"(?<!self)\.{option}\b|\b(default|resolve)_{option}\(")
-    texts = [path.read_text() for path in SOURCES.rglob("*.py") if path.name != "settings.py"]
+    texts = [
+        path.read_text() for path in SOURCES.rglob("*.py") if not path.name.startswith("setting")
+    ]
     assert any("settings" in text and reads.search(text) for text in texts), (
         f"nothing in src/ reads settings.{option}: use it, or take the option out"
     )

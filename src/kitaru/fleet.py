@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from kitaru import settings
 from kitaru._core.names import nearest, shortened
 from kitaru._store.protocol import LimitRow, QueueRow, SetLimits, Store
 from kitaru.env import Env
 from kitaru.errors import KitaruNotFoundError
 from kitaru.records import instant
+from kitaru.setting_values import checked_queue_limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class Limits:
         What runs goes on. A process that is configured with another number for the name
         writes its own when it starts.
         """
-        name, max = settings.checked_queue_limit(name, max, "limits.set")
+        name, max = checked_queue_limit(name, max, "limits.set")
         self._store.apply(SetLimits(self._project, {name: max}))
         return next(limit for limit in self.list() if limit.name == name)
 

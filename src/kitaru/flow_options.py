@@ -31,7 +31,7 @@ from kitaru.decoration import (
     refuse_unstorable_return,
 )
 from kitaru.errors import KitaruUsageError
-from kitaru.settings import Cache, check_cache
+from kitaru.setting_values import Cache, check_cache
 
 OPTIONS = ("name", "cache", "retries", "strict", "timeout", "retention", "aliases", "schedule",
            "timezone", "missed")  # fmt: skip

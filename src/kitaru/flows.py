@@ -34,7 +34,7 @@ from kitaru.errors import (
 from kitaru.flow_options import OPTIONS, RUN_OPTIONS, RunOptions, flow_spec
 from kitaru.handles import Asked, FlowHandle
 from kitaru.lookup import find_row, of_project
-from kitaru.settings import Cache
+from kitaru.setting_values import Cache
 
 if TYPE_CHECKING:
     from kitaru._engine.replaying import Replay
