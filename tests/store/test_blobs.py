@@ -11,6 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 
+import kitaru
+from kitaru import KitaruClient, flow
 from kitaru._core.payload import Payload, seal
 from kitaru._store.blobs import INLINE_BYTES
 from kitaru._store.objects import Objects, Place
@@ -264,3 +266,30 @@ def test_a_place_is_refused_without_repeating_what_may_be_a_key() -> None:
 
 def test_the_folder_of_files_keeps_nothing_for_objects(tmp_path: Path) -> None:
     assert str(Place.parse("s3://bucket/", "objects")) == "s3://bucket"
+
+
+@flow
+def measure(text: str) -> int:
+    return len(text)
+
+
+def test_a_large_input_within_a_transaction_of_the_programs_own_stands_among_the_objects(
+    own_store: Path, bucket: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KITARU_STORE", postgres_url)
+    monkeypatch.setenv("KITARU_PROJECT", "demo")
+    monkeypatch.setenv("KITARU_OBJECTS", bucket)
+    kept, undone = os.urandom(INLINE_BYTES).hex(), os.urandom(INLINE_BYTES).hex()
+    with psycopg.connect(postgres_url) as connection:
+        handle = measure.options(connection=connection).enqueue(kept)
+    with psycopg.connect(postgres_url) as connection:
+        measure.options(connection=connection).enqueue(undone)
+        connection.rollback()
+        named = connection.execute("select address from kitaru.blobs where data is null").fetchall()
+    assert all(address.startswith(bucket) for (address,) in named)
+
+    # What the one that was rolled back has left behind is removed, and nothing else.
+    removed = KitaruClient().gc(grace_seconds=0)
+    assert removed.blobs == 1
+    kitaru.recover()
+    assert handle.wait(timeout=120) == len(kept)
