@@ -113,7 +113,7 @@ class Rows:
         where = "its bytes in the database" if data is not None else self.blobs.path(checksum)
         raise KitaruValueError(
             f"{what} cannot be read back: {where} are missing or not those that were recorded "
-            f"(digest {checksum.hex()[:16]}…). Restore the store's folder from a backup, or start "
+            f"(digest {checksum.hex()[:16]}…). Restore the store from a backup, or start "
             "a new execution; nothing was changed",
             checkpoint=checkpoint,
             code="record-corrupt",

@@ -43,11 +43,12 @@ def common_options() -> list[click.Parameter]:
         ),
         click.Option(
             ["--store"],
-            metavar="FOLDER",
+            metavar="FOLDER_OR_URL",
             expose_value=False,
             is_eager=True,
             callback=_set_store,
-            help="The store to use, instead of the one of the project here.",
+            help="The store to use, instead of that of the project here: a folder, or the URL of "
+            "a PostgreSQL database.",
         ),
     ]
 

@@ -66,8 +66,9 @@ def _alchemy(given: object) -> ModuleType | None:
 
 def refused(given: object, why: str) -> KitaruUsageError:
     kind = type(given)
+    name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
     return KitaruUsageError(
-        f"options(connection=): a {kind.__module__}.{kind.__qualname__} {why}. Nothing was "
+        f"options(connection=): a {name} {why}. Nothing was "
         "started: see `kitaru explain connection-unfit`",
         code="connection-unfit",
     )
