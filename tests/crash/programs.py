@@ -82,7 +82,8 @@ class World:
     def start(self, *words: str) -> subprocess.Popen[str]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("KITARU_")}
         environment["KITARU_STORE"] = str(self.folder / "store")
-        environment["PYTHONPATH"] = str(Path(kitaru.__file__).parents[1])
+        places = (Path(kitaru.__file__).parents[1], Path(__file__).parents[2])
+        environment["PYTHONPATH"] = os.pathsep.join(map(str, places))
         process = subprocess.Popen(
             [self.python, str(self.program), *words],
             stdin=subprocess.PIPE,

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,14 @@ import kitaru
 from kitaru import FailureOrigin, app, checkpoint, flow
 from kitaru._core.lifecycle import CallState
 from kitaru._core.values import failure_info
+from kitaru._engine import timeouts
+from kitaru.env import SystemEnv
 from kitaru.errors import KitaruContextError, KitaruTimeoutError, KitaruUsageError
 
 from .looking import PATIENCE_SECONDS, Gate, calls
 
 SOON = 0.05
+HOUR = 3600.0
 PLAN: dict[str, Any] = {}
 SEEN: list[Any] = []
 
@@ -31,6 +35,29 @@ SEEN: list[Any] = []
 def _nothing_planned() -> None:
     PLAN.clear()
     SEEN.clear()
+
+
+class Hurried(SystemEnv):
+    """The real environment, with a clock that bodies set forward."""
+
+    ahead_seconds = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hurried]:
+    """Time is up when a body says so, and not before it has come that far."""
+    PLAN["clock"] = clock = Hurried()
+    app.use_env(clock)
+    monkeypatch.setattr(timeouts, "_MAX_WAIT_SECONDS", 0.01)
+    yield clock
+    app.use_env(SystemEnv())
+
+
+def time_is_up() -> None:
+    PLAN["clock"].ahead_seconds += HOUR
 
 
 def be_patient(seconds: float) -> None:
@@ -111,10 +138,11 @@ def test_a_body_that_ends_in_time_is_as_without_a_timeout() -> None:
     assert in_time.run("raise").wait() == "as it came"
 
 
-@checkpoint(timeout=SOON, retries=kitaru.Retry(2, initial_seconds=0), cache=False)
+@checkpoint(timeout=HOUR, retries=kitaru.Retry(2, initial_seconds=0), cache=False)
 def second_time_lucky() -> int:
     attempt = kitaru.current().attempt
     if attempt == 1:
+        time_is_up()
         PLAN["gate"].pass_through()
     return attempt
 
@@ -124,11 +152,11 @@ def tries() -> int:
     return second_time_lucky()
 
 
-def test_a_timeout_is_a_recorded_attempt_and_counts_for_retries() -> None:
+def test_a_timeout_is_a_recorded_attempt_and_counts_for_retries(clock: Hurried) -> None:
     PLAN["gate"] = gate = Gate()
     handle = tries.run()
 
-    assert handle.wait(PATIENCE_SECONDS) == 2
+    assert handle.wait() == 2
 
     assert [row.state for row in calls(handle.exec_id)] == [CallState.FAILED, CallState.COMPLETED]
     assert last_failure(handle.exec_id).origin is FailureOrigin.TIMEOUT
@@ -167,10 +195,11 @@ def test_the_error_is_whole_when_it_comes_from_a_record() -> None:
         assert (error.exec_id, error.timeout_seconds) == (handle.exec_id, SOON)
 
 
-@checkpoint(timeout=SOON, cache=False)
+@checkpoint(timeout=HOUR, cache=False)
 def watches_itself() -> None:
     gate: Gate = PLAN["gate"]
     SEEN.append(kitaru.current().cancelled)
+    time_is_up()
     gate.pass_through()
     SEEN.append(kitaru.current().cancelled)
     try:
@@ -199,10 +228,10 @@ def watched() -> str:
     return "did not"
 
 
-def test_a_lost_body_is_told_and_what_it_asks_for_is_refused() -> None:
+def test_a_lost_body_is_told_and_what_it_asks_for_is_refused(clock: Hurried) -> None:
     PLAN["gate"], PLAN["ended"] = Gate(), threading.Event()
     handle = watched.run()
-    assert handle.wait(PATIENCE_SECONDS) == "went on"
+    assert handle.wait() == "went on"
     PLAN["gate"].open()
     assert PLAN["ended"].wait(PATIENCE_SECONDS)
 
@@ -286,8 +315,9 @@ def test_a_timed_body_that_waits_lends_the_slot_of_whoever_waits_for_it() -> Non
 # --- an async function --------------------------------------------------------------------------
 
 
-@checkpoint(timeout=SOON, cache=False)
+@checkpoint(timeout=HOUR, cache=False)
 async def sleeps_for_ever() -> str:
+    time_is_up()
     try:
         await asyncio.sleep(PATIENCE_SECONDS * 10)
     except asyncio.CancelledError:
@@ -315,17 +345,18 @@ def submits_async() -> str:
 
 
 @pytest.mark.parametrize("made", [awaits, submits_async])
-def test_an_async_body_is_cancelled(made: Any) -> None:
+def test_an_async_body_is_cancelled(made: Any, clock: Hurried) -> None:
     handle = made.run()
 
-    assert handle.wait(PATIENCE_SECONDS) == "KitaruTimeoutError"
+    assert handle.wait() == "KitaruTimeoutError"
 
     assert SEEN == ["cancelled", "cleaned up"]
     assert last_failure(handle.exec_id).origin is FailureOrigin.TIMEOUT
 
 
-@checkpoint(timeout=SOON, cache=False)
+@checkpoint(timeout=HOUR, cache=False)
 async def swallows() -> str:
+    time_is_up()
     while not PLAN["give up"].is_set():
         try:
             await asyncio.sleep(SOON / 5)
@@ -344,12 +375,12 @@ async def goes_on_beside() -> str:
         return type(error).__name__
 
 
-def test_an_async_body_that_swallows_its_cancel_is_left_after_a_while() -> None:
+def test_an_async_body_that_swallows_its_cancel_is_left_after_a_while(clock: Hurried) -> None:
     be_patient(SOON)
     PLAN["give up"], PLAN["ended"] = threading.Event(), threading.Event()
     handle = goes_on_beside.run()
 
-    assert handle.wait(PATIENCE_SECONDS) == "KitaruTimeoutError"
+    assert handle.wait() == "KitaruTimeoutError"
 
     assert SEEN == ["swallowed"]
     PLAN["give up"].set()
@@ -359,6 +390,9 @@ def test_an_async_body_that_swallows_its_cancel_is_left_after_a_while() -> None:
 
 @checkpoint(cache=False)
 async def deep() -> str:
+    SEEN.append("deep began")
+    if SEEN == ["deep began"] * 3:
+        time_is_up()
     try:
         await asyncio.sleep(PATIENCE_SECONDS * 10)
     finally:
@@ -366,7 +400,7 @@ async def deep() -> str:
     return "deep"
 
 
-@checkpoint(timeout=SOON, cache=False)
+@checkpoint(timeout=HOUR, cache=False)
 async def fans_out() -> list[str]:
     task = asyncio.create_task(_deep_in_a_task())
     return [*await asyncio.gather(deep(), deep.submit()), await task]
@@ -384,18 +418,19 @@ async def around() -> str:
         return str(error)
 
 
-def test_what_a_timed_out_async_body_began_is_cancelled_with_it() -> None:
+def test_what_a_timed_out_async_body_began_is_cancelled_with_it(clock: Hurried) -> None:
     be_patient(PATIENCE_SECONDS)
     handle = around.run()
 
-    assert "'fans_out' did not end" in handle.wait(PATIENCE_SECONDS)
+    assert "'fans_out' did not end" in handle.wait()
 
-    assert SEEN == ["deep ended"] * 3
+    assert SEEN == ["deep began"] * 3 + ["deep ended"] * 3
 
 
 @checkpoint(timeout=PATIENCE_SECONDS, cache=False)
 async def timed_but_cancelled() -> str:
     SEEN.append("began")
+    PLAN["scope"].reschedule(asyncio.get_running_loop().time())
     try:
         await asyncio.sleep(PATIENCE_SECONDS * 10)
     finally:
@@ -406,7 +441,7 @@ async def timed_but_cancelled() -> str:
 @flow
 async def cancels_it_itself() -> str:
     try:
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(None) as PLAN["scope"]:
             return await timed_but_cancelled()
     except TimeoutError:
         return "the flow's own timeout"
@@ -423,6 +458,7 @@ def test_a_cancel_by_the_flow_itself_reaches_a_timed_body() -> None:
 
 @checkpoint(timeout=PATIENCE_SECONDS, cache=False)
 async def finishes_all_the_same() -> str:
+    PLAN["began"].set()
     try:
         await asyncio.sleep(PATIENCE_SECONDS * 10)
     except asyncio.CancelledError:
@@ -432,8 +468,9 @@ async def finishes_all_the_same() -> str:
 
 @flow
 async def asks_twice() -> str:
+    PLAN["began"] = asyncio.Event()
     task = asyncio.ensure_future(finishes_all_the_same())
-    await asyncio.sleep(SOON)
+    await PLAN["began"].wait()
     task.cancel()
     return await task
 

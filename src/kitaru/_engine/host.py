@@ -183,8 +183,10 @@ class Host:
             drain(self._runner, 0.0)
 
     def _drain(self) -> None:
-        # First: who reads the notice may press Ctrl-C again at once.
+        # First: who reads the notice may press Ctrl-C again at once, and relies on it that
+        # nothing starts any more.
         self._draining = True
+        self._runner.services.draining = True
         notice(
             f"interrupted: bodies get {DRAIN_SECONDS:.0f} s to finish and record "
             "(Ctrl-C again ends at once)"
