@@ -16,12 +16,23 @@ from typing import Any
 
 from .corpus import SCENARIOS, Scenario
 from .promises import Trial
-from .server import STUCK_SECONDS
+from .server import STUCK_SECONDS, inspect
 
 _PACKAGE = __package__ or "crash"
 _ROOT = str(Path(__file__).parents[_PACKAGE.count(".") + 1])
 
 _HOW = {int: "crash_at", str: "crash_named", float: "kill_after_seconds"}
+
+FIRST = next(iter(SCENARIOS))
+
+BEFORE_START = [
+    "before_begin",
+    "before_commit:RegisterOwner",
+    "after_commit:RegisterOwner",
+    "before_begin",
+    "before_commit:Start",
+]
+"""The points until a scenario's execution is there."""
 
 MARK = re.compile(r"~[0-9a-f]{12}")
 
@@ -121,7 +132,6 @@ class ForkServer:
         self, folder: Path, scenario: Scenario, *, number: int, seed: int, **how: Any
     ) -> dict[str, Any]:
         return {
-            "work": "live",
             "scenario": scenario.name,
             "settings": self.settings(folder),
             "journal": str(folder / "journal"),
@@ -157,10 +167,7 @@ class ForkServer:
         return {"status": process.returncode, **found}
 
     def _inspect(self, folder: Path) -> dict[str, Any]:
-        order = {"work": "inspect", "settings": self.settings(folder)}
-        seen = self.ask({**order, "log": str(folder / "log")})
-        assert seen["status"] == 0, f"the store cannot be read: {_log(folder)}"
-        return seen
+        return inspect(self.settings(folder)["KITARU_STORE"])
 
     # --- trials -------------------------------------------------------------------------
 
@@ -232,10 +239,18 @@ class ForkServer:
         return len(kinds)
 
     def sweep(self, name: str, *, seed: int, thrice: int = 3) -> int:
-        """Die at every point of a scenario, and at random points of the second life too."""
+        """Die at every point of a scenario, and at random points of the second life too.
+
+        What dies before its start is committed leaves nothing of its own: to die there is to
+        die there in any scenario, and one without a prelude does it for all of these.
+        """
         scenario = SCENARIOS[name]
-        count = len(self.reference(scenario, scenario.variants[0])["points"])
-        for death in range(1, count + 1):
+        points = self.reference(scenario, scenario.variants[0])["points"]
+        count = len(points)
+        nothing_yet = 0
+        if not scenario.prelude and name != FIRST and points[: len(BEFORE_START)] == BEFORE_START:
+            nothing_yet = len(BEFORE_START)
+        for death in range(nothing_yet + 1, count + 1):
             self.trial(name, death, seed=seed + death)
         die = random.Random(f"{seed}/{name}")
         for _ in range(thrice):

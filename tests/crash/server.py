@@ -81,26 +81,26 @@ def _prelude(scenario: Any) -> Any:
     return scenario.prelude() if scenario.prelude else None
 
 
-def inspect(order: dict[str, Any], tell: int) -> None:
-    """Tell what is committed in a store, by reading a copy: the store itself stays as it died."""
+def inspect(place: str) -> dict[str, Any]:
+    """What is committed in a store, by reading a copy: the store itself stays as it died."""
     from kitaru._store.sqlite.store import SqliteStore
     from kitaru.env import SystemEnv
 
+    if not os.path.exists(os.path.join(place, "kitaru.db")):
+        return {"executions": [], "owners": []}
     with tempfile.TemporaryDirectory() as folder:
         copy = os.path.join(folder, "store")
         os.mkdir(copy)
-        place = order["settings"]["KITARU_STORE"]
-        if not os.path.exists(os.path.join(place, "kitaru.db")):
-            os.write(tell, b'{"executions": [], "owners": []}')
-            return
         for name in ("kitaru.db", "kitaru.db-wal"):
             if os.path.exists(os.path.join(place, name)):
                 shutil.copyfile(os.path.join(place, name), os.path.join(copy, name))
         if os.path.isdir(os.path.join(place, "blobs")):
             os.symlink(os.path.join(place, "blobs"), os.path.join(copy, "blobs"))
         store = SqliteStore.open(copy, env=SystemEnv(), project=None)
-        seen = {"executions": executions(store, store.project), "owners": owners(store)}
-    os.write(tell, json.dumps(seen).encode())
+        try:
+            return {"executions": executions(store, store.project), "owners": owners(store)}
+        finally:
+            store.close()
 
 
 def executions(store: Any, project: str) -> list[dict[str, Any]]:
@@ -150,9 +150,6 @@ def owners(store: Any) -> list[int]:
     return [owner.id for owner in store.list_owners()]
 
 
-WORKS = {"live": live, "inspect": inspect}
-
-
 def _fork(order: dict[str, Any]) -> dict[str, Any]:
     hear, tell = os.pipe()
     child = os.fork()
@@ -165,7 +162,7 @@ def _fork(order: dict[str, Any]) -> dict[str, Any]:
             os.dup2(log, 2)
             sys.stdin.close()
             faulthandler.dump_traceback_later(STUCK_SECONDS, exit=True, file=2)
-            WORKS[order["work"]](order, tell)
+            live(order, tell)
             status = 0
         except BaseException:
             traceback.print_exc()
