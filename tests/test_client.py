@@ -21,7 +21,7 @@ from kitaru.errors import (
     KitaruUsageError,
     KitaruUserCodeError,
 )
-from kitaru.model import ExecutionStatus
+from kitaru.status import ExecutionStatus
 
 broken = True
 ran: list[str] = []
@@ -308,7 +308,7 @@ def test_the_failed_attempts_of_a_call_are_one_call(client: KitaruClient) -> Non
 
 
 def _at_once() -> Any:
-    from kitaru.model import Retry
+    from kitaru.retrying import Retry
 
     return Retry(max_attempts=3, initial_seconds=0)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kitaru._core.retry import as_policy, decide, is_retryable
 from kitaru.errors import KitaruContextError, KitaruUsageError, KitaruValueError
-from kitaru.model import Retry
+from kitaru.retrying import Retry
 
 NOW = 1_700_000_000_000_000
 DAY = 24 * 3600.0

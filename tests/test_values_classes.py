@@ -22,7 +22,7 @@ import pytest
 from kitaru._core.payload import Payload
 from kitaru._core.values import classes_in, decode, dump, encode, find_class, to_tree
 from kitaru.errors import KitaruValueError
-from kitaru.model import ExecutionStatus
+from kitaru.status import ExecutionStatus
 
 calls: list[str] = []
 T = TypeVar("T")

@@ -33,7 +33,8 @@ from kitaru.errors import (
     KitaruUserCodeError,
     KitaruValueError,
 )
-from kitaru.model import ExecutionStatus, FailureInfo
+from kitaru.model import FailureInfo
+from kitaru.status import ExecutionStatus
 
 made: list[str] = []
 

@@ -51,21 +51,20 @@ if TYPE_CHECKING:
     from kitaru.model import CheckpointAttempt as CheckpointAttempt
     from kitaru.model import CheckpointCall as CheckpointCall
     from kitaru.model import Execution as Execution
-    from kitaru.model import ExecutionStatus as ExecutionStatus
     from kitaru.model import FailureInfo as FailureInfo
     from kitaru.model import FlowSchedule as FlowSchedule
-    from kitaru.model import LivePlan as LivePlan
     from kitaru.model import LogEntry as LogEntry
     from kitaru.model import MemoryEntry as MemoryEntry
     from kitaru.model import MemoryScope as MemoryScope
     from kitaru.model import Note as Note
     from kitaru.model import PendingWait as PendingWait
-    from kitaru.model import Plan as Plan
-    from kitaru.model import PlannedCall as PlannedCall
-    from kitaru.model import Retry as Retry
     from kitaru.model import Why as Why
+    from kitaru.plans import LivePlan as LivePlan
+    from kitaru.plans import Plan as Plan
+    from kitaru.plans import PlannedCall as PlannedCall
     from kitaru.recovery import recover as recover
     from kitaru.remembering import memory as memory
+    from kitaru.retrying import Retry as Retry
     from kitaru.saving import load as load
     from kitaru.saving import save as save
     from kitaru.scope import check as check
@@ -79,6 +78,7 @@ if TYPE_CHECKING:
     from kitaru.sessions import async_session as async_session
     from kitaru.sessions import session as session
     from kitaru.settings import configure as configure
+    from kitaru.status import ExecutionStatus as ExecutionStatus
     from kitaru.transactions import async_connection as async_connection
     from kitaru.transactions import connection as connection
     from kitaru.waits import sleep as sleep
@@ -103,16 +103,18 @@ _HOMES = {
     "futures": "CheckpointFuture",
     "handles": "FlowHandle",
     "later": "llm",
-    "model": "ArtifactRef CheckpointAttempt CheckpointCall Execution ExecutionStatus "
-    "FailureInfo FlowSchedule LivePlan LogEntry MemoryEntry MemoryScope Note PendingWait Plan "
-    "PlannedCall Retry Why",
+    "model": "ArtifactRef CheckpointAttempt CheckpointCall Execution FailureInfo FlowSchedule "
+    "LogEntry MemoryEntry MemoryScope Note PendingWait Why",
+    "plans": "LivePlan Plan PlannedCall",
     "recovery": "recover",
     "remembering": "memory",
+    "retrying": "Retry",
     "saving": "load save",
     "scope": "check current current_execution_id log now random uuid4",
     "secret": "Secret",
     "sessions": "async_session session",
     "settings": "configure",
+    "status": "ExecutionStatus",
     "transactions": "async_connection connection",
     "waits": "sleep wait",
 }

@@ -31,7 +31,7 @@ from kitaru.decoration import (
 from kitaru.errors import KitaruFeatureNotAvailableError, KitaruUsageError
 
 if TYPE_CHECKING:
-    from kitaru.model import Retry
+    from kitaru.retrying import Retry
 
 
 OPTIONS = (

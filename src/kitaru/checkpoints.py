@@ -36,7 +36,7 @@ from kitaru.futures import CheckpointFuture, FutureList
 
 if TYPE_CHECKING:
     from kitaru._engine.call import CheckpointSpec
-    from kitaru.model import Retry
+    from kitaru.retrying import Retry
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")

@@ -33,9 +33,11 @@ from kitaru.housekeeping import GRACE_SECONDS, Collected
 from kitaru.looking import Looking
 from kitaru.lookup import MAX_LIMIT, checked_limit
 from kitaru.memories import Memories
-from kitaru.model import Execution, ExecutionStatus, LivePlan, Plan
+from kitaru.model import Execution
+from kitaru.plans import LivePlan, Plan
 from kitaru.records import status_of
 from kitaru.schedules import Schedules
+from kitaru.status import ExecutionStatus
 
 if TYPE_CHECKING:
     from kitaru._engine.execution import FlowSpec

@@ -21,8 +21,9 @@ from kitaru._engine.execution import FlowSpec, flow_hints
 from kitaru._engine.loaded import loaded_spec
 from kitaru._store.protocol import ExecutionRow, PastCall, Store
 from kitaru.errors import KitaruError
-from kitaru.model import ExecutionStatus, LivePlan, Plan, PlannedCall
 from kitaru.planning import EVERYTHING, Planner
+from kitaru.plans import LivePlan, Plan, PlannedCall
+from kitaru.status import ExecutionStatus
 
 UNFINISHED = (State.PENDING, State.RUNNING, State.WAITING, State.CANCELLING)
 

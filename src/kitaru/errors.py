@@ -12,7 +12,8 @@ import enum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kitaru.model import ExecutionStatus, FailureInfo
+    from kitaru.model import FailureInfo
+    from kitaru.status import ExecutionStatus
 
 
 class FailureOrigin(enum.StrEnum):

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from kitaru._engine.run import Run
     from kitaru._engine.within import Within
     from kitaru._store.protocol import ExecutionRow
-    from kitaru.model import ExecutionStatus
+    from kitaru.status import ExecutionStatus
 
 R = TypeVar("R")
 
@@ -144,7 +144,7 @@ class FlowHandle(Generic[R]):
     @property
     def status(self) -> ExecutionStatus:
         """What the execution is doing, read now: ``interrupted`` if its owner is dead."""
-        from kitaru.model import ExecutionStatus
+        from kitaru.status import ExecutionStatus
 
         if self._within is not None:
             self._row()

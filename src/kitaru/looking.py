@@ -18,15 +18,7 @@ from kitaru._store.protocol import ExecutionRow, Head, Store
 from kitaru.env import SystemEnv
 from kitaru.errors import KitaruNotFoundError, KitaruUsageError
 from kitaru.lookup import checked_limit, checked_status, find_row, id_prefix_at, stored_as
-from kitaru.model import (
-    ArtifactRef,
-    CheckpointCall,
-    Execution,
-    ExecutionStatus,
-    LogEntry,
-    PendingWait,
-    Why,
-)
+from kitaru.model import ArtifactRef, CheckpointCall, Execution, LogEntry, PendingWait, Why
 from kitaru.pending import Pending
 from kitaru.records import (
     artifacts_of,
@@ -37,6 +29,7 @@ from kitaru.records import (
     shown_inputs,
     status_of,
 )
+from kitaru.status import ExecutionStatus
 
 if TYPE_CHECKING:
     from kitaru.logs import Reader

@@ -17,7 +17,7 @@ from kitaru.errors import (
     KitaruUsageError,
     KitaruValueError,
 )
-from kitaru.model import ExecutionStatus
+from kitaru.status import ExecutionStatus
 
 MAX_LIMIT = 10_000
 MAX_CANDIDATES = 10

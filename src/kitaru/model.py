@@ -7,57 +7,13 @@ UTC datetimes.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from kitaru.errors import FailureOrigin, KitaruUsageError
-
-__all__ = [
-    "ArtifactRef",
-    "CheckpointAttempt",
-    "CheckpointCall",
-    "Difference",
-    "Execution",
-    "ExecutionStatus",
-    "FailureInfo",
-    "FailureOrigin",
-    "LogEntry",
-    "Note",
-    "PendingWait",
-    "Plan",
-    "PlannedCall",
-    "Retry",
-    "Why",
-]
-
-
-class ExecutionStatus(enum.StrEnum):
-    """What an execution is doing.
-
-    ``interrupted`` is derived, never stored: recorded as running, owner known dead.
-    """
-
-    PENDING = "pending"
-    RUNNING = "running"
-    WAITING = "waiting"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLING = "cancelling"
-    CANCELLED = "cancelled"
-    INTERRUPTED = "interrupted"
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether nothing more happens unless somebody retries."""
-        return self in (self.COMPLETED, self.FAILED, self.CANCELLED)
-
-    @property
-    def is_successful(self) -> bool:
-        """Whether it returned a result."""
-        return self is self.COMPLETED
+from kitaru.errors import FailureOrigin
+from kitaru.status import ExecutionStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,143 +235,6 @@ class Why:
                 "(version= on the checkpoint decides instead)"
             )
         return line
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedCall:
-    """What would become of one recorded call; printed, it is a line for people.
-
-    ``action`` is ``recall`` (its outcome is taken), ``carry`` (a replay keeps it), ``override``
-    (a replay is given it), ``run`` (its body runs anew), ``perhaps`` (it runs if its inputs are
-    others than before, else it is kept) or ``orphan`` (nobody would ask for its
-    outcome). ``code`` says how the code that recorded it stands to today's: ``same``,
-    ``changed``, ``gone`` or ``unknown``; ``changed`` are the functions and values that differ,
-    ``differences`` show how. ``costs`` and ``seconds`` are those of its last attempt.
-    """
-
-    call_id: str
-    name: str
-    seq: int
-    action: str
-    reason: str
-    code: str
-    changed: tuple[str, ...]
-    differences: tuple[Difference, ...]
-    costs: Mapping[str, float]
-    seconds: float
-
-    def __str__(self) -> str:
-        """One line.
-
-        >>> print(PlannedCall("e:1", "draft", 0, "run", "it failed", "same", (), (), {}, 1.5))
-        #0 draft: run: it failed
-        """
-        code = {"changed": f"; code changed: {', '.join(self.changed)}", "gone": "; code gone"}
-        return f"#{self.seq} {self.name}: {self.action}: {self.reason}{code.get(self.code, '')}"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What a resume, retry or replay would do with what an execution recorded. Nothing has run.
-
-    ``counts``, ``costs`` and ``seconds`` are by action: how many calls, what their metadata says
-    that they cost, how long their bodies took. ``notes`` say what cannot be known before.
-    """
-
-    exec_id: str
-    flow_name: str
-    status: ExecutionStatus
-    verb: str
-    from_: str | None
-    calls: tuple[PlannedCall, ...]
-    counts: Mapping[str, int]
-    costs: Mapping[str, Mapping[str, float]]
-    seconds: Mapping[str, float]
-    notes: tuple[str, ...]
-
-    def __str__(self) -> str:
-        """What it comes to, then a line for each call and each note."""
-        counts = ", ".join(f"{count} {action}" for action, count in self.counts.items())
-        start = "" if self.from_ is None else f" from {self.from_}"
-        head = f"{self.verb} of {self.exec_id}{start}: {counts or 'nothing is recorded'}"
-        return "\n".join([head, *map(str, self.calls), *self.notes])
-
-
-@dataclass(frozen=True, slots=True)
-class LivePlan:
-    """How an unfinished execution stands to the code that is imported here. Nothing has run.
-
-    ``verdict`` is ``"fine"`` (a resume recalls what is recorded), ``"runs anew"`` (something
-    that is recorded would not be found, and runs again or is left) or ``"stops"`` (it would not
-    go on: ``problems`` say why). ``counts`` is how many recorded calls come to what:
-    ``recall``, ``run`` (a failed attempt is tried again), ``drift``, ``orphan``.
-    """
-
-    exec_id: str
-    flow_id: str
-    flow_name: str
-    status: ExecutionStatus
-    verdict: str
-    counts: Mapping[str, int]
-    problems: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """How a failing checkpoint is tried again: exponential backoff with full jitter.
-
-    ``max_attempts`` counts the first try too. The delay before attempt *k + 1*
-    is uniform in ``[0, min(max_seconds, initial_seconds * factor ** (k - 1))]``
-    (full jitter after the AWS Architecture Blog, "Exponential Backoff And
-    Jitter"); with ``jitter=False`` it is that upper bound itself. A
-    ``retry_after`` that the error carries is honoured where it is longer.
-    Programming errors (``TypeError``, ``NameError`` and their like) are not
-    retried unless ``retry_on`` names them; ``never_on`` always wins.
-
-    >>> Retry(max_attempts=3).max_attempts
-    3
-    """
-
-    max_attempts: int = 3
-    initial_seconds: float = 1.0
-    factor: float = 2.0
-    max_seconds: float = 60.0
-    jitter: bool = True
-    retry_on: tuple[type[BaseException], ...] | None = None
-    never_on: tuple[type[BaseException], ...] = ()
-
-    def __post_init__(self) -> None:
-        if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int):
-            raise KitaruUsageError(
-                f"Retry(max_attempts={self.max_attempts!r}): pass a whole number, 1 or more",
-                code="option-invalid",
-            )
-        if not 1 <= self.max_attempts <= 1_000_000:
-            raise KitaruUsageError(
-                f"Retry(max_attempts={self.max_attempts}): pass a number from 1 to 1,000,000",
-                code="option-invalid",
-            )
-        for name, least in (("initial_seconds", 0.0), ("factor", 1.0), ("max_seconds", 0.0)):
-            value = getattr(self, name)
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not least <= value <= 1e9:
-                raise KitaruUsageError(
-                    f"Retry({name}={value!r}): pass a number from {least} to 1e9",
-                    code="option-invalid",
-                )
-        for name in ("retry_on", "never_on"):
-            value = getattr(self, name)
-            if isinstance(value, type):
-                value = (value,)
-            if value is not None:
-                value = tuple(value) if isinstance(value, (list, tuple, set)) else (value,)
-                if not all(isinstance(t, type) and issubclass(t, BaseException) for t in value):
-                    raise KitaruUsageError(
-                        f"Retry({name}={value!r}): pass exception classes, "
-                        "for example retry_on=(ConnectionError,)",
-                        code="option-invalid",
-                    )
-            object.__setattr__(self, name, value)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,9 @@ from kitaru._engine.reuse import parts_json, version_fingerprint
 from kitaru._store.protocol import ExecutionRow, PastCall, Store
 from kitaru.differences import Comparison
 from kitaru.errors import KitaruError, KitaruStateError, KitaruUsageError
-from kitaru.model import Difference, ExecutionStatus, Plan, PlannedCall
+from kitaru.model import Difference
+from kitaru.plans import Plan, PlannedCall
+from kitaru.status import ExecutionStatus
 
 VERBS = ("resume", "retry", "replay")
 ACTIONS = ("recall", "carry", "override", "run", "perhaps", "orphan")

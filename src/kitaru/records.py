@@ -38,11 +38,11 @@ from kitaru.model import (
     CheckpointAttempt,
     CheckpointCall,
     Execution,
-    ExecutionStatus,
     FailureInfo,
     Note,
     PendingWait,
 )
+from kitaru.status import ExecutionStatus
 
 MAX_SHOWN_BYTES = 4096
 MAX_ANSWER_BYTES = 200

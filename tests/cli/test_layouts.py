@@ -27,7 +27,8 @@ from kitaru.cli.families import FOLD_ABOVE, as_tree_data, family_lines, family_o
 from kitaru.cli.listing import Listed, drawn_lines, plain_lines
 from kitaru.cli.times import ago, lasted, looks_like_time, parse_time
 from kitaru.errors import KitaruUsageError
-from kitaru.model import Execution, ExecutionStatus
+from kitaru.model import Execution
+from kitaru.status import ExecutionStatus
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 TEXTS = st.text(alphabet="abc de日\u0301\u200b🎉-", max_size=40)

@@ -12,13 +12,8 @@ from kitaru.cli.canvas import Screen, length, painted
 from kitaru.cli.showing import MAX_LINES, execution_lines, tree_lines
 from kitaru.cli.tree import FOLD_ABOVE, Node, build
 from kitaru.errors import FailureOrigin
-from kitaru.model import (
-    CheckpointAttempt,
-    CheckpointCall,
-    ExecutionStatus,
-    FailureInfo,
-    Note,
-)
+from kitaru.model import CheckpointAttempt, CheckpointCall, FailureInfo, Note
+from kitaru.status import ExecutionStatus
 
 from .test_layouts import NOW, execution
 

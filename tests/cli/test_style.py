@@ -10,7 +10,7 @@ import pytest
 
 from kitaru._core.lifecycle import CallSource, CallState
 from kitaru.cli import style
-from kitaru.model import ExecutionStatus
+from kitaru.status import ExecutionStatus
 
 
 @pytest.mark.parametrize("word", [*ExecutionStatus, *CallState, *CallSource, "recalled"])

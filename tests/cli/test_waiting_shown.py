@@ -9,7 +9,8 @@ from kitaru.cli.canvas import Line, Screen, painted
 from kitaru.cli.findings import status_lines
 from kitaru.cli.listing import Listed, drawn_lines, plain_lines
 from kitaru.cli.showing import execution_lines
-from kitaru.model import ExecutionStatus, PendingWait
+from kitaru.model import PendingWait
+from kitaru.status import ExecutionStatus
 
 from .test_doctor import standing
 from .test_layouts import NOW, execution

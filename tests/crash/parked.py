@@ -21,7 +21,7 @@ from kitaru import Retry, app, checkpoint, flow
 from kitaru._core.values import encode
 from kitaru._engine import standing
 from kitaru._store.protocol import Answer, Refused
-from kitaru.model import ExecutionStatus
+from kitaru.status import ExecutionStatus
 
 from . import clock
 from .corpus import KEY, SCENARIOS, Refusal, Scenario, work, work_async

@@ -20,7 +20,7 @@ from kitaru.errors import (
     KitaruUserCodeError,
     KitaruValueError,
 )
-from kitaru.model import ExecutionStatus
+from kitaru.status import ExecutionStatus
 
 from .looking import PATIENCE_SECONDS
 

@@ -16,7 +16,7 @@ from kitaru.errors import (
     KitaruUserCodeError,
     KitaruValueError,
 )
-from kitaru.model import ExecutionStatus
+from kitaru.status import ExecutionStatus
 
 from .looking import PATIENCE_SECONDS, Gate, calls, execution, notes, retry
 

@@ -14,7 +14,7 @@ from kitaru import app, checkpoint, flow
 from kitaru._core.lifecycle import State
 from kitaru._engine.adopting import MAX_ADOPT
 from kitaru._store.protocol import NO_FACTS, DeclareDead, Owner, Park
-from kitaru.model import ExecutionStatus
+from kitaru.status import ExecutionStatus
 
 from .leased import BEAT_SECONDS, LEASE_SECONDS, PATIENCE, Fleet, eventually
 

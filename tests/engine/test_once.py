@@ -21,7 +21,7 @@ from kitaru.errors import (
     KitaruUsageError,
     KitaruUserCodeError,
 )
-from kitaru.model import ExecutionStatus
+from kitaru.status import ExecutionStatus
 
 from .looking import PATIENCE_SECONDS
 

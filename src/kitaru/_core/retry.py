@@ -13,7 +13,7 @@ from datetime import UTC, timedelta
 
 from kitaru._core.names import shortened
 from kitaru.errors import KitaruContextError, KitaruUsageError, KitaruValueError
-from kitaru.model import Retry
+from kitaru.retrying import Retry
 
 PROGRAMMING_ERRORS: tuple[type[BaseException], ...] = (
     TypeError,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from kitaru._engine.run import Run
     from kitaru._engine.transacted import TransactionAttempt
     from kitaru._store.protocol import ArtifactRow
-    from kitaru.model import Retry
+    from kitaru.retrying import Retry
 
 _KEY_BINDER = Binder(lambda key: None)
 """For checkpoints with ``key=``: their one input is what that function returned."""

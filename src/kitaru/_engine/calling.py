@@ -22,7 +22,7 @@ from kitaru.errors import KitaruContextError
 
 if TYPE_CHECKING:
     from kitaru._engine.run import Run
-    from kitaru.model import Retry
+    from kitaru.retrying import Retry
 
 
 class Options(NamedTuple):

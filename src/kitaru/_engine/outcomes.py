@@ -18,7 +18,7 @@ from kitaru.errors import (
     KitaruExecutionError,
     KitaruUserCodeError,
 )
-from kitaru.model import ExecutionStatus
+from kitaru.status import ExecutionStatus
 
 
 def open_result(payload: Payload, flow_name: str, flow: FlowSpec | None) -> Any:

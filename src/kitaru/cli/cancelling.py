@@ -14,7 +14,8 @@ from kitaru.errors import (
     KitaruStateError,
     KitaruTimeoutError,
 )
-from kitaru.model import Execution, ExecutionStatus
+from kitaru.model import Execution
+from kitaru.status import ExecutionStatus
 
 FIRST_NEWS_SECONDS = 2.0
 NEWS_SECONDS = 10.0

@@ -7,7 +7,7 @@ import click
 from kitaru.cli.commands import Command
 from kitaru.cli.completing import checkpoints, execution_ids, flows, waiting_ids, waits
 from kitaru.cli.output import Session
-from kitaru.model import ExecutionStatus
+from kitaru.status import ExecutionStatus
 
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 

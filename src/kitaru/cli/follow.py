@@ -28,7 +28,7 @@ from kitaru.errors import (
     KitaruTimeoutError,
 )
 from kitaru.handles import FlowHandle
-from kitaru.model import ExecutionStatus
+from kitaru.status import ExecutionStatus
 
 FIRST_NEWS_SECONDS = 2.0
 NEWS_SECONDS = 10.0

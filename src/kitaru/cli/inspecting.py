@@ -16,7 +16,7 @@ from kitaru.cli.shown import as_data, print_result, recorded_result
 from kitaru.cli.standing import engine_item, gather
 from kitaru.errors import KitaruStateError
 from kitaru.looking import Looking
-from kitaru.model import ExecutionStatus
+from kitaru.status import ExecutionStatus
 
 
 def _why_no_result(exec_id: str, status: ExecutionStatus) -> str:

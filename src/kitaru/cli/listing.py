@@ -13,7 +13,8 @@ from typing import NamedTuple
 from kitaru.cli import style
 from kitaru.cli.canvas import Line, Piece, Screen, columns_of, cut, one_line, padded
 from kitaru.cli.times import ago, full, lasted, took
-from kitaru.model import Execution, ExecutionStatus
+from kitaru.model import Execution
+from kitaru.status import ExecutionStatus
 
 FULL_ID_COLUMNS = 104
 SHRUNK_COLUMNS = 9

@@ -13,7 +13,7 @@ from kitaru.cli.running import import_flow
 from kitaru.cli.shown import as_data
 from kitaru.client import KitaruClient
 from kitaru.importing import said_folder
-from kitaru.model import LivePlan
+from kitaru.plans import LivePlan
 
 _LOOKS = {"fine": "completed", "runs anew": "drifted", "stops": "failed"}
 _COUNTED = {

@@ -15,9 +15,10 @@ from kitaru.cli.region import ESCAPES
 from kitaru.cli.shown import as_data
 from kitaru.cli.style import DIM, ERROR, WARNING
 from kitaru.lookup import checked_limit
-from kitaru.model import ExecutionStatus, LogEntry
+from kitaru.model import LogEntry
 from kitaru.records import status_of
 from kitaru.settings import resolve
+from kitaru.status import ExecutionStatus
 
 POLL_SECONDS = 0.25
 

@@ -15,7 +15,7 @@ from kitaru.cli.shown import as_data
 from kitaru.cli.times import lasted
 from kitaru.client import KitaruClient
 from kitaru.errors import KitaruError
-from kitaru.model import Plan, PlannedCall
+from kitaru.plans import Plan, PlannedCall
 
 FOLD_ABOVE = 8
 

@@ -34,7 +34,8 @@ from kitaru.cli.shown import shell_word
 from kitaru.cli.times import ago, full, lasted, took
 from kitaru.cli.tree import Node, build
 from kitaru.codes import kind_of
-from kitaru.model import CheckpointCall, Execution, ExecutionStatus, PendingWait
+from kitaru.model import CheckpointCall, Execution, PendingWait
+from kitaru.status import ExecutionStatus
 
 MAX_LINES = 200
 MAX_PREVIEW = 300

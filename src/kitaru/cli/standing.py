@@ -16,8 +16,9 @@ from kitaru._store.protocol import ExecutionRow, Owner, Recorded
 from kitaru.cli.place import Place
 from kitaru.fleet import QueueDepth, Queues
 from kitaru.lookup import id_prefix_at
-from kitaru.model import ExecutionStatus, PendingWait
+from kitaru.model import PendingWait
 from kitaru.records import instant
+from kitaru.status import ExecutionStatus
 
 GROWTH_DAYS = 7
 MAX_FILES_MEASURED = 100_000
