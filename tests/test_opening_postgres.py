@@ -107,6 +107,7 @@ def test_two_projects_in_one_database_do_not_see_each_other(
     ]
     assert [len(ids) for ids in exec_ids] == [1, 1]
     assert exec_ids[0] != exec_ids[1]
+    assert "2 executions, 2 outcomes of calls in all projects\n" in bank.kitaru("status").stdout
 
 
 def test_what_another_project_has_is_not_found_by_its_id(

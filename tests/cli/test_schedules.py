@@ -53,7 +53,7 @@ def test_schedules_are_listed_for_people_and_programs(timed: Project) -> None:
 
 
 def test_a_schedule_is_paused_and_resumed(timed: Project) -> None:
-    assert "is paused: paused since" in timed.run("schedules", "pause", "report").stdout
+    assert "Europe/Berlin) is paused since 2" in timed.run("schedules", "pause", "report").stdout
     (item,) = timed.ask("schedules", "list")["items"]
     assert (item["state"], item["due_at"]) == ("paused", None)
     assert timed.ask("schedules", "resume", "report")["item"]["state"] == "unserved"

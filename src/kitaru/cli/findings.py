@@ -77,7 +77,8 @@ def about_size(standing: Standing) -> Finding:
         parts.append("and more: only the first files were measured")
     recorded = standing.recorded
     executions, outcomes = _counted(recorded.executions, recorded.calls)
-    return Finding("size", "ok", f"{', '.join(parts)}; {executions}, {outcomes} of calls")
+    whose = " in all projects" if standing.info["backend"] == "postgresql" else ""
+    return Finding("size", "ok", f"{', '.join(parts)}; {executions}, {outcomes} of calls{whose}")
 
 
 def _counted(executions: int, outcomes: int) -> tuple[str, str]:
@@ -139,7 +140,7 @@ def _about_server(info: Mapping[str, Any], examined: Mapping[str, Any]) -> Itera
     else:
         # A file system that never tears a page needs no full pages in the log.
         level: Level = "warning" if off == ["full_page_writes"] else "problem"
-        remedy = f"turn on, in postgresql.conf or for this role: {', '.join(off)}"
+        remedy = f"turn on in postgresql.conf: {', '.join(off)}"
         yield Finding("durability", level, text, (remedy,))
     library = f"{engine_of(info)} ({examined['library']})"
     yield Finding("database", "ok", f"{library}, schema {info['schema_version']}")

@@ -83,5 +83,8 @@ def _tell(session: Session, found: FlowSchedule) -> None:
         session.item(as_data(found))
         return
     when = "" if found.due_at is None else f", next at {full(found.due_at)}"
-    reason = "" if found.reason is None else f": {found.reason}"
-    print_text(f"{found.flow_name} ({found.cron}, {found.timezone}) is {found.state}{when}{reason}")
+    stands = f"{found.state}{when}"
+    if found.reason is not None:
+        # That of a paused one begins with the word itself.
+        stands = found.reason if found.state == "paused" else f"{stands}: {found.reason}"
+    print_text(f"{found.flow_name} ({found.cron}, {found.timezone}) is {stands}")
