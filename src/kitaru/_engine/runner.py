@@ -5,9 +5,9 @@ the running, and nothing here sleeps. ``tick()`` acts and says how long it has
 nothing to do; ``host.py`` calls it.
 
 Every execution that this process is to run is a :class:`Candidate` until it is
-claimed. ``places.py`` says which may begin beside what runs, ``claiming.py`` claims
-them, ``launching.py`` runs them, ``noticing.py`` keeps what is parked, ``adopting.py``
-finds what nobody alive runs, and ``draining.py`` lets go.
+claimed. ``births.py`` records new ones, ``places.py`` says which may begin beside what runs,
+``claiming.py`` claims them, ``launching.py`` runs them, ``noticing.py`` keeps what is parked,
+``adopting.py`` finds what nobody alive runs, and ``draining.py`` lets go.
 """
 
 from __future__ import annotations
@@ -35,18 +35,13 @@ from kitaru._engine.pool import Pool
 from kitaru._engine.run import Run
 from kitaru._engine.services import Services
 from kitaru._engine.serving import Serving
-from kitaru._engine.within import Within
 from kitaru._store.protocol import (
     NO_FACTS,
     ExecutionRow,
-    Fenced,
     Finish,
     Hint,
     Release,
-    Start,
-    Started,
 )
-from kitaru.errors import KitaruStateError
 
 
 class Runner:
@@ -93,111 +88,21 @@ class Runner:
         self._flows.close()
         self.ownership.retire()
 
-    # --- starting -----------------------------------------------------------------------
+    # --- taking -------------------------------------------------------------------------
 
-    def start(
-        self, flow: FlowSpec, new: Start, context: Context | None = None
-    ) -> tuple[ExecutionRow, Completion | None]:
-        """Record a new execution and launch it here -> (row, completion).
-
-        With a key that exists already, the existing one is the answer, launched
-        here if it is abandoned. Born running if there is room, so that the
-        whole of a flow costs one commit more than its checkpoints and its end.
-        """
-        self.ownership.number()
-        counted = False
-        try:
-            with self._lock:
-                room = self._room(flow, new.parent_exec_id)
-                if room:
-                    self.places.starting += 1
-                    counted = True
-            row, completion = self._record_new(flow, new, context, room=room)
-        finally:
-            if counted:
-                with self._lock:
-                    self.places.starting -= 1
-                    self._idle.notify_all()
-            # A suspect may have stood back because of this start.
-            self.dispatch()
-        if completion is None:
-            return row, self.take_by_key(flow, row, new, context)
-        return row, completion
-
-    def enqueue(
-        self,
-        flow: FlowSpec,
-        new: Start,
-        context: Context | None = None,
-        within: Within | None = None,
-    ) -> tuple[ExecutionRow, None]:
-        """Record a new execution for a worker to run; with a key, find the one that has it."""
-        self.events.look()
-        new = new._replace(owner=None, home=None)
-        started: Started = self.store.apply(new) if within is None else within.start(new)
-        if not started.created:
-            check_same_inputs(flow, started.row, new)
-        elif within is None:  # else nobody may hear of it before the commit
-            self.events.written(started.row, new, started)
-        return started.row, None
-
-    def take_by_key(
-        self, flow: FlowSpec, row: ExecutionRow, new: Start, context: Context | None = None
-    ) -> Completion | None:
-        """Run the execution that has the key, if nobody does; refuse other inputs."""
-        check_same_inputs(flow, row, new)
-        return self.take(flow, row, context)
-
-    def _record_new(
-        self, flow: FlowSpec, new: Start, context: Context | None, *, room: bool
-    ) -> tuple[ExecutionRow, Completion | None]:
-        """Record it, and launch or queue it; no completion if its key existed."""
-        self.events.look()
-        # Known before it is committed: another thread with the same key must find
-        # who runs it here, and not take it for something that was dropped.
-        completion = Completion(new.exec_id)
+    def reserve(self, flow: FlowSpec, parent: str | None) -> bool:
+        """Whether a new execution may begin at once: if so, one more is starting."""
         with self._lock:
-            self._completions[new.exec_id] = completion
+            room = self._room(flow, parent)
+            if room:
+                self.places.starting += 1
+        return room
 
-        def run_it(row: ExecutionRow) -> None:
-            candidate = Candidate(row, flow, context or copy_context(), completion)
-            with self._lock:
-                if row.owner is not None:
-                    self.launch(candidate, row)
-                else:  # no thread was free, or no slot of its queue
-                    self._be_awake()
-                    self._candidates.append(candidate)
-
-        try:
-            started = self._apply_start(new, room=room)
-        except BaseException as error:
-            # Ctrl-C may come after the commit: it then means what it means right
-            # after run() has returned, or nobody would ever run what is ours.
-            row = None if isinstance(error, Exception) else self.store.find_execution(new.exec_id)
-            if row is not None:
-                run_it(row)
-            else:
-                self.forget(completion)
-            raise
-        if not started.created:
-            self.forget(completion)
-            return started.row, None
-        self.events.written(started.row, new, started)
-        run_it(started.row)
-        return started.row, completion
-
-    def _apply_start(self, new: Start, *, room: bool) -> Started:
-        owner = self.ownership.number()
-        try:
-            started: Started = self.store.apply(
-                new._replace(owner=owner if room else None, home=owner)
-            )
-        except Fenced as refusal:
-            if not self.ownership.goes_on(refusal, owner):
-                raise
-            owner = self.ownership.number()
-            started = self.store.apply(new._replace(owner=owner if room else None, home=owner))
-        return started
+    def started(self) -> None:
+        """What was starting runs, or does not."""
+        with self._lock:
+            self.places.starting -= 1
+            self._idle.notify_all()
 
     def _room(self, flow: FlowSpec, parent: str | None) -> bool:
         """Whether a new execution may begin at once."""
@@ -206,6 +111,20 @@ class Runner:
         if self.ownership.is_suspended:
             return False
         return self.places.has_room(flow, parent)
+
+    def expect(self, completion: Completion) -> None:
+        """Somebody may ask for an execution that is about to be recorded."""
+        with self._lock:
+            self._completions[completion.exec_id] = completion
+
+    def run_new(self, candidate: Candidate) -> None:
+        """Launch what was born running, and list the other among those that are to run here."""
+        with self._lock:
+            if candidate.row.owner is not None:
+                self.launch(candidate, candidate.row)
+            else:  # no thread was free, or no slot of its queue
+                self._be_awake()
+                self._candidates.append(candidate)
 
     def take(
         self,
@@ -382,9 +301,7 @@ class Runner:
                 claim(self, candidate)
             finally:
                 # And round again: somebody may have stood back because of this claim.
-                with self._lock:
-                    self.places.starting -= 1
-                    self._idle.notify_all()
+                self.started()
 
     def _dispatch_when_renewed(self) -> None:
         """What is to run here is claimed once the lease is renewed. Called with the lock held."""
@@ -542,12 +459,3 @@ class Runner:
             completions = list(self._completions.values())
             self._completions.clear()
         return completions
-
-
-def check_same_inputs(flow: FlowSpec, row: ExecutionRow, new: Start) -> None:
-    if row.inputs_digest != new.inputs_digest:
-        raise KitaruStateError(
-            f"key {new.key!r} of flow {flow.name!r} belongs to execution {row.exec_id}, which "
-            "was started with other inputs: use another key, or the same inputs",
-            code="key-used-with-other-inputs",
-        )

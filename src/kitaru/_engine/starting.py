@@ -14,6 +14,7 @@ from kitaru._core.objects import captured_values
 from kitaru._core.payload import Payload
 from kitaru._core.values import encode
 from kitaru._core.values.classes import FRESH, take_fresh
+from kitaru._engine import births
 from kitaru._engine.children import Child, place_for_child, start_child
 from kitaru._engine.claiming import DECLARED_DEAD
 from kitaru._engine.context import Place
@@ -22,7 +23,7 @@ from kitaru._engine.execution import Completion, FlowSpec
 from kitaru._engine.fingerprint import code_digest
 from kitaru._engine.queueing import NOTHING_SAID, Queueing, say_limits
 from kitaru._engine.replaying import Replay, replay_of_child
-from kitaru._engine.runner import Runner, check_same_inputs
+from kitaru._engine.runner import Runner
 from kitaru._engine.services import Services
 from kitaru._engine.watch import say_local_classes
 from kitaru._engine.within import Within
@@ -131,8 +132,8 @@ def _start(
     if found is not None:
         return found
     if enqueue:
-        return runner.enqueue(flow, new, context, within)
-    return runner.start(flow, new, context)
+        return births.enqueue(runner, flow, new, within)
+    return births.start(runner, flow, new, context)
 
 
 def _refuse_queueing(flow: FlowSpec, queueing: Queueing) -> None:
@@ -200,8 +201,8 @@ def _find_by_alias(
         row = runner.store.find_by_key(project=new.project, flow_id=alias, key=new.key)
         if row is not None:
             if take:
-                return row, runner.take_by_key(flow, row, new)
-            check_same_inputs(flow, row, new)
+                return row, births.take_by_key(runner, flow, row, new)
+            births.check_same_inputs(flow, row, new)
             return row, None
     return None
 
