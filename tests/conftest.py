@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as of_hypothesis
 from tests import postgres
 
+import kitaru
 from kitaru import app, settings
 from kitaru._store.postgres.store import PostgresStore
 from kitaru.env import SystemEnv
@@ -21,6 +23,13 @@ of_hypothesis.register_profile(
     "patient", of_hypothesis(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 of_hypothesis.load_profile("patient")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile us for the thousand processes that tests start: pytest, because we have a plugin,
+    keeps what it compiles of us under names of its own, and most of them keep nothing."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(Path(kitaru.__file__).parent, quiet=2)
 
 
 @pytest.fixture(autouse=True)

@@ -235,3 +235,10 @@ def test_what_the_check_leaves_out_elsewhere_is_there(check: ModuleType) -> None
         ignored = [word.partition("=")[2] for word in usual if word.startswith("--ignore-glob=")]
         assert ignored
         assert [path for path in ignored if not glob(path)] == []
+
+
+def test_what_tests_start_finds_us_compiled() -> None:
+    sources = list((ROOT / "src" / "kitaru").rglob("*.py"))
+    assert len(sources) > 100
+    kept = [Path(importlib.util.cache_from_source(str(source))) for source in sources]
+    assert [path for path in kept if not path.exists()] == []
