@@ -27,7 +27,7 @@ from .server import executions, owners
 
 LEASE_SECONDS = 2.0
 FOR_EVER_SECONDS = 1e6
-HANG_SECONDS = 30.0
+HANG_SECONDS = 240.0
 
 _LIVING = """select count(*) from pg_stat_activity
 where datname = current_database() and application_name = 'kitaru'"""

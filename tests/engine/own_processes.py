@@ -92,7 +92,7 @@ def fails() -> None:
     raise Odd(why="it must")
 
 
-@own(timeout=0.3)
+@own(timeout=3600.0)
 def hangs(pids: str) -> None:
     sleeper = subprocess.Popen(["sleep", "1000"])
     Path(pids).write_text(f"{os.getpid()} {sleeper.pid}")

@@ -486,7 +486,7 @@ def waits_long() -> list[str]:
 def until(what: Any) -> None:
     """Wait for something that another thread brings about."""
     patience = threading.Event()
-    for _ in range(2000):
+    for _ in range(int(PATIENCE_SECONDS / 0.01)):
         if what():
             return
         patience.wait(0.01)

@@ -15,10 +15,13 @@ from typing import Any
 import pytest
 
 import kitaru
-from kitaru import KitaruClient, checkpoint, flow
+from kitaru import KitaruClient, app, checkpoint, flow
+from kitaru._engine import own_process
+from kitaru.env import SystemEnv
 
 from . import own_processes as far
 from .own_processes import Odd, Point
+from .waits_kit import Hurried, SetEnv
 
 MAX_SECONDS = 120
 
@@ -153,9 +156,18 @@ def test_a_result_that_cannot_be_stored_is_told_with_its_path() -> None:
 # --- what is killed -------------------------------------------------------------------------------
 
 
-def test_a_timeout_kills_the_process_and_all_that_it_started(tmp_path: Path) -> None:
+def test_a_timeout_kills_the_process_and_all_that_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pids = tmp_path / "pids"
-    name, message, code = failure("hangs", str(pids))
+    clock = Hurried()
+    app.use_env(clock)
+    monkeypatch.setattr(own_process, "_MAX_WAIT_SECONDS", 0.02)
+    handle = caught.run("hangs", [str(pids)])
+    wait_for_file(pids)
+    clock.ahead_seconds = 3600.0
+    name, message, code = handle.wait()
+    app.use_env(SystemEnv())
     assert (name, code) == ("KitaruTimeoutError", "checkpoint-timed-out")
     assert "its process was killed with all that it had started" in message
     for pid in pids.read_text().split():
@@ -349,7 +361,12 @@ def test_a_body_that_asks_ends_when_its_execution_is_cancelled(tmp_path: Path) -
 
 def test_the_deadline_of_the_execution_kills_the_process(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
-    handle = call.options(timeout=2).run("sleeps", [str(begun)])
+    clock = SetEnv()
+    app.use_env(clock)
+    handle = call.options(timeout=3600).run("sleeps", [str(begun)])
+    wait_for_file(begun)
+    clock.ahead_seconds = 3600.0
+    app.use_env(SystemEnv())
     with pytest.raises(kitaru.KitaruExecutionError, match="time"):
         handle.wait(MAX_SECONDS)
     assert handle.status.value == "failed"

@@ -24,6 +24,7 @@ from kitaru.env import SystemEnv
 from kitaru.errors import KitaruContextError, KitaruTimeoutError, KitaruUsageError
 
 from .looking import PATIENCE_SECONDS, Gate, calls
+from .waits_kit import Hurried
 
 SOON = 0.05
 HOUR = 3600.0
@@ -35,15 +36,6 @@ SEEN: list[Any] = []
 def _nothing_planned() -> None:
     PLAN.clear()
     SEEN.clear()
-
-
-class Hurried(SystemEnv):
-    """The real environment, with a clock that bodies set forward."""
-
-    ahead_seconds = 0.0
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self.ahead_seconds
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from kitaru.cli.entry import perform
 from kitaru.testing import isolated_store
 
 from .damage import BLOBS, REFUSED, USABLE, database, sql
+from .doors import PATIENCE_SECONDS
 from .programs import Program, alone
 
 pytestmark = pytest.mark.timeout(600)
@@ -73,7 +74,7 @@ def visit(folder: Path) -> tuple[list[KitaruError], list[Any]]:
     with isolated_store(folder):
         for key in ("k", "another"):
             try:
-                results.append(agent.options(key=key).run(1).wait(timeout=20))
+                results.append(agent.options(key=key).run(1).wait(timeout=PATIENCE_SECONDS))
             except KitaruError as error:
                 errors.append(error)
         try:
@@ -284,11 +285,11 @@ def test_a_store_that_stays_locked_is_an_error_and_then_works(
     with isolated_store(store):
         assert holder.stdout.readline() == "locked\n"
         with pytest.raises(KitaruBackendError, match="write lock") as caught:
-            agent.options(key="locked").run(1).wait(timeout=20)
+            agent.options(key="locked").run(1).wait(timeout=PATIENCE_SECONDS)
         assert caught.value.code in ("store-locked", "recording-stopped")
         assert len(KitaruClient().executions.list()) == 1, "reading goes on"
-        holder.communicate("", timeout=20)
-        assert agent.options(key="locked").run(1).wait(timeout=20) == RESULT
+        holder.communicate("", timeout=PATIENCE_SECONDS)
+        assert agent.options(key="locked").run(1).wait(timeout=PATIENCE_SECONDS) == RESULT
 
 
 FULL = """
@@ -336,14 +337,14 @@ def fills() -> int:
 def test_a_small_file_system_that_fills_up_keeps_what_it_holds(small_disk: Path) -> None:
     folder = small_disk / "store"
     with isolated_store(folder), pytest.raises(KitaruError) as caught:
-        fills.options(key="k").run().wait(timeout=20)
+        fills.options(key="k").run().wait(timeout=PATIENCE_SECONDS)
     check_message(caught.value)
     for blob in (folder / "blobs").rglob("*"):
         if blob.is_file():
             blob.chmod(0o600)
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     with isolated_store(folder):
-        assert fills.options(key="k").run().wait(timeout=20) == 20 * 300_000
+        assert fills.options(key="k").run().wait(timeout=PATIENCE_SECONDS) == 20 * 300_000
         (execution,) = KitaruClient().executions.list()
         assert len(execution.list_checkpoints()) == 20
 
