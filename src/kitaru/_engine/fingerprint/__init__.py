@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 from weakref import ref
 
 from kitaru._engine.fingerprint.bytecode import VERSION, read
+from kitaru._engine.fingerprint.labels import digest_of
 from kitaru._engine.fingerprint.looks import callable_of, cells, kitaru_function, partial_pieces
 from kitaru._engine.fingerprint.plain import frame, plain, text
 from kitaru._engine.fingerprint.project import Project
-from kitaru._engine.fingerprint.walk import NEVER_AGAIN, Walk, digest_of
+from kitaru._engine.fingerprint.walk import NEVER_AGAIN, Walk
 
 __all__ = ["Fingerprint", "code_digest", "fingerprint"]
 
