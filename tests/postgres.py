@@ -22,7 +22,8 @@ _numbers = itertools.count()
 
 
 def kind() -> str:
-    """Which PostgreSQL: a wheel's (``embedded``, ``pixeltable``) or the ``system``'s."""
+    """Which PostgreSQL: a wheel's (``embedded``, ``pixeltable``), the ``system``'s, or that of the
+    folder with its programs."""
     return os.environ.get("KITARU_TEST_POSTGRES", "embedded")
 
 

@@ -164,7 +164,7 @@ _USAGE = {
     # Which store
     "store-folder-taken": "The folder for the store holds other things.",
     "store-not-found": "There is no store yet.",
-    "store-place-invalid": "The store's place can be no folder.",
+    "store-place-invalid": "The store's place can be no store.",
     "store-place-unknown": "Nothing says where the store should be.",
     "project-not-said": "A database may hold several projects, and nothing says which this is.",
     "driver-not-installed": "The driver of the database is not installed.",

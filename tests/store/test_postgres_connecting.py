@@ -68,7 +68,24 @@ def test_a_server_that_lets_nobody_in_is_told_from_one_that_is_away(postgres_url
     without_tls = refused(make_conninfo(postgres_url, sslmode="require"))
     assert without_tls.code == "store-may-not-be-used"
     assert "SSL" in str(without_tls)
+    direct = {"sslmode": "require", "sslnegotiation": "direct"}
+    assert refused(make_conninfo(postgres_url, **direct)).code == "store-may-not-be-used"
+    assert refused(make_conninfo(postgres_url, port="1", **direct)).code == "store-away"
     assert refused(make_conninfo(postgres_url, port="1")).code == "store-away"
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("postgresql://db:door/app", "a port is a number"),
+        ("postgresql://db:99999/app", "a port is a number"),
+        ("service=no_such dbname=app", "leads to no server"),
+    ],
+)
+def test_an_address_that_leads_nowhere_is_no_server_that_is_away(url: str, says: str) -> None:
+    with pytest.raises(KitaruUsageError, match=says) as caught:
+        Database(url).connect()
+    assert caught.value.code == "store-place-invalid"
 
 
 @pytest.mark.parametrize(

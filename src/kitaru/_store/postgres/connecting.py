@@ -16,13 +16,14 @@ from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import Ping
 from psycopg.types.numeric import Int8BinaryDumper
 from psycopg.types.string import StrBinaryDumper
 
 from kitaru._core.names import did_you_mean
 from kitaru._store.address import Address
 from kitaru._store.postgres.connection import BEGIN, PREPARED_STATEMENTS, Connection, literal
-from kitaru._store.postgres.errors import away, backend_error, not_let_in, unfit
+from kitaru._store.postgres.errors import away, backend_error, not_let_in, text_of, unfit
 from kitaru.env import Env
 from kitaru.errors import KitaruBackendError, KitaruUsageError
 
@@ -87,21 +88,30 @@ class Connector:
         self._has_connected = True
         return connection
 
-    def _why_not(self, error: psycopg.Error) -> KitaruBackendError:
+    def _why_not(self, error: psycopg.Error) -> KitaruBackendError | KitaruUsageError:
         """The server that answers, and lets nobody in, is another thing than one that is away.
 
         One that has let us in before will do so again, or its message says why not.
         """
-        if not self._has_connected and self._answers():
+        found = None if self._has_connected else self._ping()
+        if found == Ping.OK:
             return not_let_in(error, self._address)
+        if found == Ping.NO_ATTEMPT:
+            return KitaruUsageError(
+                f"{self._address} leads to no server ({text_of(error)}): mend what it says, or the "
+                "service or variable that it takes that from",
+                code="store-place-invalid",
+            )
         return away(error, self._address, "Nothing was changed")
 
-    def _answers(self) -> bool:
-        """Whether a server listens there; of whatever TLS it has, and told no password of ours."""
+    def _ping(self) -> Ping:
+        """Whether a server listens there, whatever TLS it has. It is told no password of ours."""
         plainly = {"sslmode": "disable", "sslrootcert": "", "gssencmode": "disable"}
+        if "sslnegotiation" in known_options():  # of libpq since 17
+            plainly["sslnegotiation"] = "postgres"
         unsaid = {"password": "-", "passfile": os.devnull, "channel_binding": "prefer"}
         told = make_conninfo(self._address.secret(), **(self._defaults | plainly | unsaid))
-        return psycopg.pq.PGconn.ping(told.encode()) == psycopg.pq.Ping.OK
+        return Ping(psycopg.pq.PGconn.ping(told.encode()))
 
     def _prepare(self, connection: Connection, bounded: bool) -> None:
         # One type a parameter, whatever its value: one statement is prepared once.
@@ -186,7 +196,10 @@ def _understood(address: Address) -> dict[str, Any]:
     hidden = re.match(r"\w+://[^:?@/]*:([^?]*)@", address.secret())
     if hidden is None or not re.search(r"[/@#?\s]", hidden[1]):
         try:
-            return conninfo_to_dict(address.secret())
+            said = conninfo_to_dict(address.secret())
+            if all(map(_is_port, str(said.get("port") or "").split(","))):
+                return said
+            why = " (a port is a number from 1 to 65,535)"
         except psycopg.Error as error:
             why = _unknown(address, str(error))
     else:
@@ -204,8 +217,16 @@ def _unknown(address: Address, complaint: str) -> str:
     found = re.match(r'invalid (?:URI query parameter:|connection option) "(\w+)"', complaint)
     if found is None or f"{found[1]}=" not in address:
         return ""
-    known = [each.keyword.decode() for each in psycopg.pq.Conninfo.get_defaults()]
-    return f" (there is no option {found[1]!r}.{did_you_mean(found[1], known)})"
+    return f" (there is no option {found[1]!r}.{did_you_mean(found[1], known_options())})"
+
+
+def _is_port(said: str) -> bool:
+    return not said or (said.isdecimal() and 0 < int(said) < 65536)
+
+
+def known_options() -> list[str]:
+    """What may be said in an address, as this libpq knows it."""
+    return [each.keyword.decode() for each in psycopg.pq.Conninfo.get_defaults()]
 
 
 def _defaults(said: dict[str, Any], bounds: Bounds) -> dict[str, Any]:
