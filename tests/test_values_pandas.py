@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.values_kit import digest_bytes, edited, payload_in, quick, run_python, there_and_back
+from tests.values_kit import digest_bytes, edited, quick, refused_elsewhere, there_and_back
 
 from kitaru._core.values import decode, encode
 from kitaru.errors import KitaruValueError
@@ -370,22 +370,12 @@ def test_an_edited_record_is_refused(old: bytes, new: bytes) -> None:
 
 
 def test_without_pandas_a_frame_is_refused_and_nothing_is_imported() -> None:
-    payload = payload_in(
+    said = refused_elsewhere(
         "import pandas as pd\n"
         "from kitaru._core.values import encode\n"
-        "payload = encode(pd.DataFrame({'a': [1]}), what='')\n"
-    )
-    said = run_python(
-        "import sys\n"
-        "import numpy\n"
-        "from kitaru import KitaruValueError\n"
-        "from kitaru._core.payload import Payload\n"
-        "from kitaru._core.values import decode\n"
-        "try:\n"
-        f"    decode({payload}, what='my_checkpoint')\n"
-        "except KitaruValueError as error:\n"
-        "    print(error)\n"
-        "print('pandas' in sys.modules)\n"
+        "payload = encode(pd.DataFrame({'a': [1]}), what='')\n",
+        "pandas",
+        first="import numpy",
     )
     assert "my_checkpoint: at $: it was recorded as a pandas.DataFrame" in said
     assert said.endswith("\nFalse\n")

@@ -49,9 +49,24 @@ def run_python(code: str) -> str:
     return done.stdout
 
 
-def payload_in(code: str) -> str:
-    """Python source of a payload that ``code`` bound to ``payload`` in this process."""
+def refused_elsewhere(code: str, library: str, *, first: str = "") -> str:
+    """What a fresh interpreter says of a payload that ``code`` bound to ``payload`` in this one.
+
+    The path, the error, and on a line of its own whether it has imported ``library``; ``first``
+    is what it runs before.
+    """
     names: dict[str, Any] = {}
     exec(code, names)
     payload = names["payload"]
-    return f"Payload({payload.codec!r}, {payload.data!r}, {payload.digest!r})"
+    return run_python(
+        f"import sys\n{first}\n"
+        "from kitaru import KitaruValueError\n"
+        "from kitaru._core.payload import Payload\n"
+        "from kitaru._core.values import decode\n"
+        "try:\n"
+        f"    decode(Payload({payload.codec!r}, {payload.data!r}, {payload.digest!r}), "
+        "what='my_checkpoint')\n"
+        "except KitaruValueError as error:\n"
+        "    print(error.path, error)\n"
+        f"print({library!r} in sys.modules)\n"
+    )

@@ -19,11 +19,11 @@ import kitaru
 from kitaru import ExecutionStatus, KitaruClient, app, checkpoint, flow
 from kitaru._core.lifecycle import State, WaitState
 from kitaru._core.values import encode
-from kitaru._engine import cancelling
 from kitaru._store.protocol import Cancel, Claim, Expire, Fenced, RegisterOwner, Start
 from kitaru.env import SystemEnv
 from kitaru.errors import KitaruCancelledError, KitaruExecutionError, KitaruStateError
 
+from .cancel_kit import cancel_but_first, wait_cancelled
 from .looking import PATIENCE_SECONDS, Gate, calls, execution
 from .waits_kit import SetEnv, answer, parked, waits
 
@@ -45,41 +45,6 @@ def clock() -> Iterator[SetEnv]:
     yield clock
     end_app()
     app.use_env(SystemEnv())
-
-
-class Racing:
-    """The store, but before a write of a kind something else happens first, once."""
-
-    def __init__(self, store: Any, kind: type, first: Callable[[], object]) -> None:
-        self._store = store
-        self._kind = kind
-        self._first: Callable[[], object] | None = first
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    def apply(self, write: Any) -> Any:
-        if type(write) is self._kind and self._first is not None:
-            first, self._first = self._first, None
-            first()
-        return self._store.apply(write)
-
-
-def cancel_but_first(exec_id: str, first: Callable[[], object]) -> Any:
-    """Cancel an execution; between its reading and its writing something happens."""
-    runner = app.current().runner
-    store, row = runner.store, execution(exec_id)
-    runner.store = Racing(store, Cancel, first)
-    try:
-        return cancelling.cancel(runner, row, by="a test", reason="")
-    finally:
-        runner.store = store
-
-
-def wait_cancelled(handle: Any) -> KitaruCancelledError:
-    with pytest.raises(KitaruCancelledError) as cancelled:
-        handle.wait(PATIENCE_SECONDS)
-    return cancelled.value
 
 
 @checkpoint(cache=False)

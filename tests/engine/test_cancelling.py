@@ -24,6 +24,7 @@ from kitaru.errors import (
     KitaruUsageError,
 )
 
+from .cancel_kit import cancel_but_first, wait_cancelled
 from .looking import PATIENCE_SECONDS, Gate, calls, execution
 
 PLAN: dict[str, Any] = {}
@@ -40,13 +41,6 @@ def _nothing_planned() -> None:
 def be_patient(seconds: float) -> None:
     """How long async bodies may take to end once their execution is to stop."""
     app.current().services.grace_seconds = seconds
-
-
-def wait_cancelled(handle: Any) -> KitaruCancelledError:
-    with pytest.raises(KitaruCancelledError) as cancelled:
-        handle.wait(PATIENCE_SECONDS)
-    assert handle.status is ExecutionStatus.CANCELLED
-    return cancelled.value
 
 
 # --- sync flows ---------------------------------------------------------------------------------
@@ -489,36 +483,6 @@ def test_a_cancelled_execution_can_be_neither_resumed_nor_retried() -> None:
 # --- races, each forced both ways ---------------------------------------------------------------
 
 
-class Racing:
-    """The store, but before a write of a kind something else happens first, once."""
-
-    def __init__(self, store: Any, kind: type, first: Callable[[], object]) -> None:
-        self._store = store
-        self._kind = kind
-        self._first: Callable[[], object] | None = first
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    def apply(self, write: Any) -> Any:
-        if type(write) is self._kind and self._first is not None:
-            first, self._first = self._first, None
-            first()
-        return self._store.apply(write)
-
-
-def cancel_before(kind: type, first: Callable[[], object], exec_id: str) -> Any:
-    """Cancel an execution; between its reading and its writing something happens."""
-    runner = app.current().runner
-    store = runner.store
-    row = execution(exec_id)
-    runner.store = Racing(store, kind, first)
-    try:
-        return cancelling.cancel(runner, row, by="a test", reason="")
-    finally:
-        runner.store = store
-
-
 def test_the_outcome_was_quicker_than_the_cancel() -> None:
     PLAN["flow"] = gate = Gate()
     handle = returns_without_asking.run()
@@ -529,7 +493,7 @@ def test_the_outcome_was_quicker_than_the_cancel() -> None:
         assert handle.wait(PATIENCE_SECONDS) == "a result that lost"
 
     with pytest.raises(KitaruStateError, match="is completed"):
-        cancel_before(Cancel, ends, handle.exec_id)
+        cancel_but_first(handle.exec_id, ends)
     assert handle.get() == "a result that lost"
 
 
@@ -538,7 +502,7 @@ def test_of_two_cancels_the_first_is_on_record_and_both_are_told() -> None:
     handle = returns_without_asking.run()
     gate.wait_until_reached()
 
-    row = cancel_before(Cancel, lambda: handle.cancel(reason="quicker"), handle.exec_id)
+    row = cancel_but_first(handle.exec_id, lambda: handle.cancel(reason="quicker"))
 
     assert row.status is State.CANCELLING
     gate.open()
