@@ -36,6 +36,8 @@ where datname = current_database() and application_name = 'kitaru'"""
 class FleetServer(ForkServer):
     """A :class:`ForkServer` whose lives share the database at that URL."""
 
+    all_is_in_files = False
+
     def __init__(self, folder: Path, url: str) -> None:
         super().__init__(folder)
         postgres.give_time(url)

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,9 @@ def without_marks(outcome: Any) -> Any:
 
 class ForkServer:
     """The process that forks lives; one for a test session."""
+
+    all_is_in_files = True
+    """Whatever a dead life leaves is in the folder of its trial."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -176,7 +180,8 @@ class ForkServer:
         found = self._references.get((scenario.name, variant))
         if found is None:
             folder = self.new_folder(scenario)
-            ended = self._live(folder, scenario, number=1, seed=0, variant=variant)
+            look = {"look_at": str(folder)} if scenario.sequential and self.all_is_in_files else {}
+            ended = self._live(folder, scenario, number=1, seed=0, variant=variant, **look)
             assert "result" in ended, f"{scenario.name} fails by itself: {ended}\n{_log(folder)}"
             self._judge(Trial(scenario.name, scenario.sequential), folder, [ended])
             found = self._references[scenario.name, variant] = ended
@@ -241,18 +246,23 @@ class ForkServer:
     def sweep(self, name: str, *, seed: int, thrice: int = 3) -> int:
         """Die at every point of a scenario, and at random points of the second life too.
 
-        What dies before its start is committed leaves nothing of its own: to die there is to
-        die there in any scenario, and one without a prelude does it for all of these.
+        Of neighbours that leave the same files, byte by byte, one is tried: who died at the one
+        or at the other is the same to all who come. That is known where things happen one after
+        another. And what dies before its start is committed leaves nothing of its own: to die
+        there is to die there in any scenario, and one without a prelude does it for all of these.
         """
         scenario = SCENARIOS[name]
-        points = self.reference(scenario, scenario.variants[0])["points"]
+        reference = self.reference(scenario, scenario.variants[0])
+        points, left = reference["points"], reference["left"]
         count = len(points)
         nothing_yet = 0
         if not scenario.prelude and name != FIRST and points[: len(BEFORE_START)] == BEFORE_START:
             nothing_yet = len(BEFORE_START)
-        for death in range(nothing_yet + 1, count + 1):
-            self.trial(name, death, seed=seed + death)
         die = random.Random(f"{seed}/{name}")
+        deaths = range(nothing_yet + 1, count + 1)
+        for _, alike in groupby(deaths, lambda death: left[death - 1] if left else death):
+            death = die.choice(list(alike))
+            self.trial(name, death, seed=seed + death)
         for _ in range(thrice):
             self.trial(
                 name, die.randint(1, count), die.randint(1, count), seed=die.randrange(1 << 30)

@@ -6,7 +6,9 @@ a child opens, kills and leaves behind is the child's alone.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
+import hashlib
 import importlib
 import json
 import os
@@ -17,6 +19,7 @@ import sys
 import tempfile
 import threading
 import traceback
+from pathlib import Path
 from typing import Any
 
 STUCK_SECONDS = 120.0
@@ -26,24 +29,49 @@ STUCK_SECONDS = 120.0
 class CrashingEnv:
     """The real environment, except that this process is killed at its ``crash_at``-th point."""
 
-    def __init__(self, crash_at: int | None, crash_named: str | None, tell: int) -> None:
+    def __init__(
+        self, crash_at: int | None, crash_named: str | None, tell: int, look_at: str | None = None
+    ) -> None:
         from kitaru.env import SystemEnv
 
         real = SystemEnv()
         self.now, self.monotonic, self.new_id = real.now, real.monotonic, real.new_id
         self.random_bytes, self.jitter = real.random_bytes, real.jitter
         self.points: list[str] = []
+        self.left: list[str] = []
+        """What would be left by who dies there, in the folder that is looked at, for each point."""
+        self._look_at = look_at
         self._crash_at = crash_at
         self._crash_named = crash_named
         self._tell = tell
         self._lock = threading.Lock()
 
+    def passed(self) -> dict[str, list[str]]:
+        """The points so far, and what each would leave; no thread is between the two."""
+        with self._lock:
+            return {"points": list(self.points), "left": list(self.left)}
+
     def crash_point(self, name: str) -> None:
         with self._lock:
             self.points.append(name)
+            if self._look_at is not None:
+                self.left.append(_digest(self._look_at))
             if len(self.points) == self._crash_at or name == self._crash_named:
                 os.write(self._tell, json.dumps({"died_at": name}).encode())
                 os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _digest(folder: str) -> str:
+    """Of all files there, but for the memory that SQLite's processes share: it is made anew from
+    the others once all of them are dead."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(folder).rglob("*")):
+        if path.name.endswith("-shm"):
+            continue
+        with contextlib.suppress(IsADirectoryError, FileNotFoundError):  # gone since it was listed
+            data = path.read_bytes()
+            digest.update(f"{path} {len(data)} ".encode() + data)
+    return digest.hexdigest()
 
 
 def live(order: dict[str, Any], tell: int) -> None:
@@ -57,7 +85,7 @@ def live(order: dict[str, Any], tell: int) -> None:
         importlib.import_module(order["also"]).enter()
     os.environ.update(order["settings"])
     scenario = SCENARIOS[order["scenario"]]
-    env = CrashingEnv(order.get("crash_at"), order.get("crash_named"), tell)
+    env = CrashingEnv(order.get("crash_at"), order.get("crash_named"), tell, order.get("look_at"))
     app.use_env(env)
     begin(Life(order["life"], order["seed"], order["variant"], order["journal"]))
     told: dict[str, Any]
@@ -69,7 +97,7 @@ def live(order: dict[str, Any], tell: int) -> None:
         traceback.print_exc()
     if order["life"] == 0:
         app.current().store.close()
-    told["points"] = env.points
+    told |= env.passed()
     os.write(tell, json.dumps(told).encode())
 
 
