@@ -61,8 +61,9 @@ def static_steps() -> list[Step]:
 
 
 CORES = os.cpu_count() or 1
-# A test waits half of its time, for a process, a lease, a disk: so there are more than cores.
-WORKERS = min(2 * CORES, 8)
+# A test waits now and then, for a process, a lease, a disk: so there are more than cores, and no
+# more than it takes to keep these busy, for what waits for an instant has to wait longer then.
+WORKERS = min(CORES + (CORES + 1) // 2, 8)
 WORKERS_ELSEWHERE = min(CORES, 4)
 
 TESTS_LOG = ROOT / "build" / "tests.log"
