@@ -52,6 +52,7 @@ from kitaru.errors import (
     KitaruTimeoutError,
 )
 from kitaru.pending import Pending
+from kitaru.status import ExecutionStatus
 
 if TYPE_CHECKING:
     from kitaru._engine.children import Child
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
     from kitaru._engine.run import Run
     from kitaru._engine.within import Within
     from kitaru._store.protocol import ExecutionRow
-    from kitaru.status import ExecutionStatus
 
 R = TypeVar("R")
 
@@ -144,8 +144,6 @@ class FlowHandle(Generic[R]):
     @property
     def status(self) -> ExecutionStatus:
         """What the execution is doing, read now: ``interrupted`` if its owner is dead."""
-        from kitaru.status import ExecutionStatus
-
         if self._within is not None:
             self._row()
         state, _, owner = self._app.store.get_status(self._row_id)
