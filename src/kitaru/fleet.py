@@ -45,9 +45,9 @@ class QueueDepth:
     """What stands in a queue.
 
     ``ready``: may begin by now, as soon as a worker and the limits have room; ``delayed``: its
-    hour is still to come. ``oldest_at`` is when the oldest that is ready was enqueued, or due;
-    what was handed back, answered or retried counts from when it was enqueued. ``limit`` is how
-    many of the queue may run at once, None: as many as like.
+    hour is still to come. ``oldest_at`` is since when the oldest that is ready might have begun:
+    enqueued, due, or pending again (handed back, answered, retried). ``limit`` is how many of the
+    queue may run at once, None: as many as like.
     """
 
     name: str
@@ -124,7 +124,7 @@ class Queues:
     def list(self) -> FoundQueues:
         """Every queue in which something stands, or of which something runs, by name.
 
-        Reads all that is not finished: not for asking many times a second.
+        Counts all that is not finished, in an index: not for asking many times a second.
         """
         limits = {limit.name: limit for limit in self._store.list_limits(project=self._project)}
         rows = self._store.list_queues(project=self._project, at=self._env.now())

@@ -23,8 +23,10 @@ from kitaru._store.protocol import (
     Park,
     QueueRow,
     Release,
+    Retry,
     SetLimits,
     Signs,
+    Wake,
     WorkerRow,
 )
 
@@ -420,9 +422,49 @@ def test_what_stands_in_the_queues_is_counted_by_whether_it_may_begin(store: Any
 
     assert store.count_owned(project="demo") == {alive: 1}
     assert store.list_queues(project="demo", at=5_000) == [
-        QueueRow("default", ready=1, delayed=0, running=0, since=5),
+        QueueRow("default", ready=1, delayed=0, running=0, since=9),
         QueueRow("gpu", ready=1, delayed=1, running=1, since=3),
         QueueRow("mail", ready=1, delayed=0, running=0, since=4_000),
     ]
     assert store.list_queues(project="demo", at=3_000)[2] == QueueRow("mail", 0, 1, 0, None)
     assert store.list_queues(project="nobody's", at=5_000) == []
+
+
+def test_what_goes_on_later_is_as_old_in_its_queue_as_it_has_been_there(store: AnyStore) -> None:
+    owner = new_owner(store).id
+
+    def oldest() -> int | None:
+        (row,) = store.list_queues(project="demo", at=90_000)
+        return row.since
+
+    row = started(store, owner, "e-1", at=1).row
+    store.apply(Release(row.id, row.epoch, NO_FACTS, 10_000))
+    assert oldest() == 10_000
+    (row,) = store.apply(ClaimNext("demo", FLOWS, [], owner, 1, 11_000))
+    store.apply(Finish(row.id, row.epoch, None, json_payload("{}"), (), None, NO_FACTS, 12_000))
+    store.apply(Retry(row.id, row.epoch, 20_000))
+    assert oldest() == 20_000
+    (row,) = store.apply(ClaimNext("demo", FLOWS, [], owner, 1, 21_000))
+    store.apply(Park(row.id, row.epoch, (), (), 30_000, "sleep", owner, NO_FACTS, 22_000))
+    store.apply(Wake(row.id, row.epoch + 1, 31_000))
+    assert store.list_queues(project="demo", at=90_000) == [], "its process goes on with it"
+    store.apply(DeclareDead(owner, 40_000))
+    assert oldest() == 40_000
+
+
+def test_the_parent_of_what_ends_is_as_old_in_its_queue_as_that_end(store: AnyStore) -> None:
+    owner = new_owner(store).id
+    parent = started(store, owner, "e-1", at=1).row
+    child = started(
+        store,
+        owner,
+        "e-2",
+        parent_exec_id="e-1",
+        parent_call=b"1" * 16,
+        parent_epoch=parent.epoch,
+        at=2,
+    ).row
+    children = [child.exec_id]
+    store.apply(Park(parent.id, parent.epoch, (), children, None, "child", None, NO_FACTS, 3))
+    store.apply(Finish(child.id, child.epoch, json_payload("1"), None, (), None, NO_FACTS, 7_000))
+    assert [row.since for row in store.list_queues(project="demo", at=90_000)] == [7_000]

@@ -40,13 +40,13 @@ class ControlWrites(QueueWrites):
         if has_slots:
             self._give_back_slots(values[0])
         if parent is not None:
-            self._wake_parent(parent)
+            self._wake_parent(parent, at)
         return True
 
-    def _wake_parent(self, parent: str) -> list[Row]:
+    def _wake_parent(self, parent: str, at: int) -> list[Row]:
         """-> what was woken, as (number, epoch)."""
         found = self._select(self._queries.waiting_epoch, (parent,))
-        return [key for key in found if self._change(self._queries.wake, key)]
+        return [key for key in found if self._change(self._queries.wake, (*key, at))]
 
     def _stop(self, execution: int, epoch: int, at: int) -> bool:
         return self._end(self._queries.stopped, (execution, epoch, at), at)
@@ -69,8 +69,8 @@ class ControlWrites(QueueWrites):
             if self._stop(*key, write.at):
                 return State.CANCELLED
             self._refuse_owner(*key)
-        parked = (write.execution, write.epoch + 1)
-        if self._change(queries.wake_due, (*parked, write.at)):
+        parked = (write.execution, write.epoch + 1, write.at)
+        if self._change(queries.wake_due, parked):
             return State.PENDING
         if self._has_arrived(write) and self._change(queries.wake, parked):
             return State.PENDING
@@ -94,18 +94,18 @@ class ControlWrites(QueueWrites):
         values = (*key, write.at, write.by, *self._bind(write.payload))
         if not self._change(self._queries.answer_wait, values):
             self._refuse_wait(*key, "is not to be answered any more")
-        return self._woken(write.execution)
+        return self._woken(write.execution, write.at)
 
     def expire(self, write: Expire) -> RecordedWait:
         if self._change(self._queries.expire_wait, write):
-            self._woken(write.execution)
+            self._woken(write.execution, write.at)
         return self._wait(write.execution, write.identity)
 
-    def _woken(self, execution: int) -> ExecutionRow:
+    def _woken(self, execution: int, at: int) -> ExecutionRow:
         """The execution as it stands, pending if it was waiting."""
         row = self._standing(execution)
         if row.status is State.WAITING:
-            self._change(self._queries.wake, (execution, row.epoch))
+            self._change(self._queries.wake, (execution, row.epoch, at))
             row = self._standing(execution)
         return row
 

@@ -44,7 +44,7 @@ class Control(Tables):
         )
         is_due = row.due_at is not None and row.due_at <= write.at
         if is_due or self._has_arrived(write):
-            row = self._wake_up(row)
+            row = self._wake_up(row, write.at)
         return row
 
     def _has_arrived(self, write: Park) -> bool:
@@ -62,7 +62,7 @@ class Control(Tables):
         is_due = row.due_at is not None and row.due_at <= write.at
         if row.epoch != write.epoch or row.status is not State.WAITING or not is_due:
             return False
-        self._wake_up(row)
+        self._wake_up(row, write.at)
         return True
 
     def _answer(self, write: Answer) -> ExecutionRow:
@@ -76,7 +76,7 @@ class Control(Tables):
             closed_by=write.by,
             payload=write.payload,
         )
-        return self._wake_up(row)
+        return self._wake_up(row, write.at)
 
     def _expire(self, write: Expire) -> RecordedWait:
         row = self._standing(write.execution)
@@ -84,7 +84,7 @@ class Control(Tables):
         if wait.state is WaitState.OPEN and _is_over(wait, write.at):
             wait = wait._replace(state=WaitState.EXPIRED, closed_at=write.at)
             self._waits[row.id, write.identity] = wait
-            self._wake_up(row)
+            self._wake_up(row, write.at)
         return wait
 
     def _wait(self, row: ExecutionRow, identity: bytes) -> RecordedWait:

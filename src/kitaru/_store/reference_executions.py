@@ -132,6 +132,7 @@ class Executions(Recording, Queues):
         if row.status is State.CANCELLING:
             return self._stop(row, write.at).status
         self._give_back_slots(row.id)
+        self._queued_at[row.id] = write.at
         status = after(row.status, Event.RELEASE)
         row = row._replace(status=status, epoch=row.epoch + 1, owner=None, home=None)
         return self._put(row).status
@@ -174,6 +175,7 @@ class Executions(Recording, Queues):
         row = self._standing(write.execution)
         self._require(row, write.epoch, states_before(Event.RETRY))
         self._reopen(row.id, row.failed_calls)
+        self._queued_at[row.id] = write.at
         return self._put(
             row._replace(
                 status=after(row.status, Event.RETRY),

@@ -234,10 +234,17 @@ class Queues(Control, Owners):
                 counts[queue],
                 delayed[queue],
                 running[queue],
-                min((_since(row) for row in ready if row.queue == queue), default=None),
+                min((self._ready_at(row) for row in ready if row.queue == queue), default=None),
             )
             for queue in sorted({*counts, *delayed, *running})
         ]
+
+    def _ready_at(self, row: ExecutionRow) -> int:
+        """Since when whoever serves its queue might have had it."""
+        queued_at = self._queued_at.get(row.id, row.created_at)
+        home = self._owners.get(row.home or 0)
+        left_at = None if home is None else home.died_at
+        return max(queued_at if row.due_at is None else row.due_at, left_at or 0)
 
     def list_limits(self, *, project: str) -> list[LimitRow]:
         with self._inside():

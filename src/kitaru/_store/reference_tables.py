@@ -69,6 +69,8 @@ class Tables:
         self._codes: dict[tuple[str, str, bytes], tuple[CodeRow, int]] = {}
         self._sources: dict[bytes, bytes] = {}
         self._call_at_death: dict[int, int] = {}
+        self._queued_at: dict[int, int] = {}
+        """Since when executions are pending again."""
         self._waits: dict[tuple[int, bytes], RecordedWait] = {}
         self._intents: dict[tuple[int, bytes, int], IntentRow] = {}
         self._artifacts: dict[int, tuple[int, ArtifactRow]] = {}
@@ -122,10 +124,11 @@ class Tables:
 
     # --- what else happens when an execution goes on or ends ---
 
-    def _wake_up(self, row: ExecutionRow) -> ExecutionRow:
+    def _wake_up(self, row: ExecutionRow, at: int) -> ExecutionRow:
         """Pending, if it is waiting."""
         if row.status is not State.WAITING:
             return row
+        self._queued_at[row.id] = at
         status = after(row.status, Event.WAKE)
         return self._put(row._replace(status=status, due_at=None, status_reason=None))
 
@@ -136,7 +139,7 @@ class Tables:
         self._put(row)
         for other in self._executions.values():
             if other.exec_id == row.parent_exec_id:
-                self._wake_up(other)
+                self._wake_up(other, at)
                 break
         return row
 

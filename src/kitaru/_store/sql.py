@@ -186,9 +186,11 @@ class SqlStore(ControlReads, HousekeepingReads, QueueReads):
         key: str | None = None,
         limit: int,
     ) -> list[ExecutionRow]:
-        states = json.dumps([state.value for state in statuses]) if statuses else None
-        values = (project, flow, states, before, limit, since, key)
-        return self._executions(self._queries.list_executions, values)
+        values = (project, flow, before, limit, since, key)
+        if not statuses:
+            return self._executions(self._queries.list_executions, values)
+        states = json.dumps([state.value for state in dict.fromkeys(statuses)])
+        return self._executions(self._queries.list_by_status, (*values, states))
 
     def first_from(self, exec_id: str) -> int | None:
         found = self._read(self._queries.first_from, (exec_id,))

@@ -217,7 +217,7 @@ class Writes(ControlWrites, HousekeepingWrites, ImportWrites, OwnerWrites, Sched
     def release(self, write: Release) -> State:
         key = (write.execution, write.epoch)
         self._add_facts(*key, write.facts)
-        if self._let_go(self._queries.release, key):
+        if self._let_go(self._queries.release, (*key, write.at)):
             return State.PENDING
         if self._stop(*key, write.at):
             return State.CANCELLED
@@ -253,7 +253,8 @@ class Writes(ControlWrites, HousekeepingWrites, ImportWrites, OwnerWrites, Sched
 
     def retry(self, write: Retry) -> ExecutionRow:
         before = self._standing(write.execution)
-        if not self._change(self._queries.retry, (write.execution, write.epoch, write.deadline_at)):
+        values = (write.execution, write.epoch, write.deadline_at, write.at)
+        if not self._change(self._queries.retry, values):
             self._refuse(before, write.epoch, "be retried: only a failed one is")
         self._reopen(write.execution, before.failed_calls)
         return self._standing(write.execution, strict=True)

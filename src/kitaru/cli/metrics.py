@@ -85,7 +85,7 @@ def _of_queues(queues: Iterable[QueueRow], at: int) -> Iterator[str]:
     yield from family("delayed", text, [(queue, row.delayed) for queue, row in rows])
     text = "Executions that some process runs."
     yield from family("running", text, [(queue, row.running) for queue, row in rows])
-    text = "How long ago the oldest of those that are ready was enqueued, or due; 0: there is none."
+    text = "For how long the oldest of those that are ready might have begun; 0: there is none."
     ages = [(q, 0.0 if r.since is None else max(0, at - r.since) / 1e6) for q, r in rows]
     yield from family("oldest_seconds", text, ages)
 

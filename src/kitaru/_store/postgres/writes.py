@@ -114,8 +114,8 @@ class PostgresWrites(ClaimWrites):
 
     # --- what others are told of, beside the write itself ---
 
-    def _wake_parent(self, parent: str) -> list[Row]:
-        woken = super()._wake_parent(parent)
+    def _wake_parent(self, parent: str, at: int) -> list[Row]:
+        woken = super()._wake_parent(parent, at)
         for number, _ in woken:
             self._database.words.update((QUEUED, str(number)))
         return woken

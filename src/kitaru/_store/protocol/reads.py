@@ -248,7 +248,8 @@ class QueueRow(NamedTuple):
     """Pending ones whose hour is still to come."""
     running: int
     since: int | None
-    """When the oldest of those that are ready was created, or due."""
+    """Since when the oldest of those that are ready may be claimed: created, due, handed back,
+    answered, retried, or left behind by the process that it waited for."""
 
 
 class Head(NamedTuple):

@@ -81,7 +81,7 @@ where id = $1 and epoch = $2 and status in ('running') and owner = $3
 -- name: release
 -- event: release
 update kitaru.executions
-set status = 'pending', epoch = epoch + 1, owner = null, home = null
+set status = 'pending', epoch = epoch + 1, owner = null, home = null, queued_at = $3
 where id = $1 and epoch = $2 and status in ('running')
 returning exists (select 1 from kitaru.slots where execution = $1)
 
@@ -126,7 +126,7 @@ where id = $1 and epoch = $2 and status in ('running')
 -- event: retry
 update kitaru.executions
 set status = 'pending', attempt = attempt + 1, deaths = 0, failed_calls = '', ended_at = null,
-    status_reason = null, deadline_at = $3
+    status_reason = null, deadline_at = $3, queued_at = $4
 where id = $1 and epoch = $2 and status in ('failed')
 
 -- name: give_up
@@ -151,13 +151,13 @@ returning exists (select 1 from kitaru.slots where execution = $1)
 -- event: wake
 -- Something has arrived; the epoch was read in the same transaction.
 update kitaru.executions
-set status = 'pending', due_at = null, status_reason = null
+set status = 'pending', due_at = null, status_reason = null, queued_at = $3
 where id = $1 and epoch = $2 and status in ('waiting')
 
 -- name: wake_due
 -- event: wake
 update kitaru.executions
-set status = 'pending', due_at = null, status_reason = null
+set status = 'pending', due_at = null, status_reason = null, queued_at = $3
 where id = $1 and epoch = $2 and status in ('waiting') and due_at <= $3
 
 -- name: cancel_running
@@ -260,16 +260,30 @@ where project = $1 and strpos(exec_id, $2) > 0
 order by - id limit $3
 
 -- name: list_executions
--- ?2 flow id or name, ?3 JSON list of states, ?4 below this row id, ?6 from this
--- row id on, ?7 key: each may be null.
+-- $2 flow id or name, $3 below this row id, $5 from this row id on, $6 key: each may be null.
 select * from kitaru.execution_rows
 where project = $1
     and ($2::text is null or flow_id = $2 or flow_name = $2)
-    and ($3::text is null or status in (select jsonb_array_elements_text($3::jsonb)))
-    and - id > - coalesce($4::bigint, 9223372036854775807)
-    and - id <= - coalesce($6::bigint, 0)
-    and ($7::text is null or key = $7)
-order by - id limit $5
+    and - id > - coalesce($3::bigint, 9223372036854775807)
+    and - id <= - coalesce($5::bigint, 0)
+    and ($6::text is null or key = $6)
+order by - id limit $4
+
+-- name: list_by_status
+-- The same of some states, $7 JSON list: each by itself, so that few of one are not looked for
+-- among many of another.
+select * from kitaru.execution_rows
+where id = any (array(
+    select e.id from jsonb_array_elements_text($7::jsonb) as wanted (status)
+    cross join lateral (
+        select q.id from kitaru.executions as q
+        where q.project = $1 and q.status = wanted.status
+            and ($2::text is null or q.flow_id = $2 or q.flow_name = $2)
+            and - q.id > - coalesce($3::bigint, 9223372036854775807)
+            and - q.id <= - coalesce($5::bigint, 0)
+            and ($6::text is null or q.key = $6)
+        order by - q.id limit $4) as e))
+order by - id limit $4
 
 -- name: first_from
 select id from kitaru.executions where exec_id >= $1 order by exec_id limit 1

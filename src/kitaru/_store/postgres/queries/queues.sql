@@ -142,18 +142,33 @@ select not exists (
 delete from kitaru.slots where execution = $1
 
 -- name: list_queues
--- $2 now. What a living process has for itself stands in no queue.
-select queue,
-    count(*) filter (where status = 'pending' and since <= $2),
-    count(*) filter (where status = 'pending' and since > $2),
-    count(*) filter (where status <> 'pending'),
-    min(since) filter (where status = 'pending' and since <= $2)
-from (
-    select e.queue, e.status, coalesce(e.due_at, e.created_at) as since
+-- $2 now. What a living process has for itself stands in no queue; once that is dead, it does.
+-- Suspects stand in an index of their own, as does what is owned.
+with standing (queue, ready, since) as (
+    select e.queue, coalesce(e.due_at, e.created_at) <= $2,
+        greatest(coalesce(e.due_at, e.queued_at, e.created_at), case when e.home is not null then
+            (select o.died_at from kitaru.owners as o where o.id = e.home) end)
     from kitaru.executions as e
-    where e.project = $1 and e.status in ('pending', 'running', 'cancelling')
-        and (e.status <> 'pending' or not exists (
-            select 1 from kitaru.owners as o where o.id = e.home and o.died_at is null))) as q
+    where e.project = $1 and e.status = 'pending' and e.deaths < 2
+        and (e.home is null or not exists (
+            select 1 from kitaru.owners as o where o.id = e.home and o.died_at is null))
+    union all
+    select e.queue, coalesce(e.due_at, e.created_at) <= $2,
+        greatest(coalesce(e.due_at, e.queued_at, e.created_at), case when e.home is not null then
+            (select o.died_at from kitaru.owners as o where o.id = e.home) end)
+    from kitaru.executions as e
+    where e.project = $1 and e.status = 'pending' and e.deaths >= 2
+        and (e.home is null or not exists (
+            select 1 from kitaru.owners as o where o.id = e.home and o.died_at is null))
+    union all
+    select queue, null::boolean, null::bigint from kitaru.executions
+    where project = $1 and owner is not null)
+select queue,
+    count(*) filter (where ready),
+    count(*) filter (where not ready),
+    count(*) filter (where ready is null),
+    min(since) filter (where ready)
+from standing
 group by queue order by queue
 
 -- name: list_limits

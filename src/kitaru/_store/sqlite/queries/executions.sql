@@ -69,7 +69,7 @@ where id = ?1 and epoch = ?2 and status in ('running') and owner = ?3
 -- name: release
 -- event: release
 update executions
-set status = 'pending', epoch = epoch + 1, owner = null, home = null
+set status = 'pending', epoch = epoch + 1, owner = null, home = null, queued_at = ?3
 where id = ?1 and epoch = ?2 and status in ('running')
 returning exists (select 1 from slots where execution = ?1)
 
@@ -114,7 +114,7 @@ where id = ?1 and epoch = ?2 and status in ('running')
 -- event: retry
 update executions
 set status = 'pending', attempt = attempt + 1, deaths = 0, failed_calls = '', ended_at = null,
-    status_reason = null, deadline_at = ?3
+    status_reason = null, deadline_at = ?3, queued_at = ?4
 where id = ?1 and epoch = ?2 and status in ('failed')
 
 -- name: give_up
@@ -140,13 +140,13 @@ returning exists (select 1 from slots where execution = ?1)
 -- event: wake
 -- Something has arrived; the epoch was read in the same transaction.
 update executions
-set status = 'pending', due_at = null, status_reason = null
+set status = 'pending', due_at = null, status_reason = null, queued_at = ?3
 where id = ?1 and epoch = ?2 and status in ('waiting')
 
 -- name: wake_due
 -- event: wake
 update executions
-set status = 'pending', due_at = null, status_reason = null
+set status = 'pending', due_at = null, status_reason = null, queued_at = ?3
 where id = ?1 and epoch = ?2 and status in ('waiting') and due_at <= ?3
 
 -- name: cancel_running
@@ -246,16 +246,29 @@ where project = ?1 and instr(exec_id, ?2) > 0
 order by id desc limit ?3
 
 -- name: list_executions
--- ?2 flow id or name, ?3 JSON list of states, ?4 below this row id, ?6 from this
--- row id on, ?7 key: each may be null.
+-- ?2 flow id or name, ?3 below this row id, ?5 from this row id on, ?6 key: each may be null.
 select * from execution_rows
 where project = ?1
     and (?2 is null or flow_id = ?2 or flow_name = ?2)
-    and (?3 is null or status in (select value from json_each(?3)))
-    and id < coalesce(?4, 9223372036854775807)
-    and id >= coalesce(?6, 0)
-    and (?7 is null or key = ?7)
-order by id desc limit ?5
+    and id < coalesce(?3, 9223372036854775807)
+    and id >= coalesce(?5, 0)
+    and (?6 is null or key = ?6)
+order by id desc limit ?4
+
+-- name: list_by_status
+-- The same of some states, ?7 JSON list: each by itself, so that few of one are not looked for
+-- among many of another.
+select * from execution_rows
+where id in (
+    select e.id from json_each(?7) as wanted join executions as e on e.id in (
+        select q.id from executions as q
+        where q.project = ?1 and q.status = wanted.value and q.status <> ''
+            and (?2 is null or q.flow_id = ?2 or q.flow_name = ?2)
+            and q.id < coalesce(?3, 9223372036854775807)
+            and q.id >= coalesce(?5, 0)
+            and (?6 is null or q.key = ?6)
+        order by q.id desc limit ?4))
+order by id desc limit ?4
 
 -- name: first_from
 select id from executions where exec_id >= ?1 order by exec_id limit 1
@@ -284,7 +297,7 @@ where project = ?1 and flow_id in (select value from json_each(?2))
 order by id limit ?3
 
 -- name: count_executions
-select status, count(*) from executions where project = ?1 group by status
+select status, count(*) from executions where project = ?1 and status <> '' group by status
 
 -- name: list_attempts
 select attempt, ended_at, codec, data, checksum from attempts where execution = ?1 order by attempt

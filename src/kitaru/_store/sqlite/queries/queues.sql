@@ -132,18 +132,33 @@ select not exists (
 delete from slots where execution = ?1
 
 -- name: list_queues
--- ?2 now. What a living process has for itself stands in no queue.
+-- ?2 now. What a living process has for itself stands in no queue; once that is dead, it does.
+-- Suspects stand in an index of their own, as does what is owned.
+with standing (queue, ready, since) as (
+    select e.queue, coalesce(e.due_at, e.created_at) <= ?2,
+        max(coalesce(e.due_at, e.queued_at, e.created_at), case when e.home is null then 0 else
+            coalesce((select o.died_at from owners as o where o.id = e.home), 0) end)
+    from executions as e indexed by executions_queued
+    where e.project = ?1 and e.status = 'pending' and e.deaths < 2
+        and (e.home is null or not exists (
+            select 1 from owners as o where o.id = e.home and o.died_at is null))
+    union all
+    select e.queue, coalesce(e.due_at, e.created_at) <= ?2,
+        max(coalesce(e.due_at, e.queued_at, e.created_at), case when e.home is null then 0 else
+            coalesce((select o.died_at from owners as o where o.id = e.home), 0) end)
+    from executions as e indexed by executions_suspect
+    where e.project = ?1 and e.status = 'pending' and e.deaths >= 2
+        and (e.home is null or not exists (
+            select 1 from owners as o where o.id = e.home and o.died_at is null))
+    union all
+    select queue, null, null from executions indexed by executions_owned
+    where project = ?1 and owner is not null)
 select queue,
-    count(*) filter (where status = 'pending' and since <= ?2),
-    count(*) filter (where status = 'pending' and since > ?2),
-    count(*) filter (where status <> 'pending'),
-    min(since) filter (where status = 'pending' and since <= ?2)
-from (
-    select e.queue, e.status, coalesce(e.due_at, e.created_at) as since
-    from executions as e
-    where e.project = ?1 and e.status in ('pending', 'running', 'cancelling')
-        and (e.status <> 'pending' or not exists (
-            select 1 from owners as o where o.id = e.home and o.died_at is null))) as q
+    count(*) filter (where ready),
+    count(*) filter (where not ready),
+    count(*) filter (where ready is null),
+    min(since) filter (where ready)
+from standing
 group by queue order by queue
 
 -- name: list_limits
