@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,12 @@ class Project:
         folder.mkdir(parents=True)
         (folder / "pyproject.toml").write_text('[project]\nname = "demo"\n')
         (folder / "shop.py").write_text(SHOP)
+
+    def copy(self, folder: Path) -> Project:
+        """This project elsewhere: what has run here has run there."""
+        made = Project(folder)
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        return made
 
     @property
     def store(self) -> Path:

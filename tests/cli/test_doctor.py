@@ -33,10 +33,17 @@ CHECKS = ["kitaru", "python", "platform", "file system", "disk", "store", "size"
           "durability", "database", "integrity", "processes", "interrupted"]  # fmt: skip
 
 
-@pytest.fixture
-def used(project: Project) -> Project:
+@pytest.fixture(scope="module")
+def used_before(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project(tmp_path_factory.mktemp("used") / "project")
     assert project.run("run", "shop.py:total", "--", "--count", "3").returncode == 0
     return project
+
+
+@pytest.fixture
+def used(used_before: Project, tmp_path: Path) -> Project:
+    """A project in which a flow ran; a copy for each test."""
+    return used_before.copy(tmp_path / "project")
 
 
 def findings(project: Project, status: int = 0, *words: str) -> dict[str, dict[str, Any]]:

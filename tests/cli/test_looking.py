@@ -27,12 +27,18 @@ COMMANDS = [
 ]
 
 
-@pytest.fixture
-def used(project: Project) -> Project:
-    """A project in which a flow ran twice, with other arguments."""
+@pytest.fixture(scope="module")
+def used_before(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project(tmp_path_factory.mktemp("used") / "project")
     for count in ("2", "3"):
         assert project.run("run", "shop.py:total", "--", "--count", count).returncode == 0
     return project
+
+
+@pytest.fixture
+def used(used_before: Project, tmp_path: Path) -> Project:
+    """A project in which a flow ran twice, with other arguments; a copy for each test."""
+    return used_before.copy(tmp_path / "project")
 
 
 def newest(project: Project) -> str:
