@@ -224,6 +224,36 @@ def test_with_json_a_stopped_run_ends_with_an_error_envelope(project: Project) -
     assert "kitaru executions resume" in error["error"]["message"]
 
 
+EARLY = """
+import os
+import signal
+
+from kitaru.cli import running
+from shop import endless
+
+follow = running.follow
+
+def told_before(*words, **more):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return follow(*words, **more)
+
+running.follow = told_before
+"""
+
+
+def test_a_signal_that_comes_before_a_new_execution_is_followed_hands_it_back(
+    project: Project,
+) -> None:
+    (project.folder / "early.py").write_text(EARLY)
+    done = project.run("run", "early.py:endless", "--", "--count", "1")
+    assert done.returncode == 143, done.stderr
+    (found,) = project.ask("executions", "list")["items"]
+    assert found["status"] == "pending"
+    assert "stopping: bodies get 5 s" in done.stderr
+    assert f"kitaru executions resume {found['exec_id']}" in done.stderr
+    assert "nothing more was started" not in done.stderr
+
+
 def test_ctrl_c_while_a_module_is_imported_ends_the_command(project: Project) -> None:
     os.mkfifo(project.folder / "gate")
     (project.folder / "slow.py").write_text(

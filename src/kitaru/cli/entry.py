@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +19,9 @@ from kitaru.cli.commands import Group, ReaderLeft
 from kitaru.cli.output import Session, wants_json
 from kitaru.cli.root import GROUPS, kitaru
 from kitaru.errors import KitaruError, KitaruStateError, KitaruUsageError
+
+if TYPE_CHECKING:
+    from kitaru.app import Kitaru
 
 
 def perform(words: Sequence[str]) -> int:
@@ -72,18 +76,34 @@ def _run(words: Sequence[str], session: Session) -> int:
 
 def _interrupted(session: Session, error: BaseException) -> int:
     """A signal came while nothing was followed; what runs is handed back when we exit."""
+    app = sys.modules.get("kitaru.app")
+    running = app._app if app is not None else None
+    stop = error.__cause__ or error
+    if running is not None:
+        _hand_back_what_had_just_begun(session, running, stop)
+        running.host.interrupted = True
     session.fail(
         KitaruStateError(
             "interrupted: nothing more was started; see `kitaru executions list`",
             code="process-interrupted",
         )
     )
-    app = sys.modules.get("kitaru.app")
-    if app is not None and app._app is not None:
-        app._app.host.interrupted = True
-    stop = error.__cause__ or error
     number: int = getattr(stop, "number", signal.SIGINT)
     return 128 + number
+
+
+def _hand_back_what_had_just_begun(session: Session, app: Kitaru, stop: BaseException) -> None:
+    """If the command had started an execution, and was about to follow it: as if it did."""
+    begun = [life.row for life in app.runner.launched() if life.row.parent_exec_id is None]
+    if len(begun) != 1:
+        return
+    # Loaded already, where something has begun; not at the top, for commands that only look.
+    from kitaru.cli.follow import hand_back, status_of
+    from kitaru.client import KitaruClient
+
+    with contextlib.suppress(KitaruError):  # the store is away: then our lock is the hand-back
+        handle = KitaruClient().executions.handle(begun[0].exec_id)
+        hand_back(session, handle, status_of(stop))
 
 
 def _drop_stderr() -> None:

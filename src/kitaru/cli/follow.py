@@ -85,7 +85,13 @@ def follow(
         view.close("cancelled" if error.status is ExecutionStatus.CANCELLED else "failed")
         return error
     except KeyboardInterrupt as stop:
-        _hand_back(session, handle, view, 128 + getattr(stop, "number", signal.SIGINT))
+        hand_back(session, handle, status_of(stop), view)
+
+
+def status_of(stop: BaseException) -> int:
+    """The exit status of a command that this signal ended."""
+    number: int = getattr(stop, "number", signal.SIGINT)
+    return 128 + number
 
 
 def _only_waits(handle: FlowHandle[Any]) -> bool:
@@ -128,7 +134,10 @@ class Elsewhere:
         return self._handle.status
 
 
-def _hand_back(session: Session, handle: FlowHandle[Any], view: View, status: int) -> NoReturn:
+def hand_back(
+    session: Session, handle: FlowHandle[Any], status: int, view: View | None = None
+) -> NoReturn:
+    """Let bodies finish, hand back what runs here, and say how it goes on."""
     goes_on = f"go on with: kitaru executions resume {handle.exec_id}"
     last_words = start_of_line() + session.error_line(
         KitaruStateError(
@@ -146,13 +155,14 @@ def _hand_back(session: Session, handle: FlowHandle[Any], view: View, status: in
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end_at_once)
-    view.close("stopped")  # not interrupted: handed back, it will be pending
+    if view is not None:
+        view.close("stopped")  # not interrupted: handed back, it will be pending
     runner = _app.current().runner
     runner.services.draining = True  # before it is said: who reads it relies on it
     session.progress(
         f"stopping: bodies get {DRAIN_SECONDS:.0f} s to finish and record (again: at once)"
     )
-    runs_here = view.heard_anything
+    runs_here = view is None or view.heard_anything
     drain(runner, DRAIN_SECONDS)
     _end(session, handle, status, runs_here)
 
