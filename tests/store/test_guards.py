@@ -21,7 +21,7 @@ from kitaru._core.lifecycle import (
     states_before,
 )
 from kitaru._store.queries import parse
-from kitaru._store.reference_tables import OWNED
+from kitaru._store.reference.tables import OWNED
 
 FOLDER = os.path.dirname(sqlite.__file__)
 GUARD = re.compile(r"status in \(([^)]*)\)")

@@ -33,7 +33,7 @@ from kitaru._store.protocol import (
     Sweep,
 )
 from kitaru._store.queries import parse
-from kitaru._store.reference_tables import OWNED
+from kitaru._store.reference.tables import OWNED
 from kitaru._store.sqlite.store import SqliteStore
 
 from .test_guards import GUARD, TARGET, event_of, states_in

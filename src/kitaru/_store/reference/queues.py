@@ -21,9 +21,9 @@ from kitaru._store.protocol import (
     Signs,
     WorkerRow,
 )
-from kitaru._store.reference_control import Control
-from kitaru._store.reference_owners import Owners
-from kitaru._store.reference_tables import OWNED
+from kitaru._store.reference.control import Control
+from kitaru._store.reference.owners import Owners
+from kitaru._store.reference.tables import OWNED
 
 
 class Queues(Control, Owners):

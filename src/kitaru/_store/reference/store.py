@@ -1,10 +1,4 @@
-"""The model of a store: the protocol over plain dicts, written to be read.
-
-What a sentence of the protocol means is decided here first; the databases are
-held against it by the conformance suite and by a stream of random operations.
-It keeps nothing when the process ends, and asks nothing of threads but that
-one at a time is inside.
-"""
+"""The model as a whole: which write is performed where, and what is asked of no table."""
 
 from __future__ import annotations
 
@@ -50,10 +44,10 @@ from kitaru._store.protocol import (
     Wake,
     Write,
 )
-from kitaru._store.reference_calls import Calls
-from kitaru._store.reference_housekeeping import Housekeeping
-from kitaru._store.reference_schedules import Schedules
-from kitaru._store.reference_tables import Done
+from kitaru._store.reference.calls import Calls
+from kitaru._store.reference.housekeeping import Housekeeping
+from kitaru._store.reference.schedules import Schedules
+from kitaru._store.reference.tables import Done
 from kitaru.env import Env
 
 

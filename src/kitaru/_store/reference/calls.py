@@ -16,8 +16,8 @@ from kitaru._store.protocol import (
     Reusable,
     Sample,
 )
-from kitaru._store.reference_reads import Reads
-from kitaru._store.reference_tables import Call
+from kitaru._store.reference.reads import Reads
+from kitaru._store.reference.tables import Call
 from kitaru.errors import KitaruNotFoundError
 
 

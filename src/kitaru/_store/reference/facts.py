@@ -13,9 +13,9 @@ from kitaru._store.protocol import (
     Facts,
     Record,
 )
-from kitaru._store.reference_control import Control
-from kitaru._store.reference_memory import Keeping
-from kitaru._store.reference_tables import Call
+from kitaru._store.reference.control import Control
+from kitaru._store.reference.memory import Keeping
+from kitaru._store.reference.tables import Call
 
 
 class Recording(Control, Keeping):

@@ -11,7 +11,7 @@ from kitaru._store.protocol import (
     RecordedMemory,
     Remember,
 )
-from kitaru._store.reference_tables import Call, Tables
+from kitaru._store.reference.tables import Call, Tables
 
 
 class Keeping(Tables):

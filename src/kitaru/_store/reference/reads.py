@@ -13,7 +13,7 @@ from kitaru._store.protocol import (
     Recorded,
     RecordedAttempt,
 )
-from kitaru._store.reference_tables import Tables
+from kitaru._store.reference.tables import Tables
 from kitaru.errors import KitaruNotFoundError
 
 

@@ -14,7 +14,7 @@ from kitaru._store.protocol import (
     Reap,
     RegisterOwner,
 )
-from kitaru._store.reference_tables import Tables
+from kitaru._store.reference.tables import Tables
 
 
 class Owners(Tables):

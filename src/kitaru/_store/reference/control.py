@@ -20,7 +20,7 @@ from kitaru._store.protocol import (
     WaitRow,
     Wake,
 )
-from kitaru._store.reference_tables import Tables
+from kitaru._store.reference.tables import Tables
 
 CANCELLABLE = states_before(Event.CANCEL) | {State.CANCELLING}
 

@@ -12,7 +12,7 @@ from kitaru._store.protocol import (
     SetSchedule,
     Started,
 )
-from kitaru._store.reference_executions import Executions
+from kitaru._store.reference.executions import Executions
 
 
 class Schedules(Executions):

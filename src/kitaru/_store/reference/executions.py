@@ -24,8 +24,8 @@ from kitaru._store.protocol import (
     Started,
     TryAgain,
 )
-from kitaru._store.reference_facts import Recording
-from kitaru._store.reference_queues import Queues
+from kitaru._store.reference.facts import Recording
+from kitaru._store.reference.queues import Queues
 
 
 class Executions(Recording, Queues):

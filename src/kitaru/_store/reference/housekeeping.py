@@ -16,8 +16,8 @@ from kitaru._store.protocol import (
     Sweep,
     Tombstone,
 )
-from kitaru._store.reference_queues import Queues
-from kitaru._store.reference_tables import Call
+from kitaru._store.reference.queues import Queues
+from kitaru._store.reference.tables import Call
 
 
 class Housekeeping(Queues):
