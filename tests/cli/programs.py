@@ -157,7 +157,7 @@ class Project:
         return one_line(done.stdout)
 
     def run_to_the_gate(
-        self, *words: str, flow: str = "gated", prints: bool = True
+        self, *words: str, target: str = "shop.py:gated", prints: bool = True
     ) -> subprocess.Popen[str]:
         """Start `gated`, or another flow with a gate, and return once it waits there.
 
@@ -166,7 +166,7 @@ class Project:
         gate = self.folder / "gate"
         if not gate.exists():
             os.mkfifo(gate)
-        process = self.start("run", f"shop.py:{flow}", *words, "--", "--count", "3")
+        process = self.start("run", target, *words, "--", "--count", "3")
         stream = process.stdout if prints else process.stderr
         assert stream is not None
         while (line := stream.readline()) != "at the gate\n":

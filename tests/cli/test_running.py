@@ -176,11 +176,20 @@ def test_an_execution_that_runs_elsewhere_is_not_resumed(project: Project) -> No
     process.communicate(timeout=MAX_SECONDS)
 
 
+PATIENT = """
+from kitaru.cli import follow
+from shop import gated_then_charged
+
+follow.DRAIN_SECONDS = 120.0  # it is the test that ends the body, not the clock
+"""
+
+
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_hands_back_and_shows_how_to_go_on(
     project: Project, number: signal.Signals, status: int
 ) -> None:
-    process = project.run_to_the_gate(flow="gated_then_charged")
+    (project.folder / "patient.py").write_text(PATIENT)
+    process = project.run_to_the_gate(target="patient.py:gated_then_charged")
     process.send_signal(number)
     assert process.stderr is not None
     said = ""
@@ -215,7 +224,7 @@ def test_a_second_ctrl_c_ends_at_once(project: Project) -> None:
 
 def test_with_json_a_stopped_run_ends_with_an_error_envelope(project: Project) -> None:
     # A program that reads JSON is not told when it stops: so this one cannot end before it does.
-    process = project.run_to_the_gate("-o", "json", flow="endless", prints=False)
+    process = project.run_to_the_gate("-o", "json", target="shop.py:endless", prints=False)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=MAX_SECONDS)
     assert (process.returncode, out) == (143, "")

@@ -330,6 +330,8 @@ def test_a_killer_fails_alone_and_its_fifteen_neighbours_complete(
 
 
 ENDS = """
+from kitaru._engine import host
+
 @flow
 def three():
     return [work("one"), gated("two"), work("three")]
@@ -352,6 +354,8 @@ async def late():
 
 if __name__ == "__main__":
     how = sys.argv[1]
+    if how in ("wait", "await", "sleep", "ending"):
+        host.DRAIN_SECONDS = 120.0  # it is the test that ends the body, not the clock
     if how == "leave":
         kitaru.configure(at_exit="leave")
     if how == "soon":
