@@ -157,3 +157,37 @@ def test_ctrl_c_ends_the_statement_on_the_server_and_leaves_the_connection(
         connection.ask("select pg_sleep(600)")
     thread.join()
     assert connection.ask("select 1::int8").rows == [(1,)]
+
+
+def test_statements_that_go_together_are_one_transaction(connection: Connection) -> None:
+    connection.ask("create temporary table one (id int8 primary key)")
+    insert = "insert into one values ($1)"
+    for first in range(0, 20, 4):  # also once it is prepared
+        answers = connection.ask_all([(insert, (first + n,)) for n in range(4)])
+        assert [each.touched for each in answers] == [1, 1, 1, 1]
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        connection.ask_all([(insert, (100,)), (insert, (0,)), (insert, (101,))])
+    found = connection.ask_all([("select count(*) from one", ()), ("select max(id) from one", ())])
+    assert [each.rows for each in found] == [[(20,)], [(19,)]]
+
+
+def test_a_failure_among_statements_of_a_transaction_is_told_and_can_be_undone(
+    connection: Connection,
+) -> None:
+    connection.ask("create temporary table one (id int8 primary key)")
+    insert = "insert into one values ($1)"
+    connection.ask_all([("begin", ()), (insert, (1,)), ("savepoint one", ())])
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        connection.ask_all([(insert, (2,)), (insert, (1,)), ("release savepoint one", ())])
+    answers = connection.ask_all(
+        [("rollback to savepoint one", ()), (insert, (3,)), ("commit", ())]
+    )
+    assert answers[-1].tag == b"COMMIT"
+    assert connection.ask("select id from one order by id").rows == [(1,), (3,)]
+
+
+def test_a_great_deal_that_goes_together_arrives(connection: Connection) -> None:
+    """More than the buffers of both sides hold, in both directions."""
+    data = bytes(100_000)
+    answers = connection.ask_all([("select $1::bytea", (data,))] * 300)
+    assert {each.rows[0][0] for each in answers} == {data}

@@ -15,6 +15,7 @@ from kitaru._core.lifecycle import State
 from kitaru._store.postgres.connecting import BOUNDS
 from kitaru._store.postgres.store import PostgresStore
 from kitaru._store.protocol import (
+    AlreadyRecorded,
     Cancel,
     Claim,
     Facts,
@@ -187,6 +188,85 @@ def test_a_group_is_done_once_each_write_with_its_answer(line: Line) -> None:
     assert answers["owner"].lock_name == "lock-9"
     assert isinstance(answers["stale"], Fenced)
     assert (line.count("calls"), line.count("owners")) == (1, 2)
+
+
+def posted(store: PostgresStore, writes: list[Record]) -> list[Any]:
+    """All of them as one group -> the answer, or the error, of each."""
+    answers: list[Any] = ["none"] * len(writes)
+
+    def told(number: int) -> Callable[[Any, BaseException | None], None]:
+        def tell(answer: Any, error: BaseException | None) -> None:
+            answers[number] = error or answer
+
+        return tell
+
+    for number, write in enumerate(writes):
+        store.post(write, told(number))
+    store.flush(wait=True)
+    return answers
+
+
+def many(execution: int, count: int, first: int = 0) -> list[Record]:
+    return [recorded(execution, n.to_bytes(32, "big")) for n in range(first, first + count)]
+
+
+def test_records_of_a_group_are_one_transaction_and_each_has_its_answer(line: Line) -> None:
+    store = line.store
+    row = started(store, new_owner(store).id).row
+    writes = many(row.id, 20)
+    stale = Record(row.id, 7, facts(call_row(ONE)))
+    again = recorded(row.id, bytes(32))
+    answers = posted(store, [*writes[:10], stale, *writes[10:], again])
+    assert isinstance(answers.pop(10), Fenced)
+    assert isinstance(answers.pop(), AlreadyRecorded)
+    assert answers == [None] * 20
+    assert line.ask("select count(*), count(distinct xmin::text) from kitaru.calls") == [(20, 1)]
+
+
+def test_a_wrong_record_of_a_group_fails_alone(line: Line) -> None:
+    store = line.store
+    row = started(store, new_owner(store).id).row
+    wrong = Record(row.id, 1, facts(call_row(ONE, reason="a NUL \0 in it")))
+    before, found, after = posted(store, [*many(row.id, 1), wrong, recorded(row.id, TWO)])
+    assert isinstance(found, psycopg.DataError)
+    assert (before, after) == (None, None)
+    assert line.count("calls") == 2
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_records_of_a_group_whose_connection_is_cut_are_recorded_once(
+    line: Line, after: bool
+) -> None:
+    store = line.store
+    row = started(store, new_owner(store).id).row
+    for first in (0, 20, 40):
+        line.proxy.strike("demo.research", cut, after=after)  # a value: also once it is prepared
+        assert posted(store, many(row.id, 20, first)) == [None] * 20
+        assert line.proxy.struck.wait(WAIT_SECONDS)
+    assert line.count("calls") == 60
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["together", "one-by-one"])
+def test_records_of_a_group_in_doubt_are_answered_when_they_are_asked_for_again(
+    line: Line, together: bool
+) -> None:
+    store = line.store
+    row = started(store, new_owner(store).id).row
+
+    def cut_and_refuse(pair: Pair) -> None:
+        line.proxy.is_refusing = True
+        pair.cut()
+
+    writes = many(row.id, 5)
+    line.proxy.strike(SURELY, cut_and_refuse, after=True)
+    for _ in range(2):
+        assert {type(each) for each in posted(store, writes)} == {KitaruBackendError}
+    line.proxy.is_refusing = False
+    if together:
+        assert posted(store, [*writes, recorded(row.id, TWO)]) == [None] * 6
+    else:
+        assert [store.apply(each) for each in (*writes, recorded(row.id, TWO))] == [None] * 6
+    assert line.count("calls") == 6
 
 
 @pytest.mark.parametrize("hot", [True, False], ids=["a-record", "a-transaction"])

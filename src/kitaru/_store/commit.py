@@ -106,7 +106,8 @@ class Ticket:
 
 class GroupCommit:
     """See the module. ``perform`` makes one write inside the open transaction; ``before_group``
-    is told of all, if there are several."""
+    is told of all, if there are several; ``perform_together`` may do these at once instead, and
+    commit them: it returns which are refused, or None if it does not."""
 
     def __init__(
         self,
@@ -114,8 +115,12 @@ class GroupCommit:
         perform: Callable[[Any], Any],
         crash_point: Callable[[str], None],
         before_group: Callable[[Sequence[Write]], None] = lambda writes: None,
+        perform_together: Callable[
+            [Sequence[Write]], Sequence[Exception | None] | None
+        ] = lambda writes: None,
     ) -> None:
         self._before_group = before_group
+        self._together = perform_together
         self._database = database
         self._doubts = Doubts(perform)
         self._perform = self._doubts.perform
@@ -336,10 +341,13 @@ class GroupCommit:
                 crash_point("before_begin")
                 if not database.begin(wait=wait):
                     return False
+                accepted: list[type] | None
                 if len(writes) == 1:
                     accepted = self._perform_alone(writes[0])
                 else:
-                    accepted = self._perform_each(writes)
+                    accepted = self._perform_together(writes)
+                    if accepted is None:
+                        accepted = self._perform_each(writes)
                 if accepted:
                     for write in accepted:
                         crash_point(BEFORE_COMMIT[write])
@@ -385,6 +393,16 @@ class GroupCommit:
             ticket.error = refusal
             return []
         return [type(ticket.write)]
+
+    def _perform_together(self, tickets: Sequence[Ticket]) -> list[type] | None:
+        if self._doubts.recognise_any():
+            return None
+        refused = self._together([each.write for each in tickets if each.write is not None])
+        if refused is None:
+            return None
+        for ticket, error in zip(tickets, refused, strict=True):
+            ticket.error = error
+        return [type(each.write) for each in tickets if each.error is None]
 
     def _perform_each(self, tickets: Sequence[Ticket]) -> list[type]:
         database = self._database

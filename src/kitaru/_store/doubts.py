@@ -37,6 +37,10 @@ class Doubts:
             self._recognised = {id(kept[0]): kept for kept in self._kept}
         self._kept = []
 
+    def recognise_any(self) -> bool:
+        """Whether a write that comes may have been answered before."""
+        return bool(self._recognised)
+
     def perform(self, write: Any) -> Any:
         """Perform a write, or give the answer of before if it was recorded."""
         known = self._recognised.pop(id(write), None) if self._recognised else None

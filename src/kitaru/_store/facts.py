@@ -138,21 +138,15 @@ class FactWrites:
             blobs.is_there(payload.digest)
 
     def _record_call(self, execution: int, epoch: int, call: CallRow) -> None:
-        codec, payload, checksum = call.payload
-        data: bytes | None = payload
-        if len(payload) > INLINE_BYTES:
+        if len(call.payload.data) > INLINE_BYTES:
             self._make_sure_of(call.payload)
-            data = None
-        values = (
-            execution,
-            epoch,
-            *call[:_PAYLOAD],
-            codec,
-            data,
-            checksum,
-        )
-        if not self._change(self._add_call, values):
+        if not self._change(self._add_call, self._call_values(execution, epoch, call)):
             self._refuse_call(execution, epoch, call)
+
+    def _call_values(self, execution: int, epoch: int, call: CallRow) -> Row:
+        codec, payload, checksum = call.payload
+        data = payload if len(payload) <= INLINE_BYTES else None
+        return (execution, epoch, *call[:_PAYLOAD], codec, data, checksum)
 
     def _refuse_call(self, execution: int, epoch: int, call: CallRow) -> NoReturn:
         if not self._select(self._queries.is_owned, (execution, epoch)):

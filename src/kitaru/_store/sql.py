@@ -86,7 +86,9 @@ class SqlStore(ControlReads, HousekeepingReads, QueueReads):
         self._check_use = check_use
         self._blobs = blobs
         doing = writes(writer, queries, self._rows)
-        self._commits = GroupCommit(writer, doing.perform, env.crash_point, doing.before_group)
+        self._commits = GroupCommit(
+            writer, doing.perform, env.crash_point, doing.before_group, doing.perform_together
+        )
 
     # --- writes ---
 

@@ -45,6 +45,7 @@ from kitaru._store.protocol import (
     PauseSchedule,
     Reap,
     Record,
+    Refused,
     RegisterOwner,
     Release,
     Remember,
@@ -106,6 +107,10 @@ class Writes(ControlWrites, HousekeepingWrites, ImportWrites, OwnerWrites, Sched
 
     def before_group(self, writes: Sequence[Write]) -> None:
         """Called in a transaction of several writes, before the first of them."""
+
+    def perform_together(self, writes: Sequence[Write]) -> list[Refused | None] | None:
+        """Perform and commit them all at once -> which were refused; None: one after another."""
+        return None
 
     def perform(self, write: Write) -> Any:
         return self._methods[type(write)](write)

@@ -137,7 +137,7 @@ class Connector:
         if connection.is_pooled:
             # Another session each time: nothing that was prepared would be there.
             connection.prepare_threshold = None
-            connection.begin = "; ".join((BEGIN, *(f"set local {each}" for each in wanted)))
+            connection.begin = (BEGIN, *(f"set local {each}" for each in wanted))
         elif wanted:
             wanted.append("default_transaction_isolation = 'read committed'")
             connection.execute("; ".join(f"set {each}" for each in wanted))

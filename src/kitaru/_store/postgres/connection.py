@@ -42,6 +42,10 @@ _Results = list[pq.abc.PGresult]
 _Talk = Generator[Wait, Ready | int, _V]
 
 
+Statement = tuple[str, Row]
+"""What is asked, and its values."""
+
+
 class Answer(NamedTuple):
     """What came of a statement."""
 
@@ -52,23 +56,41 @@ class Answer(NamedTuple):
     """How the server calls what it did: ``b"COMMIT"``."""
 
 
+class _Question(NamedTuple):
+    """A statement on its way."""
+
+    sql: str
+    name: bytes | None
+    """Under which it is prepared, or (``is_new``) is to be now."""
+    is_new: bool
+    values: Sequence[Any]
+    types: tuple[int, ...] | None
+    formats: Sequence[pq.Format] | None
+
+
 class _Asked:
     """What one session has prepared, by the text and the types of its values."""
 
-    __slots__ = ("names", "transformer", "uses")
+    __slots__ = ("_given", "names", "transformer", "uses")
 
     def __init__(self, adapters: Any) -> None:
         self.transformer = Transformer(adapters)
         self.names: dict[_Key, bytes] = {}
         self.uses: dict[_Key, int] = {}
+        self._given = 0
+
+    def new_name(self) -> bytes:
+        """One that was given to nothing before, also to nothing that failed."""
+        self._given += 1
+        return b"kitaru_%d" % self._given
 
 
 class Connection(psycopg.Connection[Row]):
     """A connection that commits each statement by itself, and waits for no answer for ever."""
 
     is_pooled = False
-    begin: LiteralString = BEGIN
-    """Opens a transaction with its bounds."""
+    begin: tuple[LiteralString, ...] = (BEGIN,)
+    """Statements that open a transaction with its bounds."""
     local_bounds: LiteralString = ""
     """Statements that bound what is left of a transaction which was begun without."""
     clock: Callable[[], float]
@@ -90,28 +112,85 @@ class Connection(psycopg.Connection[Row]):
         with self.lock:
             return super().wait(self._question(sql, parameters))
 
+    def ask_all(self, statements: Sequence[Statement]) -> list[Answer]:
+        """Run several in one message; of the first that fails the error, and none follows it.
+
+        Where no transaction is open and none of them begins one, they are one: committed when
+        this returns, and nothing of it is where it raises. (``can_ask_together``)
+        """
+        if len(statements) == 1 or not can_ask_together():
+            return [self.ask(*each) for each in statements]
+        if _get_running_loop() is not None:
+            self.held()
+        with self.lock:
+            return super().wait(self._questions(statements))
+
     def _question(self, sql: str, parameters: Row) -> _Talk[Answer]:
         asked = self._asked or self._begin_to_ask()
-        transformer = asked.transformer
+        new: dict[_Key, bytes] = {}
+        question = self._put(asked, sql, parameters, new)
+        if question.is_new:
+            self._send_prepare(question)
+            _check(*(yield from self._results()))
+            asked.names.update(new)
+        self._send(question)
+        (result,) = _check(*(yield from self._results()))
+        return self._answer(result)
+
+    def _questions(self, statements: Sequence[Statement]) -> _Talk[list[Answer]]:
+        asked, pgconn = self._asked or self._begin_to_ask(), self.pgconn
+        new: dict[_Key, bytes] = {}
+        questions = [self._put(asked, *each, new) for each in statements]
+        pgconn.enter_pipeline_mode()
+        for question in questions:
+            # In its place among them: what goes before may have to end a failed transaction.
+            if question.is_new:
+                self._send_prepare(question)
+            self._send(question)
+        pgconn.pipeline_sync()
+        results = yield from self._results(together=True)
+        if pgconn.status == pq.ConnStatus.OK:
+            pgconn.exit_pipeline_mode()
+        _check(*results)
+        asked.names.update(new)
+        answers = []
+        for question in questions:
+            if question.is_new:
+                results.pop(0)
+            answers.append(self._answer(results.pop(0)))
+        return answers
+
+    def _put(self, asked: _Asked, sql: str, parameters: Row, new: dict[_Key, bytes]) -> _Question:
+        """A statement with its values as they go over the line, and its name if it has one."""
         values: Sequence[Any] = ()
         types = formats = None
         if parameters:
+            transformer = asked.transformer
             values = transformer.dump_sequence(parameters, _AUTO[: len(parameters)])
             types, formats = transformer.types, transformer.formats
         key = (sql, types)
-        name = asked.names.get(key)
-        if name is None and self._recurs(asked, key):
-            name = b"kitaru_%d" % len(asked.names)
-            self.pgconn.send_prepare(name, sql.encode(), types)
-            _check(*(yield from self._results()))
-            asked.names[key] = name
+        name = asked.names.get(key) or new.get(key)
+        is_new = name is None and self._recurs(asked, key)
+        if is_new:
+            name = new[key] = asked.new_name()
+        return _Question(sql, name, is_new, values, types, formats)
+
+    def _send_prepare(self, question: _Question) -> None:
+        assert question.name is not None
+        self.pgconn.send_prepare(question.name, question.sql.encode(), question.types)
+
+    def _send(self, question: _Question) -> None:
+        sql, name, _, values, types, formats = question
         if name is None:
             self.pgconn.send_query_params(sql.encode(), values, types, formats, _BINARY)
         else:
             self.pgconn.send_query_prepared(name, values, formats, _BINARY)
-        (result,) = _check(*(yield from self._results()))
+
+    def _answer(self, result: pq.abc.PGresult) -> Answer:
         rows: list[Row] = []
         if result.ntuples:
+            assert self._asked is not None
+            transformer = self._asked.transformer
             transformer.set_pgresult(result)
             rows = transformer.load_rows(0, result.ntuples, tuple)
         return Answer(rows, result.command_tuples or 0, result.command_status or b"")
@@ -128,8 +207,8 @@ class Connection(psycopg.Connection[Row]):
         uses = asked.uses[key] = asked.uses.get(key, 0) + 1
         return uses > PREPARE_AFTER
 
-    def _results(self) -> _Talk[_Results]:
-        """All that the server answers to what was sent."""
+    def _results(self, *, together: bool = False) -> _Talk[_Results]:
+        """All that the server answers to what was sent, ``together`` up to the end of them all."""
         pgconn = self.pgconn
         quiet_until: float | None = None
         wanted = Wait.RW if pgconn.flush() else Wait.R
@@ -148,8 +227,12 @@ class Connection(psycopg.Connection[Row]):
             while not pgconn.is_busy():
                 result = pgconn.get_result()
                 if result is None:
+                    if not together or pgconn.status != pq.ConnStatus.OK:
+                        return results
+                elif result.status == pq.ExecStatus.PIPELINE_SYNC:
                     return results
-                results.append(result)
+                else:
+                    results.append(result)
 
     def _take_in(self, results: _Results) -> bool:
         """Read what has come; False: the server has said why it leaves, and has left."""
@@ -191,6 +274,11 @@ class Connection(psycopg.Connection[Row]):
         if now > until:
             raise psycopg.OperationalError(f"no answer within {self.answer_seconds:g} seconds")
         return until
+
+
+def can_ask_together() -> bool:
+    """Whether libpq can: the one of psycopg's wheels, and each from 14 on."""
+    return psycopg.capabilities.has_pipeline()
 
 
 def _check(*results: pq.abc.PGresult) -> _Results:

@@ -18,7 +18,7 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import LiteralString, TypeVar
 
@@ -29,7 +29,7 @@ from kitaru._core.keeping import keep_for_ever
 from kitaru._store.address import Address
 from kitaru._store.facts import Conflict
 from kitaru._store.postgres.connecting import BOUNDS, Bounds, Connector
-from kitaru._store.postgres.connection import Answer, Connection, literal
+from kitaru._store.postgres.connection import BEGIN, Answer, Connection, Statement
 from kitaru._store.postgres.errors import (
     backend_error,
     in_doubt,
@@ -56,7 +56,7 @@ _CONFLICTS = (pg.UniqueViolation, pg.ExclusionViolation)
 _V = TypeVar("_V")
 
 _RECEIPT: LiteralString = """
-insert into kitaru.receipts as mine (process, number) values (%s, %s)
+insert into kitaru.receipts as mine (process, number) values ($1, $2)
 on conflict (process) do update set number = excluded.number, at = default
 where mine.number < excluded.number"""
 
@@ -94,6 +94,8 @@ class Database:
         self._in_transaction = False
         self._wanted = False
         """Whether a transaction is to be begun by the next statement."""
+        self._ahead: list[Statement] = []
+        """What goes in one message with the next statement, before it."""
         self.single = False
         """Whether the next write is one statement, which needs no transaction around it."""
         self._has_savepoint = False
@@ -167,10 +169,18 @@ class Database:
         self._doubt = None
 
     def _ask_writer(self, sql: str, parameters: Row = ()) -> Answer:
+        """Ask on the connection that writes, after what waits to go ahead."""
         writer = self._writer
         if writer is None or writer.closed:
             writer = self._open_writer(self.connect)
-        return writer.ask(sql, parameters)
+        if not self._ahead:
+            return writer.ask(sql, parameters)
+        together = [*self._ahead, (sql, parameters)]
+        self._ahead = []
+        answers = writer.ask_all(together)
+        for (asked, _), answer in zip(together, answers, strict=True):
+            assert asked is not _RECEIPT or answer.touched == 1, "a later number stands there"
+        return answers[-1]
 
     # --- writing: one thread at a time ---
 
@@ -183,18 +193,16 @@ class Database:
         return True
 
     def _begin_now(self) -> None:
-        """With the receipt, in one message: it takes the lock by which a doubt is resolved."""
+        """With the receipt, which takes the lock by which a doubt is resolved. Nothing is sent
+        yet: it goes ahead of the first statement."""
         writer = self._open_writer(self.connect)
         self._wanted = False
         self._number += 1
-        with psycopg.ClientCursor(writer) as cursor:
-            cursor.execute(literal(f"{writer.begin}; {_RECEIPT}"), (self._process, self._number))
-            while cursor.nextset():
-                pass
-            self._in_transaction = True
-            assert cursor.rowcount == 1, "a transaction of this process has a later number"
+        self._ahead = [(each, ()) for each in writer.begin]
+        self._ahead.append((_RECEIPT, (self._process, self._number)))
         if self._number == 1:
-            writer.ask(_SWEEP)
+            self._ahead.append((_SWEEP, ()))
+        self._in_transaction = True
 
     def commit(self) -> None:
         self._wanted = False
@@ -266,6 +274,9 @@ class Database:
         if not self._in_transaction:
             return
         self._in_transaction = False
+        ahead, self._ahead = self._ahead, []
+        if ahead and ahead[0][0] == BEGIN:
+            return  # nothing of it was sent
         try:
             self._ask_writer("rollback")
         except (psycopg.Error, KitaruBackendError):
@@ -288,31 +299,41 @@ class Database:
 
     def savepoint(self) -> None:
         if self._wanted:
-            self._run(None)
-        self._run("savepoint one")
+            self._begin_now()
+        self.ahead("savepoint one")
         self._has_savepoint = True
 
     def release(self) -> None:
-        self._run("release savepoint one")
+        self.ahead("release savepoint one")
         self._has_savepoint = False
 
     def roll_back_to_savepoint(self) -> None:
-        self._run("rollback to savepoint one")
-        self._run("release savepoint one")
-        self._has_savepoint = False
+        self.ahead("rollback to savepoint one")
+        self.release()
 
-    def _run(self, sql: str | None) -> None:
-        """A statement without parameters; None: the one that begins."""
-        try:
-            if sql is None:
-                self._begin_now()
-            else:
-                self._ask_writer(sql)
-        except psycopg.Error as error:
-            raise self._failed(error) from error
+    def ahead(self, sql: str, parameters: Row = ()) -> None:
+        """A statement of a transaction whose answer nobody needs: it goes ahead of the next, in
+        one message with it. If it fails, that fails."""
+        if self._wanted:
+            self._begin_now()
+        self._ahead.append((sql, parameters))
 
     def change(self, sql: str, parameters: Row) -> int:
         return self._send(sql, parameters).touched
+
+    def change_all(self, sql: str, rows: Sequence[Row]) -> list[int] | None:
+        """Run it for each, in one message, as one transaction that is committed by then; how many
+        rows each has changed, or None if one of them is wrong: then nothing is done."""
+        self._wanted = False
+        assert not self._in_transaction
+        try:
+            answers = self._open_writer(self.connect).ask_all([(sql, row) for row in rows])
+        except psycopg.Error as error:
+            if is_ours(error):
+                self._wanted = True
+                return None
+            raise self._failed(error) from error
+        return [answer.touched for answer in answers]
 
     def rows(self, sql: str, parameters: Row) -> list[Row]:
         if self._in_transaction or self._wanted:
@@ -344,11 +365,12 @@ class Database:
         if not self._in_transaction:
             return
         if self._has_savepoint:
-            self._run("rollback to savepoint one")
+            self.ahead("rollback to savepoint one")
         else:
-            self._run("rollback")
-            self._in_transaction = False
-            self._run(None)
+            self.ahead("rollback")
+            undone, self._ahead = self._ahead, []
+            self._begin_now()
+            self._ahead = undone + self._ahead
 
     def _failed(self, error: psycopg.Error) -> KitaruBackendError:
         self._may_be_done_anew = may_be_done_anew(error)
@@ -359,6 +381,7 @@ class Database:
     def _drop_writer(self) -> None:
         writer, self._writer = self._writer, None
         self._in_transaction = False
+        self._ahead = []
         if writer is not None:
             with contextlib.suppress(psycopg.Error):
                 writer.close()

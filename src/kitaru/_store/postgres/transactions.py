@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import selectors
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import psycopg
 from psycopg import errors as pg
@@ -72,6 +72,12 @@ class Within:
 
     def is_back(self) -> bool:
         return False
+
+    def ahead(self, sql: str, parameters: Row = ()) -> None:
+        self._execute(sql, parameters)
+
+    def change_all(self, sql: str, rows: Sequence[Row]) -> list[int] | None:
+        return None  # they are committed here by nobody but the body's transaction
 
     def change(self, sql: str, parameters: Row) -> int:
         return self._execute(sql, parameters).rowcount
@@ -341,7 +347,7 @@ class Transaction:
         home = self._home
         connection = home.database.connect()
         try:
-            connection.execute(literal(connection.begin))
+            connection.execute("; ".join(connection.begin))
             writes = home.writes(connection)
             try:
                 writes.perform(write)

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from kitaru._core.lifecycle import State
-from kitaru._store.blobs import INLINE_BYTES
-from kitaru._store.facts import Session
-from kitaru._store.postgres.claims import ClaimWrites
+from kitaru._store.postgres.single import Place, SingleWrites, is_single
 from kitaru._store.postgres.telling import QUEUED, words_of
 from kitaru._store.protocol import (
     NO_FACTS,
@@ -26,7 +24,6 @@ from kitaru._store.protocol import (
     Facts,
     Import,
     Record,
-    Refused,
     Remember,
     SetLimits,
     Start,
@@ -36,33 +33,14 @@ from kitaru._store.protocol import (
 )
 from kitaru._store.queries import Queries
 from kitaru._store.rows import Row, Rows
-from kitaru.errors import KitaruBackendError
 
 _ONLY_CALLS = NO_FACTS[1:]
 
-MAX_DOUBTFUL = 10_000
-"""Writes that nobody came back for, at most."""
 
-
-class Place(Session, Protocol):
-    """What writes ask of the connection on which they are done."""
-
-    single: bool
-    """Whether the next write is one statement, which needs no transaction around it."""
-    words: set[str]
-    """What others are to be told once it is committed."""
-
-    def is_open(self) -> bool: ...
-
-    def is_back(self) -> bool: ...
-
-
-class PostgresWrites(ClaimWrites):
+class PostgresWrites(SingleWrites):
     def __init__(self, session: Place, queries: Queries, rows: Rows) -> None:
         super().__init__(session, queries, rows)
-        self._database = session
-        self._doubtful: dict[int, Write] = {}
-        """Writes of one statement whose connection went, by identity: perhaps recorded."""
+        self._lock_rows = session.ahead
 
     def before_group(self, writes: Sequence[Write]) -> None:
         """Lock all executions that they name, by their numbers: two groups that overlap, each in
@@ -85,7 +63,7 @@ class PostgresWrites(ClaimWrites):
         if len(alone | with_parents | families) + len(named) > 1:
             lists = (alone, with_parents, families, named)
             values = tuple(json.dumps(sorted(each)) for each in lists)
-            self._select(self._queries.lock_group, values)
+            self._lock_rows(self._queries.lock_group, values)
 
     def perform(self, write: Write) -> Any:
         if type(write) is Record:
@@ -95,22 +73,10 @@ class PostgresWrites(ClaimWrites):
         return answer
 
     def _perform(self, write: Write) -> Any:
-        if not is_single(write):
-            self._lock(write)
-            return super().perform(write)
-        if self._database.is_open():
-            return super().perform(write)  # among others, in their transaction
-        self._database.single = True
-        try:
-            if id(write) in self._doubtful:
-                return self._perform_again(write)
-            return super().perform(write)
-        except KitaruBackendError as error:
-            if not self._database.single:
-                raise  # It became a transaction: whoever commits does it anew as a whole.
-            return self._recover(write, error)
-        finally:
-            self._database.single = False
+        if is_single(write):
+            return self.perform_single(write)
+        self._lock(write)
+        return super().perform(write)
 
     # --- what others are told of, beside the write itself ---
 
@@ -128,84 +94,31 @@ class PostgresWrites(ClaimWrites):
         self._database.words.add(str(number))
         return super()._cancel_one(number, epoch, state, write)
 
-    # --- one statement, and its connection is gone ---
-
-    def _recover(self, write: Write, error: KitaruBackendError) -> Any:
-        """The statement may have been done, and nobody heard of it: it is done again, which
-        waits for the one that is under way, and recognises what it recorded."""
-        while self._database.is_back():
-            try:
-                return self._perform_again(write)
-            except KitaruBackendError as again:
-                error = again
-        if error.code == "store-away":
-            self._doubtful[id(write)] = write
-            if len(self._doubtful) > MAX_DOUBTFUL:
-                del self._doubtful[next(iter(self._doubtful))]
-        raise error
-
-    def _perform_again(self, write: Write) -> Any:
-        try:
-            answer = super().perform(write)
-        except Refused:
-            if not self.stands(write):
-                raise
-            answer = None
-        if isinstance(write, Start) and (answer is None or not answer.created):
-            answer = self._started_by(write) or answer
-        self._doubtful.pop(id(write), None)
-        return answer
-
-    def stands(self, write: Write) -> bool:
-        """Whether what stands there is what this very write has recorded.
-
-        Also where the execution has gone on since: it was recorded while its owner was.
-        """
-        if isinstance(write, Start):
-            return self._started_by(write) is not None
-        assert isinstance(write, Record)
-        (call,) = write.facts.calls
-        values = (
-            write.execution,
-            call.identity,
-            call.attempt,
-            call.started_at,
-            call.ended_at,
-            call.payload.digest,
-        )
-        return bool(self._select(self._queries.find_recorded, values))
-
-    def _started_by(self, write: Start) -> Started | None:
-        found = self._select(self._queries.execution_by_exec_id, (write.exec_id,))
-        if not found:
-            return None
-        return Started(self._rows.execution(found[0], strict=True), created=True)
-
     def _lock(self, write: Write) -> None:
         if isinstance(write, (Cancel, Delete)):
-            self._select(self._queries.lock_execution, (write.execution,))
+            self._lock_rows(self._queries.lock_execution, (write.execution,))
             self._lock_family(write.execution)
         elif isinstance(write, Import):
-            self._select(self._queries.lock_imports, ())
+            self._lock_rows(self._queries.lock_imports, ())
         elif isinstance(write, Sweep):
-            self._select(self._queries.lock_tombstone, (write.exec_id,))
+            self._lock_rows(self._queries.lock_tombstone, (write.exec_id,))
         elif isinstance(write, Start):
             named = named_by(write)
             if named:
-                self._select(self._queries.lock_named, (json.dumps(sorted(named)),))
+                self._lock_rows(self._queries.lock_named, (json.dumps(sorted(named)),))
         elif isinstance(write, Remember):
             self._lock_memories(write.project, [write.row])
         elif isinstance(write, DropBlobs):
             for digest in sorted(write.digests):
-                self._select(self._queries.lock_blob_to_drop, (digest,))
+                self._lock_rows(self._queries.lock_blob_to_drop, (digest,))
         elif isinstance(write, SetLimits):
             self._lock_new_limits(write)
         else:
             execution = getattr(write, "execution", None)
             if execution is not None:
-                self._select(self._queries.lock_execution, (execution,))
+                self._lock_rows(self._queries.lock_execution, (execution,))
             if isinstance(write, Claim) and write.from_owner is None:
-                self._select(self._queries.lock_limits_of, (execution,))
+                self._lock_rows(self._queries.lock_limits_of, (execution,))
         facts: Facts | None = getattr(write, "facts", None)
         if facts is not None and facts.memories:
             found = self._select(self._queries.execution_by_id, (write.execution,))  # type: ignore[union-attr]
@@ -219,7 +132,7 @@ class PostgresWrites(ClaimWrites):
             family = {row[0] for row in self._select(self._queries.family, (execution,))}
             if family <= locked:
                 return
-            self._select(self._queries.lock_executions, (json.dumps(sorted(family)),))
+            self._lock_rows(self._queries.lock_executions, (json.dumps(sorted(family)),))
             locked |= family
 
     def _lock_new_limits(self, write: SetLimits) -> None:
@@ -229,7 +142,7 @@ class PostgresWrites(ClaimWrites):
 
     def _lock_limits(self, project: str, names: Iterable[str | None]) -> None:
         listed = json.dumps(sorted({name for name in names if name is not None}))
-        self._select(self._queries.lock_limits, (project, listed))
+        self._lock_rows(self._queries.lock_limits, (project, listed))
 
     def _start_limited(self, write: Start, row: ExecutionRow, values: Row) -> Started:
         self._database.single = False  # from here on it is more than one statement
@@ -239,29 +152,9 @@ class PostgresWrites(ClaimWrites):
     def _lock_memories(self, project: str, rows: Any) -> None:
         names = {json.dumps([project, row.scope_type, row.scope, row.key]) for row in rows}
         for name in sorted(names):
-            self._select(self._queries.lock_memory, (name,))
+            self._lock_rows(self._queries.lock_memory, (name,))
 
 
 def named_by(write: Start) -> set[str]:
     """The executions that a new one comes from: they stay as they are until it is there."""
     return {each for each in (write.parent_exec_id, write.original_exec_id) if each}
-
-
-def is_single(write: Write) -> bool:
-    """Whether the write is one statement: the record of one call, a flow that begins.
-
-    Not with a large value: its blob has to stay locked until the row that names it is there.
-    """
-    if type(write) is Record:
-        calls = write.facts.calls
-        return (
-            len(calls) == 1
-            and write.facts[1:] == _ONLY_CALLS
-            and len(calls[0].payload.data) <= INLINE_BYTES
-        )
-    return (
-        type(write) is Start
-        and write.parent_exec_id is None
-        and write.original_exec_id is None
-        and len(write.inputs.data) <= INLINE_BYTES
-    )
