@@ -444,8 +444,8 @@ def test_a_claim_takes_as_many_statements_for_a_hundred_as_for_one(
         many = one._replace(limit=100)
         free = [sent(store, tmp_path / "trace", write) for write in (one, many)]
         assert [len(rows) for rows, _ in free] == [1, 100]
-        # The one that begins, the claim, and the commit.
-        assert [statements for _, statements in free] == [3, 3]
+        # What begins it and the receipt, in one message with the claim; and the commit.
+        assert [statements for _, statements in free] == [4, 4]
         store.apply(SetLimits("demo", {"default": 1_000}))
         limited = [sent(store, tmp_path / "trace", write) for write in (one, many)]
         assert [len(rows) for rows, _ in limited] == [1, 100]

@@ -20,7 +20,8 @@ from kitaru._store.postgres import migrate
 from kitaru._store.postgres import transactions as transactions_module
 from kitaru._store.postgres.blobs import TableBlobs
 from kitaru._store.postgres.connecting import BOUNDS, Bounds
-from kitaru._store.postgres.database import LOOK_SECONDS, Database
+from kitaru._store.postgres.connections import LOOK_SECONDS
+from kitaru._store.postgres.database import Database
 from kitaru._store.postgres.given import Given, opened, opened_async
 from kitaru._store.postgres.listening import Listener
 from kitaru._store.postgres.logs import LogTable
