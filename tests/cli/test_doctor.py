@@ -164,7 +164,12 @@ def test_the_size_counts_every_file_of_the_folder(tmp_path: Path) -> None:
 
 def standing(**changes: Any) -> Standing:
     values: dict[str, Any] = {
-        "info": {"location": "/p/.kitaru", "sqlite_version": "3.51.3", "schema_version": 4},
+        "info": {
+            "backend": "sqlite",
+            "location": "/p/.kitaru",
+            "sqlite_version": "3.51.3",
+            "schema_version": 4,
+        },
         "project": "p",
         "size": Size(1_000_000, 0, 0, True),
         "recorded": Recorded(10, 1_000, 7, 700),
