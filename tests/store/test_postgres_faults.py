@@ -223,9 +223,12 @@ def test_records_of_a_group_are_one_transaction_and_each_has_its_answer(line: Li
     assert line.ask("select count(*), count(distinct xmin::text) from kitaru.calls") == [(20, 1)]
 
 
-def test_a_wrong_record_of_a_group_fails_alone(line: Line) -> None:
+@pytest.mark.parametrize("is_cut", [False, True], ids=["", "cut"])
+def test_a_wrong_record_of_a_group_fails_alone(line: Line, is_cut: bool) -> None:
     store = line.store
     row = started(store, new_owner(store).id).row
+    if is_cut:
+        line.proxy.strike(SURELY, cut)
     wrong = Record(row.id, 1, facts(call_row(ONE, reason="a NUL \0 in it")))
     before, found, after = posted(store, [*many(row.id, 1), wrong, recorded(row.id, TWO)])
     assert isinstance(found, psycopg.DataError)
@@ -244,6 +247,29 @@ def test_records_of_a_group_whose_connection_is_cut_are_recorded_once(
         assert posted(store, many(row.id, 20, first)) == [None] * 20
         assert line.proxy.struck.wait(WAIT_SECONDS)
     assert line.count("calls") == 60
+
+
+def test_records_that_were_committed_as_their_leader_was_interrupted_have_their_answers(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = line.store
+    row = started(store, new_owner(store).id).row
+    database = store._database
+    whole = database.change_all
+
+    def interrupted(*args: Any) -> list[int] | None:
+        monkeypatch.undo()
+        whole(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(database, "change_all", interrupted)
+    answers: list[Any] = []
+    for write in many(row.id, 5):
+        store.post(write, lambda answer, error: answers.append(error or answer))
+    with pytest.raises(KeyboardInterrupt):
+        store.flush(wait=True)
+    assert answers == [None] * 5
+    assert line.count("calls") == 5
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["together", "one-by-one"])

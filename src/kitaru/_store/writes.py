@@ -45,7 +45,6 @@ from kitaru._store.protocol import (
     PauseSchedule,
     Reap,
     Record,
-    Refused,
     RegisterOwner,
     Release,
     Remember,
@@ -108,7 +107,7 @@ class Writes(ControlWrites, HousekeepingWrites, ImportWrites, OwnerWrites, Sched
     def before_group(self, writes: Sequence[Write]) -> None:
         """Called in a transaction of several writes, before the first of them."""
 
-    def perform_together(self, writes: Sequence[Write]) -> list[Refused | None] | None:
+    def perform_together(self, writes: Sequence[Write]) -> list[Exception | None] | None:
         """Perform and commit them all at once -> which were refused; None: one after another."""
         return None
 

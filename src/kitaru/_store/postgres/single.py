@@ -78,13 +78,13 @@ class SingleWrites(ClaimWrites):
 
     # --- many at once ---
 
-    def perform_together(self, writes: Sequence[Write]) -> list[Refused | None] | None:
+    def perform_together(self, writes: Sequence[Write]) -> list[Exception | None] | None:
         if not can_ask_together() or not all(map(self._may_go_along, writes)):
             return None
         self._database.single = True
         try:
             return self._record_all(writes)  # type: ignore[arg-type]
-        except KitaruBackendError:
+        except BaseException:  # interrupted, too: perhaps they are committed
             self._doubt(*writes)
             raise
         finally:
@@ -93,7 +93,7 @@ class SingleWrites(ClaimWrites):
     def _may_go_along(self, write: Write) -> bool:
         return type(write) is Record and is_single(write) and id(write) not in self._doubtful
 
-    def _record_all(self, writes: Sequence[Record]) -> list[Refused | None] | None:
+    def _record_all(self, writes: Sequence[Record]) -> list[Exception | None] | None:
         # In the order of the executions whose rows they lock: others may lock several, too.
         ordered = sorted(range(len(writes)), key=lambda n: writes[n].execution)
         rows = [
@@ -111,7 +111,7 @@ class SingleWrites(ClaimWrites):
         refused = {n for n, count in zip(ordered, changed, strict=True) if not count}
         return [self._refusal(each) if n in refused else None for n, each in enumerate(writes)]
 
-    def _refusal(self, write: Record, *, again: bool = False) -> Refused | None:
+    def _refusal(self, write: Record, *, again: bool = False) -> Exception | None:
         """Why it was not recorded; ``again``: it may have been, and is to be now."""
         try:
             if not again:
@@ -120,7 +120,9 @@ class SingleWrites(ClaimWrites):
                 self._perform_again(write)
             except KitaruBackendError as error:
                 self._recover(write, error)
-        except Refused as refusal:
+        except KitaruBackendError:
+            raise
+        except Exception as refusal:
             return refusal
         return None
 
