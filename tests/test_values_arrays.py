@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
-from tests.values_kit import digest_bytes, edited, payload_in, quick, run_python, there_and_back
+from tests.values_kit import (
+    digest_bytes,
+    edited,
+    quick,
+    refused_elsewhere,
+    run_python,
+    there_and_back,
+)
 
 from kitaru._core.binding import Binder
 from kitaru._core.inputs import digest_inputs
@@ -325,24 +332,12 @@ def test_storing_plain_values_imports_no_library() -> None:
 
 
 def test_without_its_library_a_value_is_refused_and_nothing_is_imported() -> None:
-    payload = payload_in(
+    said, imported = refused_elsewhere(
         "import numpy as np\n"
         "from kitaru._core.values import encode\n"
-        "payload = encode({'a': [np.arange(3)]}, what='')\n"
-    )
-    code = (
-        "import sys\n"
-        "from kitaru import KitaruValueError\n"
-        "from kitaru._core.payload import Payload\n"
-        "from kitaru._core.values import decode\n"
-        f"payload = {payload}\n"
-        "try:\n"
-        "    decode(payload, what='my_checkpoint')\n"
-        "except KitaruValueError as error:\n"
-        "    print(error.path, error)\n"
-        "print('numpy' in sys.modules)\n"
-    )
-    said, imported = run_python(code).splitlines()
+        "payload = encode({'a': [np.arange(3)]}, what='')\n",
+        "numpy",
+    ).splitlines()
     assert said.startswith("$.a[0] my_checkpoint: at $.a[0]: it was recorded as a numpy.ndarray")
     assert "import numpy" in said
     assert imported == "False"

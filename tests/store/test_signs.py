@@ -103,9 +103,14 @@ def test_a_suspect_is_shown_apart_from_what_is_queued(store: AnyStore) -> None:
 
 def test_the_number_of_changes_is_that_of_before_the_question(store: AnyStore) -> None:
     owner = new_owner(store).id
-    seen = [store.signs(owner, project="demo", flow_ids=FLOWS, queues=[], at=1).changes]
-    assert store.changes() == seen[0]
+
+    def told() -> int:
+        """By both, once nobody else commits in between: a server tidies up when it likes."""
+        while True:
+            found = store.signs(owner, project="demo", flow_ids=FLOWS, queues=[], at=1).changes
+            if store.changes() == found:
+                return found
+
+    before = told()
     started(store, None)
-    again = store.signs(owner, project="demo", flow_ids=FLOWS, queues=[], at=1).changes
-    assert again != seen[0]
-    assert store.changes() == again
+    assert told() != before
