@@ -249,6 +249,29 @@ def test_records_of_a_group_whose_connection_is_cut_are_recorded_once(
     assert line.count("calls") == 60
 
 
+@pytest.mark.parametrize("count", [1, 5], ids=["alone", "a-group"])
+def test_a_commit_that_fails_after_all_was_answered_is_told_and_nothing_acknowledged(
+    line: Line, count: int
+) -> None:
+    with psycopg.connect(line.url, autocommit=True) as connection:
+        connection.execute(
+            "create function refuse() returns trigger language plpgsql as"
+            " $$ begin raise exception 'not today'; end $$;"
+            "create constraint trigger refuses after insert on kitaru.calls"
+            " deferrable initially deferred for each row execute function refuse()"
+        )
+    store = line.store
+    row = started(store, new_owner(store).id).row
+    for _ in range(2):  # before it is prepared, and after
+        answers = posted(store, many(row.id, count))
+        assert ["not today" in str(each) for each in answers] == [True] * count
+    assert line.count("calls") == 0
+    with psycopg.connect(line.url, autocommit=True) as connection:
+        connection.execute("drop trigger refuses on kitaru.calls")
+    assert posted(store, many(row.id, count)) == [None] * count
+    assert line.count("calls") == count
+
+
 def test_records_that_were_committed_as_their_leader_was_interrupted_have_their_answers(
     line: Line, monkeypatch: pytest.MonkeyPatch
 ) -> None:

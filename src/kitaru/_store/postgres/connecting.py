@@ -22,7 +22,7 @@ from psycopg.types.string import StrBinaryDumper
 
 from kitaru._core.names import did_you_mean
 from kitaru._store.address import Address
-from kitaru._store.postgres.connection import BEGIN, PREPARED_STATEMENTS, Connection, literal
+from kitaru._store.postgres.connection import BEGIN, Connection, literal
 from kitaru._store.postgres.errors import away, backend_error, not_let_in, text_of, unfit
 from kitaru.env import Env
 from kitaru.errors import KitaruBackendError, KitaruUsageError
@@ -119,7 +119,7 @@ class Connector:
         connection.adapters.register_dumper(str, StrBinaryDumper)
         connection.clock = self._env.monotonic
         connection.held = lambda: self.held()
-        connection.prepared_max = PREPARED_STATEMENTS
+        connection.prepare_threshold = None  # `ask` prepares, and cursors would undo it
         connection.answer_seconds = self._bounds.answer_seconds
         try:
             found = connection.execute(_LOOK).fetchall()[0]
@@ -135,8 +135,6 @@ class Connector:
         wanted = [] if not bounded else self._settings()
         connection.local_bounds = "".join(f"set local {each}; " for each in self._settings())
         if connection.is_pooled:
-            # Another session each time: nothing that was prepared would be there.
-            connection.prepare_threshold = None
             connection.begin = (BEGIN, *(f"set local {each}" for each in wanted))
         elif wanted:
             wanted.append("default_transaction_isolation = 'read committed'")

@@ -26,9 +26,6 @@ PREPARE_AFTER = 3
 PREPARED_STATEMENTS = 400
 """Kept a connection: more than there are queries, so that they come to an end."""
 
-INTERVAL_SECONDS = 0.1
-"""How often a wait looks whether it has been too long."""
-
 BEGIN: LiteralString = "begin isolation level read committed"
 """Whatever the default of the database is: a write that locks and then looks has to see, under
 the lock, what others have committed while it waited."""
@@ -126,7 +123,7 @@ class Connection(psycopg.Connection[Row]):
             return super().wait(self._questions(statements))
 
     def _question(self, sql: str, parameters: Row) -> _Talk[Answer]:
-        asked = self._asked or self._begin_to_ask()
+        asked = self._what_is_asked()
         new: dict[_Key, bytes] = {}
         question = self._put(asked, sql, parameters, new)
         if question.is_new:
@@ -138,7 +135,7 @@ class Connection(psycopg.Connection[Row]):
         return self._answer(result)
 
     def _questions(self, statements: Sequence[Statement]) -> _Talk[list[Answer]]:
-        asked, pgconn = self._asked or self._begin_to_ask(), self.pgconn
+        asked, pgconn = self._what_is_asked(), self.pgconn
         new: dict[_Key, bytes] = {}
         questions = [self._put(asked, *each, new) for each in statements]
         pgconn.enter_pipeline_mode()
@@ -151,13 +148,15 @@ class Connection(psycopg.Connection[Row]):
         results = yield from self._results(together=True)
         if pgconn.status == pq.ConnStatus.OK:
             pgconn.exit_pipeline_mode()
+        # All of them: the commit that follows the last statement may fail, too.
         _check(*results)
         asked.names.update(new)
+        answered = iter(results)
         answers = []
         for question in questions:
             if question.is_new:
-                results.pop(0)
-            answers.append(self._answer(results.pop(0)))
+                next(answered)
+            answers.append(self._answer(next(answered)))
         return answers
 
     def _put(self, asked: _Asked, sql: str, parameters: Row, new: dict[_Key, bytes]) -> _Question:
@@ -189,16 +188,15 @@ class Connection(psycopg.Connection[Row]):
     def _answer(self, result: pq.abc.PGresult) -> Answer:
         rows: list[Row] = []
         if result.ntuples:
-            assert self._asked is not None
-            transformer = self._asked.transformer
+            transformer = self._what_is_asked().transformer
             transformer.set_pgresult(result)
             rows = transformer.load_rows(0, result.ntuples, tuple)
         return Answer(rows, result.command_tuples or 0, result.command_status or b"")
 
-    def _begin_to_ask(self) -> _Asked:
-        asked = self._asked = _Asked(self.adapters)
-        self.prepare_threshold = None
-        return asked
+    def _what_is_asked(self) -> _Asked:
+        if self._asked is None:
+            self._asked = _Asked(self.adapters)
+        return self._asked
 
     def _recurs(self, asked: _Asked, key: _Key) -> bool:
         """Whether it is to be prepared now; behind a pooler nothing is."""
@@ -220,29 +218,24 @@ class Connection(psycopg.Connection[Row]):
                 quiet_until = self._bear_silence(quiet_until)
                 continue
             quiet_until = None
-            if ready & Ready.R and not self._take_in(results):
-                return results
+            if ready & Ready.R:
+                try:
+                    pgconn.consume_input()
+                except psycopg.OperationalError as error:
+                    return _lost(results, error)
             if wanted == Wait.RW and not pgconn.flush():
                 wanted = Wait.R
             while not pgconn.is_busy():
                 result = pgconn.get_result()
                 if result is None:
-                    if not together or pgconn.status != pq.ConnStatus.OK:
+                    if pgconn.status != pq.ConnStatus.OK:
+                        return _lost(results)
+                    if not together:
                         return results
                 elif result.status == pq.ExecStatus.PIPELINE_SYNC:
                     return results
                 else:
                     results.append(result)
-
-    def _take_in(self, results: _Results) -> bool:
-        """Read what has come; False: the server has said why it leaves, and has left."""
-        try:
-            self.pgconn.consume_input()
-        except psycopg.OperationalError:
-            if any(each.status == pq.ExecStatus.FATAL_ERROR for each in results):
-                return False
-            raise
-        return True
 
     # --- what bounds every wait, of cursors too ---
 
@@ -279,6 +272,14 @@ class Connection(psycopg.Connection[Row]):
 def can_ask_together() -> bool:
     """Whether libpq can: the one of psycopg's wheels, and each from 14 on."""
     return psycopg.capabilities.has_pipeline()
+
+
+def _lost(results: _Results, error: psycopg.OperationalError | None = None) -> _Results:
+    """The connection is gone before the end of an answer, without which nothing is committed: the
+    results if the server has said there why it leaves, else the error."""
+    if any(each.status == pq.ExecStatus.FATAL_ERROR for each in results):
+        return results
+    raise error or psycopg.OperationalError("the connection is lost")
 
 
 def _check(*results: pq.abc.PGresult) -> _Results:

@@ -159,7 +159,6 @@ class Transactions:
             except psycopg.Error:
                 close(wire)
         wire = self.database.connect(bounded=False)
-        wire.prepare_threshold = None  # what is prepared here has names of the body's
         # The body has a connection object of its own: on this one only Kitaru asks, and its
         # questions are bounded as everywhere.
         wire.answer_seconds = BOUNDS.answer_seconds
