@@ -242,8 +242,6 @@ class Database(Connections):
             return True
 
     def savepoint(self) -> None:
-        if self._wanted:
-            self._begin_now()
         self.ahead("savepoint one")
         self._has_savepoint = True
 
@@ -311,10 +309,8 @@ class Database(Connections):
         if self._has_savepoint:
             self.ahead("rollback to savepoint one")
         else:
-            self.ahead("rollback")
-            undone, self._ahead = self._ahead, []
             self._begin_now()
-            self._ahead = undone + self._ahead
+            self._ahead.insert(0, ("rollback", ()))
 
     def _failed(self, error: psycopg.Error) -> KitaruBackendError:
         self._may_be_done_anew = may_be_done_anew(error)

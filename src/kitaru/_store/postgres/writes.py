@@ -15,7 +15,6 @@ from kitaru._core.lifecycle import State
 from kitaru._store.postgres.single import Place, SingleWrites, is_single
 from kitaru._store.postgres.telling import QUEUED, words_of
 from kitaru._store.protocol import (
-    NO_FACTS,
     Cancel,
     Claim,
     Delete,
@@ -33,8 +32,6 @@ from kitaru._store.protocol import (
 )
 from kitaru._store.queries import Queries
 from kitaru._store.rows import Row, Rows
-
-_ONLY_CALLS = NO_FACTS[1:]
 
 
 class PostgresWrites(SingleWrites):
